@@ -1,0 +1,296 @@
+//! The notebook kernel: evcxr with lablib prebuilt as a dynamic library.
+//!
+//! Everything that a kernel needs lies in one folder, `target/lab/kernel/KEY`, where KEY is a fingerprint of the sources and
+//! the compiler: a library that a running kernel has mapped is never overwritten, and a kernel that is up to date costs
+//! nothing to find. Beside the library lies its *face*: a crate of the same name without dependencies that shows lablib's
+//! sources to the kernel's rust-analyzer (for type inference and completion) and the prebuilt library to its compiler.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use lablib::lab::{Doing, Error, Result, freshness, place};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::path_from_env;
+
+/// A kernel that is ready to start.
+pub struct Kernel {
+    folder: PathBuf,
+    built_in: Option<f64>,
+}
+
+/// How a kernel treats a panic.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// Variables survive it: right for a person.
+    Interactive,
+    /// The process ends, so that even a plain `nbconvert --execute` fails: right for a run that nobody watches.
+    Headless,
+}
+
+impl Mode {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Headless => "headless",
+        }
+    }
+}
+
+impl Kernel {
+    /// What to put in front of `JUPYTER_PATH`.
+    pub fn jupyter_path(&self, mode: Mode) -> PathBuf {
+        self.folder.join(mode.folder()).join("jupyter")
+    }
+
+    /// One line for a person.
+    pub fn summary(&self) -> String {
+        match self.built_in {
+            Some(seconds) => format!("kernel built in {seconds:.1} s"),
+            None => "kernel up to date".into(),
+        }
+    }
+}
+
+/// Builds the kernel from the current sources, unless that has been done.
+pub fn build() -> Result<Kernel> {
+    let root = place::root();
+    let home = root.join("target/lab/kernel");
+    fs::create_dir_all(&home).doing(format!("create {}", home.display()))?;
+    let _lock = lock(&home.join("lock"))?;
+    let sources = freshness::fingerprint(&root);
+    let rustc = compiler()?;
+    let evcxr = path_from_env("LAB_EVCXR")?;
+    let key = key(&[&sources, &rustc.version, &evcxr.display().to_string(), &root.display().to_string()]);
+    let folder = home.join(&key);
+    let mut built_in = None;
+    if !folder.exists() {
+        let start = Instant::now();
+        let library = build_library(&root, &sources)?;
+        let part = home.join(format!("{key}.part"));
+        let _ = fs::remove_dir_all(&part);
+        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, library: &library, folder: &folder }, &part)
+            .and_then(|()| fs::rename(&part, &folder))
+            .doing(format!("write the kernel {}", folder.display()))?;
+        built_in = Some(start.elapsed().as_secs_f64());
+    }
+    point_current_at(&home, &key).doing("point at the new kernel")?;
+    prune(&home, &key);
+    Ok(Kernel { folder, built_in })
+}
+
+struct Compiler {
+    version: String,
+    libraries: PathBuf,
+}
+
+fn compiler() -> Result<Compiler> {
+    let ask = |argument: &str| {
+        let output = Command::new("rustc").arg(argument).output().doing("run rustc")?;
+        Ok::<_, Error>(String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    Ok(Compiler { version: ask("-vV")?, libraries: PathBuf::from(ask("--print=target-libdir")?) })
+}
+
+fn key(parts: &[&str]) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in parts.join("\n").bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+fn lock(path: &Path) -> Result<Flock<fs::File>> {
+    let file = fs::File::create(path).doing(format!("open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
+}
+
+/// The same artifacts as tests and benches use, linked once more as a dynamic library.
+fn build_library(root: &Path, sources: &str) -> Result<PathBuf> {
+    let output = Command::new("cargo")
+        .args(["rustc", "-p", "lablib", "--lib", "--release", "--crate-type", "dylib", "--", "-Cprefer-dynamic"])
+        .current_dir(root)
+        .env(freshness::BUILT_FROM, sources)
+        .output()
+        .doing("run cargo")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(40)..];
+        return Err(Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n"))));
+    }
+    Ok(root.join("target/release/liblablib.so"))
+}
+
+struct Parts<'a> {
+    root: &'a Path,
+    evcxr: &'a Path,
+    rustc: &'a Compiler,
+    library: &'a Path,
+    /// Where the folder will lie once it is complete.
+    folder: &'a Path,
+}
+
+fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(part)?;
+    fs::copy(parts.library, part.join("liblablib.so"))?;
+    fs::copy(std::env::current_exe()?, part.join("lab"))?;
+    write_face(parts.root, &part.join("face"))?;
+    for mode in [Mode::Interactive, Mode::Headless] {
+        let config = part.join(mode.folder()).join("config");
+        fs::create_dir_all(&config)?;
+        fs::write(config.join("init.evcxr"), init_script(parts, mode))?;
+        let spec = part.join(mode.folder()).join("jupyter/kernels/rust");
+        fs::create_dir_all(&spec)?;
+        fs::write(spec.join("kernel.json"), kernel_json(parts, "Rust (system design lab)", parts.folder, mode))?;
+    }
+    Ok(())
+}
+
+/// Runs before a kernel's first cell.
+fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
+    let folder = parts.folder.display();
+    let flags = [
+        "-Cprefer-dynamic".to_string(),
+        format!("--extern real_lablib={folder}/liblablib.so"),
+        format!("-Ldependency={}/target/release/deps", parts.root.display()),
+        format!("-Clink-arg=-Wl,-rpath,{folder}"),
+        format!("-Clink-arg=-Wl,-rpath,{}", parts.rustc.libraries.display()),
+    ];
+    let on_panic = match mode {
+        Mode::Interactive => "",
+        Mode::Headless => ":preserve_vars_on_panic 0\n",
+    };
+    format!(
+        ":opt 1\n:offline 1\n{on_panic}:build_env RUSTFLAGS={}\n:dep lablib = {{ path = \"{folder}/face\" }}\n",
+        flags.join(" ")
+    )
+}
+
+fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> String {
+    let spec = serde_json::json!({
+        "argv": [parts.evcxr, "--control_file", "{connection_file}"],
+        "display_name": name,
+        "language": "rust",
+        "interrupt_mode": "message",
+        "env": {
+            "EVCXR_CONFIG_DIR": folder.join(mode.folder()).join("config"),
+            // evcxr_jupyter installs itself anew over any kernel that it finds there, and would overwrite this file.
+            "JUPYTER_PATH": "",
+            "LAB_ROOT": parts.root,
+            "LAB_BIN": folder.join("lab"),
+        },
+    });
+    format!("{spec:#}\n")
+}
+
+/// The crate that the kernel's analyzer sees: lablib's own files behind a cfg that only the analyzer sets.
+fn write_face(root: &Path, face: &Path) -> std::io::Result<()> {
+    let sources = root.join("lablib/src");
+    fs::create_dir_all(face.join("src"))?;
+    fs::write(
+        face.join("Cargo.toml"),
+        "[package]\nname = \"lablib\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n",
+    )?;
+    for entry in fs::read_dir(&sources)? {
+        let entry = entry?;
+        if entry.file_name() != "lib.rs" && entry.file_name() != "bin" {
+            symlink(entry.path(), face.join("src").join(entry.file_name()))?;
+        }
+    }
+    fs::write(face.join("src/lib.rs"), face_of(&fs::read_to_string(sources.join("lib.rs"))?))
+}
+
+fn face_of(library: &str) -> String {
+    let mut face = String::from("#![allow(unexpected_cfgs)]\n#[cfg(not(rust_analyzer))]\npub use real_lablib::*;\n");
+    for line in library.lines().filter(|line| line.starts_with("pub mod ")) {
+        face.push_str(&format!("#[cfg(rust_analyzer)]\n{line}\n"));
+    }
+    face
+}
+
+fn point_current_at(home: &Path, key: &str) -> std::io::Result<()> {
+    let part = home.join("current.part");
+    let _ = fs::remove_file(&part);
+    symlink(key, &part)?;
+    fs::rename(&part, home.join("current"))
+}
+
+/// Removes kernels of older sources that no process uses any more.
+fn prune(home: &Path, current: &str) {
+    let used = environments_of_all_processes();
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_kernel = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_kernel && name != current && !used.contains(&name) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn environments_of_all_processes() -> String {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("environ")).ok())
+        .map(|environment| String::from_utf8_lossy(&environment).into_owned())
+        .filter(|environment| environment.contains("EVCXR_CONFIG_DIR="))
+        .collect()
+}
+
+/// `--install` lists the kernel for VS Code and other Jupyters of this user, under the clone's name; `--uninstall`
+/// takes it off the list.
+pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
+    let root = place::root();
+    let clone = root.file_name().map_or_else(|| "lab".into(), |name| name.to_string_lossy().into_owned());
+    let name = format!("lab-{}", place::slug(&clone));
+    let folder = user_kernels()?.join(&name);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--install"] => {
+            build()?;
+            let (evcxr, rustc) = (path_from_env("LAB_EVCXR")?, compiler()?);
+            // Through `current`, so that the entry stays right when lablib is built again.
+            let current = root.join("target/lab/kernel/current");
+            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, library: &current, folder: &current };
+            let shown = format!("Rust (system design lab, {clone})");
+            let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
+            place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;
+            println!("The kernel is listed as {shown:?}. `ci/lab kernel --uninstall` takes it off the list.");
+            Ok(ExitCode::SUCCESS)
+        }
+        ["--uninstall"] => {
+            fs::remove_dir_all(&folder).doing(format!("remove {}", folder.display()))?;
+            println!("{name} is off the list.");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(Error::new("list the kernel", "say what to do").remedy("ci/lab kernel --install, or --uninstall")),
+    }
+}
+
+/// Where this user's Jupyter looks for kernels.
+fn user_kernels() -> Result<PathBuf> {
+    let data = std::env::var_os("JUPYTER_DATA_DIR").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let share = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home.map(|home| home.join(".local/share")));
+        share.map(|share| share.join("jupyter"))
+    });
+    data.map(|data| data.join("kernels"))
+        .ok_or_else(|| Error::new("list the kernel", "neither HOME nor JUPYTER_DATA_DIR is set"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::face_of;
+
+    #[test]
+    fn the_face_hides_every_module_from_the_compiler() {
+        let face = face_of("//! Docs with pub mod inside.\n\npub mod lab;\npub mod placing;\n");
+        assert_eq!(
+            face,
+            "#![allow(unexpected_cfgs)]\n#[cfg(not(rust_analyzer))]\npub use real_lablib::*;\n\
+             #[cfg(rust_analyzer)]\npub mod lab;\n#[cfg(rust_analyzer)]\npub mod placing;\n"
+        );
+    }
+}

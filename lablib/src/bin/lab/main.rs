@@ -1,0 +1,47 @@
+//! `lab`: what the front door `ci/lab` leaves to a language, and the processes that the library needs beside a kernel.
+//!
+//! | subcommand | what it does |
+//! |---|---|
+//! | `setup` | builds the notebook kernel from the current sources |
+//! | `report`, `check` | runs notebooks headless and judges them; writes the reports |
+//! | `test` | every check that CI runs |
+//! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
+//! | `guardian` | holds servers, and ends them when their owner is gone |
+
+mod cells;
+mod kernel;
+mod notebook;
+mod report;
+mod suite;
+
+use std::process::ExitCode;
+
+use lablib::lab::{Error, Result};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match command.as_str() {
+        "setup" => kernel::build().map(|kernel| {
+            println!("{}", kernel.summary());
+            ExitCode::SUCCESS
+        }),
+        "kernel" => kernel::list_or_unlist(&rest),
+        "report" => report::run(&rest),
+        "test" => suite::run(&rest),
+        other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("lab: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The path in an environment variable that `ci/lab` sets.
+fn path_from_env(name: &str) -> Result<std::path::PathBuf> {
+    match std::env::var_os(name) {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => Err(Error::new("run lab", format!("{name} is not set")).remedy("start it through ci/lab")),
+    }
+}

@@ -1,0 +1,281 @@
+//! `lab report`: runs notebooks, judges them, and writes the pages and their index.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lablib::lab::display::escape;
+use lablib::lab::{Doing, Error, Machine, Result, Scale, place};
+
+use crate::cells::Cells;
+use crate::kernel;
+use crate::notebook::{Outcome, Runner};
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+struct Order {
+    names: Vec<String>,
+    scale: Scale,
+    times: u32,
+    gallery: bool,
+}
+
+/// `report [NAME ...] [--full] [--times N] [--gallery]`
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    let order = parse(arguments, Scale::from_env()?)?;
+    let notebooks = choose(&order.names)?;
+    let outcomes = run_all(&notebooks, order.scale, order.times)?;
+    if order.gallery {
+        write_gallery(&latest(&outcomes))?;
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.passed()).count();
+    println!("{} of {} runs hold; the pages: {}", outcomes.len() - failed, outcomes.len(), index_path().display());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs notebooks one after the other, each so many times, prints a line for each run, and writes the index.
+pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Outcome>> {
+    let kernel = kernel::build()?;
+    let runner = Runner { kernel: &kernel, scale, reports: place::reports() };
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for notebook in notebooks {
+        for round in 1..=times {
+            let outcome = runner.run(notebook);
+            let round = if times > 1 { format!(" ({round} of {times})") } else { String::new() };
+            println!("{}", line(&outcome, &round));
+            outcomes.push(outcome);
+        }
+        // After each notebook: a run that is cut short leaves an index of what it has done.
+        write_index(&latest(&outcomes), scale)?;
+    }
+    Ok(outcomes)
+}
+
+fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
+    let mut order = Order { names: Vec::new(), scale, times: 1, gallery: false };
+    let refuse = |cause: String| {
+        Err(Error::new("read the command", cause).remedy("ci/lab report [NAME ...] [--full] [--times N] [--gallery]"))
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--full" => order.scale = Scale::Full,
+            "--gallery" => order.gallery = true,
+            "--times" => match arguments.next().and_then(|text| text.parse().ok()).filter(|&times| times > 0) {
+                Some(times) => order.times = times,
+                None => return refuse("--times wants a whole number from 1 on".into()),
+            },
+            option if option.starts_with('-') => return refuse(format!("there is no option {option}")),
+            name => order.names.push(name.to_string()),
+        }
+    }
+    Ok(order)
+}
+
+/// All notebooks, sorted.
+pub fn all_notebooks() -> Result<Vec<PathBuf>> {
+    let folder = place::root().join("notebooks");
+    let entries = fs::read_dir(&folder).doing(format!("read {}", folder.display()))?;
+    let mut notebooks: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ipynb"))
+        .collect();
+    notebooks.sort();
+    Ok(notebooks)
+}
+
+/// The notebooks of these names, with or without their number; all where no name is given.
+pub fn choose(names: &[String]) -> Result<Vec<PathBuf>> {
+    let all = all_notebooks()?;
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        let path = Path::new(name);
+        if path.extension().is_some_and(|extension| extension == "ipynb") && path.exists() {
+            return Ok(path.to_path_buf());
+        }
+        let found = all.iter().find(|notebook| {
+            let stem = stem(notebook);
+            stem == *name || stem.split_once('-').is_some_and(|(number, rest)| rest == name || number == name)
+        });
+        found.cloned().ok_or_else(|| {
+            let known: Vec<String> = all.iter().map(|notebook| stem(notebook)).collect();
+            Error::new("find the notebook", format!("there is no {name:?}"))
+                .remedy(format!("there is {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn line(outcome: &Outcome, round: &str) -> String {
+    let mark = if outcome.passed() { "✓" } else { "✗" };
+    let claims =
+        outcome.verdict.as_ref().map(|verdict| format!(", {} claims", verdict.claims.len())).unwrap_or_default();
+    let mut text = format!("{mark} {}{round}: {:.1} s{claims}", outcome.name, outcome.seconds);
+    for reason in &outcome.reasons {
+        let _ = write!(text, "\n    {reason}");
+    }
+    text
+}
+
+/// The last run of each notebook.
+fn latest(outcomes: &[Outcome]) -> Vec<&Outcome> {
+    let mut latest: Vec<&Outcome> = Vec::new();
+    for outcome in outcomes {
+        latest.retain(|other| other.name != outcome.name);
+        latest.push(outcome);
+    }
+    latest
+}
+
+fn index_path() -> PathBuf {
+    place::reports().join("index.html")
+}
+
+/// The chart that stands for a notebook: its first.
+fn main_figure(outcome: &Outcome) -> Option<(String, String)> {
+    let name = outcome.verdict.as_ref()?.figures.first()?;
+    let svg = fs::read_to_string(place::reports().join(&outcome.name).join(format!("{name}.svg"))).ok()?;
+    Some((name.clone(), svg))
+}
+
+fn verdict_text(outcome: &Outcome) -> String {
+    match (&outcome.verdict, outcome.passed()) {
+        (Some(verdict), true) => verdict.headline(),
+        (Some(verdict), false) if !verdict.holds => verdict.headline(),
+        _ => outcome.reasons.first().cloned().unwrap_or_default(),
+    }
+}
+
+fn write_index(outcomes: &[&Outcome], scale: Scale) -> Result<()> {
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>System design lab</title>{INDEX_STYLE}</head><body><main>\
+         <h1>System design lab</h1><p>Every figure was measured by the code beside it, at {scale} scale, on {}.</p>",
+        escape(&Machine::this().to_string())
+    );
+    for outcome in outcomes {
+        let (class, word) = if outcome.passed() { ("holds", "✓") } else { ("fails", "✗") };
+        let title = escape(&outcome.title);
+        let title = match &outcome.page {
+            Some(_) => format!("<a href=\"{0}.html\">{title}</a>", escape(&outcome.name)),
+            None => title,
+        };
+        let figure = main_figure(outcome).map(|(_, svg)| svg).unwrap_or_default();
+        let reasons: String = if outcome.passed() {
+            String::new()
+        } else {
+            outcome.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect()
+        };
+        let _ = write!(
+            html,
+            "<article class=\"{class}\"><h2><small>{}</small>{title}</h2><p>{}</p>{figure}\
+             <p class=\"verdict\">{word} {}</p><ul>{reasons}</ul><p class=\"note\">{:.1} s</p></article>",
+            escape(&outcome.name),
+            escape(&outcome.question),
+            escape(&verdict_text(outcome)),
+            outcome.seconds
+        );
+    }
+    html.push_str("</main></body></html>\n");
+    place::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
+}
+
+const INDEX_STYLE: &str = "<style>\
+body{font:16px/1.55 Inter,system-ui,sans-serif;margin:0;background:#f6f6f4;color:#1f2933}\
+main{max-width:860px;margin:0 auto;padding:2rem 1rem 4rem}h1{margin-bottom:.2rem}\
+article{background:#fff;border-radius:8px;padding:1rem 1.5rem;margin:1.5rem 0;border-left:6px solid #009e73}\
+article.fails{border-color:#d55e00}h2{margin:.3rem 0;font-size:1.25rem}\
+h2 small{display:block;color:#6b7280;font-size:.75rem;font-weight:500}\
+a{color:#0b63a5}.verdict{font-weight:600;margin-bottom:0}.note{color:#6b7280;font-size:.85rem;margin:.2rem 0}\
+svg{max-width:100%;height:auto}ul{margin:.2rem 0}ul:empty{display:none}</style>";
+
+/// Writes `notebooks/README.md` and `notebooks/gallery/`, which are committed. Notebooks that did not run keep their rows.
+fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
+    let notebooks = place::root().join("notebooks");
+    for outcome in outcomes.iter().filter(|outcome| outcome.passed()) {
+        if let Some((_, svg)) = main_figure(outcome) {
+            let path = notebooks.join("gallery").join(format!("{}.svg", outcome.name));
+            let svg = standalone(&svg);
+            place::write_whole(&path, svg).doing(format!("write {}", path.display()))?;
+        }
+    }
+    let readme = notebooks.join("README.md");
+    let old = fs::read_to_string(&readme).unwrap_or_default();
+    let mut text = String::from(
+        "# The notebooks\n\nWritten by `ci/lab report --full --gallery`; each verdict is that of its last such run.\n",
+    );
+    for notebook in all_notebooks()? {
+        let name = stem(&notebook);
+        let cells = Cells::read(&notebook)?;
+        let ran = outcomes.iter().find(|outcome| outcome.name == name && outcome.passed());
+        let verdict = match ran.and_then(|outcome| outcome.verdict.as_ref()) {
+            Some(verdict) => {
+                let (scale, seconds) = (&verdict.scale, verdict.seconds);
+                format!("{} ({scale} scale, {seconds:.0} s, on {})", verdict.headline(), verdict.machine)
+            }
+            None => kept_verdict(&old, &name).unwrap_or_else(|| "Not run at full scale yet.".into()),
+        };
+        let _ = write!(text, "\n## [{}]({name}.ipynb)\n\n{}\n", cells.title(), cells.question());
+        if notebooks.join("gallery").join(format!("{name}.svg")).exists() {
+            let _ = write!(text, "\n![{}](gallery/{name}.svg)\n", cells.title());
+        }
+        let _ = write!(text, "\nVerdict: {verdict}\n");
+    }
+    place::write_whole(&readme, text).doing(format!("write {}", readme.display()))
+}
+
+/// The verdict that the gallery gave a notebook before.
+fn kept_verdict(gallery: &str, name: &str) -> Option<String> {
+    let section = gallery.split("\n## ").find(|section| section.contains(&format!("]({name}.ipynb)")))?;
+    section.lines().find_map(|line| line.strip_prefix("Verdict: ")).map(str::to_string)
+}
+
+/// An inline SVG as a file of its own.
+fn standalone(svg: &str) -> String {
+    let start = svg.find("<svg").unwrap_or(0);
+    let end = svg.rfind("</svg>").map_or(svg.len(), |end| end + "</svg>".len());
+    let svg = &svg[start..end];
+    if svg.contains("xmlns=") {
+        svg.to_string()
+    } else {
+        svg.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(text: &str) -> Result<Order> {
+        parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick)
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let expected = Order { names: vec!["00-tour".into()], scale: Scale::Full, times: 3, gallery: true };
+        assert_eq!(order("--times 3 00-tour --gallery --full"), Ok(expected));
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_one_sentence() {
+        for text in ["--times", "--times 0", "--times many", "--fast"] {
+            let error = order(text).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with("could not read the command: "), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_outlives_runs_of_other_notebooks() {
+        let gallery = "# x\n\n## [A](00-tour.ipynb)\n\nQ\n\nVerdict: fine\n\n## [B](01-b.ipynb)\n\nVerdict: good\n";
+        assert_eq!(kept_verdict(gallery, "01-b").as_deref(), Some("good"));
+        assert_eq!(kept_verdict(gallery, "02-c"), None);
+    }
+}

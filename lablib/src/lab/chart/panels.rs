@@ -1,0 +1,87 @@
+//! Several charts as one.
+
+use super::picture::{Area, Picture};
+use super::theme::{PAPER, WIDTH};
+use super::tidy::Numbers;
+use super::{Figure, Picture as Drawing};
+
+/// Side by side, each chart is narrower than alone, and the whole a little wider than one.
+const ROW: f64 = 980.0;
+
+/// Several charts as one; see [`Chart::side_by_side`](super::Chart::side_by_side).
+#[derive(Debug, Clone)]
+pub struct Panels {
+    title: String,
+    parts: Vec<(String, Numbers, Numbers)>,
+    picture: Drawing,
+}
+
+impl Panels {
+    pub(super) fn side_by_side(charts: &[&dyn Figure]) -> Self {
+        let count = charts.len().max(1) as f64;
+        // Below this width a chart's labels leave no room for its data.
+        let each = (ROW / count).max(300.0);
+        let pictures: Vec<Picture> = charts.iter().map(|chart| chart.draw(each)).collect();
+        let mut page = Picture::new(each * count, pictures.iter().map(|picture| picture.height).fold(20.0, f64::max));
+        page.rectangle(Area::new(0.0, 0.0, page.width, page.height), 0.0, PAPER);
+        for (index, picture) in pictures.into_iter().enumerate() {
+            page.place(picture, (each * index as f64, 0.0));
+        }
+        Self::new(charts, page)
+    }
+
+    pub(super) fn above(charts: &[&dyn Figure]) -> Self {
+        let width = charts.iter().map(|chart| chart.width()).fold(0.0, f64::max);
+        let width = if width > 0.0 { width } else { WIDTH };
+        let pictures: Vec<Picture> = charts.iter().map(|chart| chart.draw(width)).collect();
+        let height: f64 = pictures.iter().map(|picture| picture.height).sum();
+        let mut page = Picture::new(width, height.max(20.0));
+        page.rectangle(Area::new(0.0, 0.0, page.width, page.height), 0.0, PAPER);
+        let mut top = 0.0;
+        for picture in pictures {
+            let next = top + picture.height;
+            page.place(picture, (0.0, top));
+            top = next;
+        }
+        Self::new(charts, page)
+    }
+
+    fn new(charts: &[&dyn Figure], picture: Picture) -> Self {
+        let titles: Vec<&str> = charts.iter().map(|chart| chart.title()).collect();
+        let part = |chart: &&dyn Figure| (chart.title().to_string(), chart.numbers(), chart.summary());
+        Self { title: titles.join(" · "), parts: charts.iter().map(part).collect(), picture }
+    }
+
+    /// A title for the whole, for screen readers and the report's list of charts; by default those of its parts.
+    pub fn titled(mut self, title: impl std::fmt::Display) -> Self {
+        self.title = title.to_string();
+        self
+    }
+}
+
+impl Figure for Panels {
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn subtitle_text(&self) -> &str {
+        ""
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers::stacked(&self.parts.iter().map(|(title, all, _)| (title.clone(), all.clone())).collect::<Vec<_>>())
+    }
+
+    fn summary(&self) -> Numbers {
+        Numbers::stacked(&self.parts.iter().map(|(title, _, short)| (title.clone(), short.clone())).collect::<Vec<_>>())
+    }
+
+    fn width(&self) -> f64 {
+        self.picture.width
+    }
+
+    /// Panels keep the width for which they were drawn.
+    fn draw(&self, _width: f64) -> Picture {
+        self.picture.clone()
+    }
+}

@@ -1,0 +1,46 @@
+//! The workbench that every experiment stands on. It knows no system.
+//!
+//! | what | where |
+//! |---|---|
+//! | a run, its claims and its verdict | [`Experiment`], [`Claim`] |
+//! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
+//! | showing | [`chart`], [`Table`], [`Progress`] |
+//! | real servers | [`service`], and [`link`] in front of them |
+//! | proving | [`history`], [`clock`], [`crash`] |
+//! | repeating | [`Scale`], [`Rng`], [`Machine`] |
+//!
+//! Whatever a notebook's cell calls returns a value, or ends the cell with one sentence: a `Result` at the top level of a
+//! cell would pass unseen. Everything below returns [`Result`], with the one [`Error`].
+
+pub mod chart;
+mod claim;
+pub mod display;
+mod error;
+mod experiment;
+pub mod freshness;
+mod latency;
+mod machine;
+pub mod place;
+mod progress;
+mod race;
+mod random;
+pub mod runtime;
+mod samples;
+mod scale;
+mod style;
+mod table;
+
+pub use chart::{Chart, Figure};
+pub use claim::{Claim, Claiming, claims_as_html};
+pub use display::Show;
+pub use error::{Doing, Error, OrFail, Result};
+pub use experiment::{Experiment, Verdict};
+pub use latency::{Latency, Load, OpenLoop, readable};
+pub use machine::Machine;
+pub use progress::Progress;
+pub use race::{Race, Raced};
+pub use random::Rng;
+pub use samples::{Samples, significant};
+pub use scale::Scale;
+pub use style::STYLE;
+pub use table::Table;

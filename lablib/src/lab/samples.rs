@@ -1,0 +1,243 @@
+//! Repeated measurements of one quantity, and what they say.
+
+/// Some measurements of one quantity, in the order in which they were taken.
+///
+/// ```
+/// use lablib::lab::Samples;
+///
+/// let moved = Samples::from(vec![4.8, 5.1, 5.0, 4.9, 5.2]);
+/// assert_eq!(moved.median(), 5.0);
+/// assert_eq!(moved.to_string(), "5.00 ± 0.16 (5 samples)");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// Adds one measurement.
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The measurements themselves.
+    pub fn values(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// The arithmetic mean; NaN where nothing was measured.
+    pub fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+
+    /// The standard deviation of the samples (n - 1); 0 for a single one.
+    pub fn standard_deviation(&self) -> f64 {
+        if self.0.len() < 2 {
+            return 0.0;
+        }
+        let mean = self.mean();
+        (self.0.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (self.0.len() - 1) as f64).sqrt()
+    }
+
+    /// The standard error of the mean.
+    pub fn standard_error(&self) -> f64 {
+        self.standard_deviation() / (self.0.len() as f64).sqrt()
+    }
+
+    /// The value below which the share `q` (0 to 1) of the samples lies, interpolated; NaN where nothing was measured.
+    pub fn quantile(&self, q: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+        let position = q.clamp(0.0, 1.0) * last as f64;
+        let below = sorted[position.floor() as usize];
+        let above = sorted[position.ceil() as usize];
+        // Equal neighbours may be infinite, where an interpolation would be NaN.
+        if below == above { below } else { below + (above - below) * position.fract() }
+    }
+
+    /// The middle value.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The smallest value; NaN where nothing was measured.
+    pub fn min(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
+    /// The largest value; NaN where nothing was measured.
+    pub fn max(&self) -> f64 {
+        self.quantile(1.0)
+    }
+
+    /// Median, lower and upper quartile, for a chart's point and its spread.
+    pub fn median_and_quartiles(&self) -> (f64, f64, f64) {
+        (self.median(), self.quantile(0.25), self.quantile(0.75))
+    }
+
+    /// Each sample through `f`.
+    pub fn map(&self, f: impl FnMut(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(f).collect())
+    }
+}
+
+impl std::fmt::Display for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("nothing measured"),
+            [one] => f.write_str(&significant(*one)),
+            _ => {
+                let (mean, sd) = (self.mean(), self.standard_deviation());
+                write!(f, "{} ± {} ({} samples)", significant(mean), significant(sd), self.0.len())
+            }
+        }
+    }
+}
+
+/// A number as a person writes it: about three significant digits, thousands apart, no exponent within reason.
+pub fn significant(value: f64) -> String {
+    if !value.is_finite() {
+        return if value.is_nan() {
+            "no value".into()
+        } else if value > 0.0 {
+            "∞".into()
+        } else {
+            "−∞".into()
+        };
+    }
+    let size = value.abs();
+    let text = if size == 0.0 {
+        "0".into()
+    } else if size < 0.001 || size >= 1e15 {
+        format!("{value:.2e}")
+    } else if size < 0.1 {
+        format!("{value:.3}")
+    } else if size < 100.0 && value.fract() != 0.0 {
+        format!("{value:.2}")
+    } else if size < 1_000.0 && value.fract() != 0.0 {
+        format!("{value:.1}")
+    } else {
+        group_thousands(&format!("{size:.0}")).to_string()
+    };
+    match (value < 0.0, text.starts_with('-')) {
+        (true, true) => format!("−{}", &text[1..]),
+        (true, false) => format!("−{text}"),
+        _ => text,
+    }
+}
+
+fn group_thousands(digits: &str) -> String {
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+impl From<f64> for Samples {
+    fn from(value: f64) -> Self {
+        Self(vec![value])
+    }
+}
+
+impl From<u64> for Samples {
+    fn from(value: u64) -> Self {
+        Self(vec![value as f64])
+    }
+}
+
+impl From<usize> for Samples {
+    fn from(value: usize) -> Self {
+        Self(vec![value as f64])
+    }
+}
+
+impl From<i32> for Samples {
+    fn from(value: i32) -> Self {
+        Self(vec![f64::from(value)])
+    }
+}
+
+impl From<bool> for Samples {
+    /// 1 for true: "does it hold?" as a measured value.
+    fn from(value: bool) -> Self {
+        Self(vec![f64::from(u8::from(value))])
+    }
+}
+
+impl From<Vec<f64>> for Samples {
+    fn from(values: Vec<f64>) -> Self {
+        Self(values)
+    }
+}
+
+impl From<&[f64]> for Samples {
+    fn from(values: &[f64]) -> Self {
+        Self(values.to_vec())
+    }
+}
+
+impl From<&Samples> for Samples {
+    fn from(samples: &Samples) -> Self {
+        samples.clone()
+    }
+}
+
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_a_known_series() {
+        let samples = Samples::from(vec![2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert_eq!(samples.mean(), 5.0);
+        assert!((samples.standard_deviation() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
+        assert_eq!(samples.median(), 4.5);
+        assert_eq!((samples.min(), samples.max()), (2.0, 9.0));
+    }
+
+    #[test]
+    fn nothing_measured_is_not_a_number() {
+        let nothing = Samples::default();
+        assert!(nothing.mean().is_nan() && nothing.median().is_nan() && nothing.max().is_nan());
+        assert_eq!(nothing.to_string(), "nothing measured");
+    }
+
+    #[test]
+    fn numbers_read_as_a_person_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (4.951, "4.95"),
+            (10.0, "10"),
+            (0.0123, "0.012"),
+            (-0.5, "−0.50"),
+            (1234567.0, "1,234,567"),
+            (-1234.5, "−1,234"),
+            (100.0, "100"),
+            (123.4, "123.4"),
+            (0.00001, "1.00e-5"),
+            (f64::NAN, "no value"),
+            (f64::INFINITY, "∞"),
+        ] {
+            assert_eq!(significant(value), text, "{value}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Placing data: which node holds a key.
+
+pub mod consistent_hashing;

@@ -1,0 +1,10 @@
+//! What a notebook needs: `use lablib::prelude::*;`.
+
+pub use std::time::Duration;
+
+pub use crate::lab;
+pub use crate::lab::{
+    Chart, Claim, Doing, Error, Experiment, Figure, Latency, Machine, OpenLoop, OrFail, Progress, Race, Raced, Rng,
+    Samples, Scale, Show, Table, readable, significant,
+};
+pub use crate::placing;
