@@ -104,17 +104,15 @@ pub(crate) fn short_panics() {
                 .map(String::as_str)
                 .or_else(|| payload.downcast_ref::<&str>().copied())
                 .unwrap_or("a panic without a message");
-            let thread = std::thread::current();
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            let name = thread.name().unwrap_or("unnamed");
             // What is written after a cell has ended is lost, so the report's runner also reads a file. It looks for
             // "panicked at": keep the words.
             if let Some(log) = std::env::var_os("LAB_PANICS")
                 && let Ok(mut log) = std::fs::File::options().create(true).append(true).open(log)
             {
-                let _ = writeln!(log, "{} (thread {name:?} at {place})", message.replace('\n', " "));
+                let _ = writeln!(log, "{} (at {place})", message.replace('\n', " "));
             }
-            eprintln!("{message}\n  (thread {name:?} panicked at {place})");
+            eprintln!("{message}\n  (panicked at {place})");
         }));
     });
 }

@@ -54,6 +54,24 @@ impl Latency {
         latency
     }
 
+    /// As [`measure`](Self::measure), for operations that are over before the clock is read: `count` batches of `batch`
+    /// operations each, whose mean counts as one.
+    pub fn measure_in_batches<T>(count: u64, batch: u32, mut operation: impl FnMut() -> T) -> Self {
+        let mut run = || {
+            for _ in 0..batch {
+                std::hint::black_box(operation());
+            }
+        };
+        (0..count.div_ceil(10)).for_each(|_| run());
+        let mut latency = Self::new();
+        for _ in 0..count {
+            let start = Instant::now();
+            run();
+            latency.record(start.elapsed() / batch.max(1));
+        }
+        latency
+    }
+
     /// Adds one duration; longer than an hour counts as an hour.
     pub fn record(&mut self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(HOUR);
@@ -99,6 +117,11 @@ impl Latency {
     /// The mean.
     pub fn mean(&self) -> Duration {
         Duration::from_nanos(self.histogram.mean() as u64)
+    }
+
+    /// How many times as long as the other it takes, at the median.
+    pub fn ratio_to(&self, other: &Self) -> f64 {
+        self.p50().as_secs_f64() / other.p50().as_secs_f64()
     }
 
     /// The distribution in seconds, as (from, to, count), in steps that look even on a log axis. Empty steps are left out.

@@ -33,7 +33,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use crate::lab::runtime::runtime;
-use crate::lab::{Doing, Error, Result};
+use crate::lab::{Doing, Error, OrFail, Result};
 
 mod carry;
 mod pump;
@@ -169,6 +169,18 @@ pub struct Link {
     local: SocketAddr,
     listener: TcpListener,
     shared: Arc<Shared>,
+}
+
+/// A link to the server at `target` (`host:port`); for a notebook's cell, which fails where there can be none.
+///
+/// ```
+/// let redis = lablib::lab::redis();
+/// let link = lablib::lab::link(redis.address());
+/// assert_ne!(link.address(), redis.address());
+/// ```
+#[track_caller]
+pub fn link(target: &str) -> Link {
+    Link::to(target).or_fail()
 }
 
 impl Link {

@@ -14,11 +14,14 @@
 
 pub mod chart;
 mod claim;
+pub mod clock;
 pub mod display;
 mod error;
 mod experiment;
 pub mod freshness;
+pub mod history;
 mod latency;
+pub mod link;
 mod machine;
 pub mod place;
 mod progress;
@@ -27,6 +30,7 @@ mod random;
 pub mod runtime;
 mod samples;
 mod scale;
+pub mod service;
 mod style;
 mod table;
 
@@ -36,11 +40,13 @@ pub use display::Show;
 pub use error::{Doing, Error, OrFail, Result};
 pub use experiment::{Experiment, Verdict};
 pub use latency::{Latency, Load, OpenLoop, readable};
+pub use link::{Link, link};
 pub use machine::Machine;
 pub use progress::Progress;
 pub use race::{Race, Raced};
 pub use random::Rng;
 pub use samples::{Samples, significant};
 pub use scale::Scale;
+pub use service::{kafka, mysql, mysql_instances, mysql_replicated, redis, redis_cluster};
 pub use style::STYLE;
 pub use table::Table;

@@ -10,14 +10,22 @@ pub fn root() -> PathBuf {
     }
 }
 
+/// Where results and reports go: the clone's `target`, or `LAB_OUT`.
+fn out() -> PathBuf {
+    match std::env::var_os("LAB_OUT") {
+        Some(out) if !out.is_empty() => PathBuf::from(out),
+        _ => root().join("target"),
+    }
+}
+
 /// `target/results`: one verdict per experiment.
 pub fn results() -> PathBuf {
-    root().join("target/results")
+    out().join("results")
 }
 
 /// `target/reports`: one page per notebook, and each chart's picture and data.
 pub fn reports() -> PathBuf {
-    root().join("target/reports")
+    out().join("reports")
 }
 
 /// Writes a file so that a reader sees the old content or the new, never a part.

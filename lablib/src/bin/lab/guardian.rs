@@ -60,10 +60,8 @@ fn serve() -> io::Result<()> {
     let mut house = House::default();
     let mut lines = Lines::default();
     loop {
-        let mut watched = vec![
-            PollFd::new(lines.input.as_fd(), PollFlags::POLLIN),
-            PollFd::new(children.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut watched =
+            vec![PollFd::new(lines.input.as_fd(), PollFlags::POLLIN), PollFd::new(children.as_fd(), PollFlags::POLLIN)];
         watched.extend(house.kernel.as_ref().map(|kernel| PollFd::new(kernel.as_fd(), PollFlags::POLLIN)));
         match poll(&mut watched, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
@@ -179,11 +177,14 @@ impl House {
     fn welcome(&mut self, version: u32, owner: i32, kernel: Option<i32>, lab: &Path) -> Result<Answer, String> {
         if version != protocol::VERSION {
             let ours = protocol::VERSION;
-            return Err(format!("the `lab` program speaks version {ours}, this library version {version}: one of them is old"));
+            return Err(format!(
+                "the `lab` program speaks version {ours}, this library version {version}: one of them is old"
+            ));
         }
         self.owner = Some(Pid::from_raw(owner));
         if let Some(kernel) = kernel {
-            self.kernel = Some(pidfd_open(kernel).map_err(|error| format!("the kernel {kernel} cannot be watched: {error}"))?);
+            self.kernel =
+                Some(pidfd_open(kernel).map_err(|error| format!("the kernel {kernel} cannot be watched: {error}"))?);
         }
         let (run, lock) = open_run(lab, owner).map_err(|error| format!("{}: {error}", lab.display()))?;
         let answer = Answer::Welcome { run: run.clone() };
@@ -246,7 +247,8 @@ impl House {
         for server in self.servers.values_mut() {
             server.look()?;
         }
-        let known: Vec<Pid> = self.servers.values().filter(|server| server.end.is_none()).map(|server| server.pid).collect();
+        let known: Vec<Pid> =
+            self.servers.values().filter(|server| server.end.is_none()).map(|server| server.pid).collect();
         while let Ok(status) = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
             match status.pid() {
                 // One of ours ended since the look above: it has another signal coming.

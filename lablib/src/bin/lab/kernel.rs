@@ -19,7 +19,8 @@ use crate::path_from_env;
 /// A kernel that is ready to start.
 pub struct Kernel {
     folder: PathBuf,
-    built_in: Option<f64>,
+    /// Seconds that building it took; none where it was up to date.
+    pub built_in: Option<f64>,
 }
 
 /// How a kernel treats a panic.
@@ -44,14 +45,6 @@ impl Kernel {
     /// What to put in front of `JUPYTER_PATH`.
     pub fn jupyter_path(&self, mode: Mode) -> PathBuf {
         self.folder.join(mode.folder()).join("jupyter")
-    }
-
-    /// One line for a person.
-    pub fn summary(&self) -> String {
-        match self.built_in {
-            Some(seconds) => format!("kernel built in {seconds:.1} s"),
-            None => "kernel up to date".into(),
-        }
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! | subcommand | what it does |
 //! |---|---|
-//! | `setup` | builds the notebook kernel from the current sources |
-//! | `report`, `check` | runs notebooks headless and judges them; writes the reports |
+//! | `setup` | builds the notebook kernel from the current sources, and the servers' first data directories |
+//! | `report` | runs notebooks headless and judges them; writes the reports |
 //! | `test` | every check that CI runs |
 //! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
 //! | `guardian` | holds servers, and ends them when their owner is gone |
 
 mod cells;
+mod guardian;
 mod kernel;
 mod notebook;
 mod report;
@@ -23,19 +24,26 @@ fn main() -> ExitCode {
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match command.as_str() {
-        "setup" => kernel::build().map(|kernel| {
-            println!("{}", kernel.summary());
-            ExitCode::SUCCESS
-        }),
+        "setup" => set_up(),
         "kernel" => kernel::list_or_unlist(&rest),
         "report" => report::run(&rest),
         "test" => suite::run(&rest),
+        "guardian" => return guardian::run(),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("lab: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// Builds the kernel, and what the first start of a server would otherwise have to wait for.
+fn set_up() -> Result<ExitCode> {
+    if let Some(seconds) = kernel::build()?.built_in {
+        println!("building the kernel: {seconds:.0} s");
+    }
+    lablib::lab::service::prepare()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The path in an environment variable that `ci/lab` sets.

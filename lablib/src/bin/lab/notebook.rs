@@ -238,7 +238,7 @@ fn panic_in(stderr: &str) -> Option<String> {
     let lines: Vec<&str> = stderr.lines().collect();
     let at = lines.iter().position(|line| line.contains("panicked at"))?;
     // The lab's own hook writes the message before that line, Rust's after it.
-    let own = lines[at].trim_start().starts_with("(thread");
+    let own = lines[at].trim_start().starts_with("(panicked at");
     let message = if own { lines.get(..at)?.join(" ") } else { lines.get(at + 1).unwrap_or(&"").to_string() };
     Some(message.trim().to_string())
 }
@@ -267,7 +267,7 @@ fn without_colours(text: &str) -> String {
 /// had ended.
 fn recorded_panics(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().map(|line| format!("a thread panicked: {line}")).collect()
+    text.lines().map(|line| format!("something panicked: {line}")).collect()
 }
 
 /// Puts the judgement at the top of the page, and the claims where the cell that should have shown them failed.
@@ -297,7 +297,7 @@ mod tests {
     fn a_panic_is_found_in_either_form() {
         let rust = "\nthread 'main' panicked at src/lib.rs:3:1:\nboom\nnote: run with";
         assert_eq!(panic_in(rust).as_deref(), Some("boom"));
-        let own = "boom\nand more\n  (thread \"main\" panicked at src/lib.rs:3:1)";
+        let own = "boom\nand more\n  (panicked at src/lib.rs:3:1)";
         assert_eq!(panic_in(own).as_deref(), Some("boom and more"));
         assert_eq!(panic_in("all is well"), None);
     }

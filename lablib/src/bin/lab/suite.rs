@@ -1,5 +1,176 @@
-//! x
-use std::process::ExitCode;
-pub fn run(_: &[String]) -> lablib::lab::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+//! `lab test`: every check that CI runs, counted in one closing line.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use lablib::lab::{Doing, Error, Result, Scale, place};
+
+use crate::cells::Cells;
+use crate::{path_from_env, report};
+
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn count(&mut self, good: bool) {
+        if good {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    /// Counts one check that is no test of its own.
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        println!("--- {name}");
+        let outcome = check();
+        match &outcome {
+            Ok(()) => println!("✓ {name}: {:.0} s", start.elapsed().as_secs_f64()),
+            // What a command printed stands above.
+            Err(error) => println!("✗ {name}: {}", error.to_string().lines().next().unwrap_or_default()),
+        }
+        self.count(outcome.is_ok());
+    }
+}
+
+/// Runs everything, whatever fails on the way.
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    if let Some(argument) = arguments.first() {
+        return Err(Error::new("run the checks", format!("there is nothing to choose with {argument:?}")));
+    }
+    let mut tally = Tally::default();
+    tally.check("formatting", || cargo(&["fmt", "--all", "--check"]).map(drop));
+    tally.check("notebooks are committed without outputs", clean_notebooks);
+    tally.check("compose files", compose_files);
+    tally.check("tests share the kernel's artifacts", shared_artifacts);
+    tally.check("clippy", || {
+        cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]).map(drop)
+    });
+    tally.check("documentation", || {
+        let arguments = ["doc", "--release", "--workspace", "--no-deps", "--document-private-items"];
+        let mut command = Command::new("cargo");
+        command.args(arguments).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+        stream(command).map(drop)
+    });
+    tests(&mut tally);
+    println!("--- notebooks");
+    match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
+        Ok(outcomes) => outcomes.iter().for_each(|outcome| tally.count(outcome.passed())),
+        Err(error) => {
+            println!("✗ notebooks: {error}");
+            tally.failed += 1;
+        }
+    }
+    println!("lab: {} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Unit, property, integration and doc tests, the ones that need the whole set-up included.
+fn tests(tally: &mut Tally) {
+    println!("--- tests");
+    let arguments = ["test", "--release", "--workspace", "--no-fail-fast", "--", "--include-ignored"];
+    let outcome = cargo(&arguments);
+    let (lines, good) = match &outcome {
+        Ok(lines) => (lines.clone(), true),
+        Err(failure) => (failure.cause().lines().map(str::to_string).collect(), false),
+    };
+    let counts: Vec<(u64, u64)> = lines.iter().filter_map(|line| test_result(line)).collect();
+    let (passed, failed) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+    tally.passed += passed;
+    // A test binary that does not build, or dies, closes with no count of its own.
+    tally.failed += if !good && failed == 0 { 1 } else { failed };
+}
+
+/// `test result: ok. 12 passed; 0 failed; …`
+fn test_result(line: &str) -> Option<(u64, u64)> {
+    let mut numbers = line.trim().strip_prefix("test result: ")?.split(' ').filter_map(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+fn clean_notebooks() -> Result<()> {
+    let mut faults = Vec::new();
+    for notebook in report::all_notebooks()? {
+        let cells = Cells::read(&notebook)?;
+        faults.extend(cells.faults().into_iter().map(|fault| format!("{}: {fault}", notebook.display())));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the notebooks", faults.join("; "))) }
+}
+
+fn compose_files() -> Result<()> {
+    let check = |argument: Option<&str>| {
+        let mut command = Command::new(path_from_env("LAB_PYTHON")?.join("bin/python"));
+        command.arg("ci/check_compose").args(argument);
+        stream(command).map(drop)
+    };
+    check(None)?;
+    check(Some("--self-test"))
+}
+
+/// Building the tests after the set-up must compile this project and what only tests use: a dev-dependency that switches a
+/// feature of a shared crate on would build half of the tree a second time, unseen.
+fn shared_artifacts() -> Result<()> {
+    let tree = Command::new("cargo")
+        .args(["tree", "-p", "lablib", "-e", "normal,build", "--prefix", "none", "--format", "{p}"])
+        .current_dir(place::root())
+        .output()
+        .doing("list the crates")?;
+    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+    let ours: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let lines = cargo(&["test", "--release", "--workspace", "--no-run"])?;
+    let twice: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.trim().strip_prefix("Compiling ")?.split(' ').next())
+        .filter(|name| *name != "lablib" && ours.contains(name))
+        .collect();
+    if twice.is_empty() {
+        return Ok(());
+    }
+    let cause = format!("the tests built {} anew", twice.join(", "));
+    Err(Error::new("share the artifacts", cause).remedy("switch the same features on in the workspace's table"))
+}
+
+fn cargo(arguments: &[&str]) -> Result<Vec<String>> {
+    let mut command = Command::new("cargo");
+    command.args(arguments);
+    stream(command)
+}
+
+/// Runs a command in the clone's root, passes its output on as it comes, and returns it; as the error's cause where it failed.
+fn stream(mut command: Command) -> Result<Vec<String>> {
+    let operation = format!("run {command:?}").replace('"', "");
+    let (reader, writer) = std::io::pipe().doing(operation.as_str())?;
+    let errors = writer.try_clone().doing(operation.as_str())?;
+    command.current_dir(place::root()).stdin(Stdio::null()).stdout(writer).stderr(errors);
+    let mut child = command.spawn().doing(operation.as_str())?;
+    // The command holds the pipe's write end too: the reader would wait for it for ever.
+    drop(command);
+    let mut lines = Vec::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.doing(operation.as_str())?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        println!("{line}");
+        lines.push(line);
+    }
+    match child.wait().doing(operation.as_str())?.success() {
+        true => Ok(lines),
+        false => Err(Error::new(operation, lines.join("\n"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_result;
+
+    #[test]
+    fn counts_are_read_from_the_closing_line() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.50s";
+        assert_eq!(test_result(line), Some((12, 3)));
+        assert_eq!(test_result("test a ... ok"), None);
+    }
 }

@@ -1,10 +1,11 @@
 //! What all charts have around them: the card, the title that says the takeaway, key, axes and the small print.
 
 use super::font::{self, Weight, fit, wrap};
+use super::labels::place_above;
 use super::format::Unit;
 use super::picture::{Anchor, Area, Picture, Stroke, Text, crisp};
 use super::scale::{Kind, Scale};
-use super::theme::{self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, SMALL, SOFT, SUBTITLE, TICK, TITLE};
+use super::theme::{self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, REFERENCE, SMALL, SOFT, SUBTITLE, TICK, TITLE};
 
 /// How many intervals a vertical axis aims at, both when it is rounded and when it is labelled.
 pub(super) const Y_TICKS: usize = 5;
@@ -112,7 +113,7 @@ impl Frame {
         picture.rectangle(Area::new(0.0, 0.0, width, height), 0.0, PAPER);
         let (left, room) = (PADDING, width - 2.0 * PADDING);
         let mut top = 14.0;
-        for line in wrap(&self.title, room, TITLE, Weight::SemiBold, 3).iter().filter(|line| !line.is_empty()) {
+        for line in balanced(&self.title, room).iter().filter(|line| !line.is_empty()) {
             picture.text(Text::new((left, top + TITLE), line, TITLE, INK).bold());
             top += TITLE * 1.3;
         }
@@ -144,6 +145,14 @@ impl Frame {
         let top = (top + 12.0).min(height * 0.7);
         Page { picture, body: Area::new(left, top, left + room, (bottom - 2.0).max(top + 20.0)) }
     }
+}
+
+/// A title on as few lines as it takes, of about equal length.
+fn balanced(title: &str, room: f64) -> Vec<String> {
+    let lines = wrap(title, room, TITLE, Weight::SemiBold, 3);
+    let narrower = (10..20).map(|share| wrap(title, room * f64::from(share) / 20.0, TITLE, Weight::SemiBold, 3));
+    let whole = |other: &Vec<String>| other.len() == lines.len() && !other.iter().any(|line| line.ends_with('…'));
+    narrower.into_iter().find(whole).unwrap_or_else(|| lines.clone())
 }
 
 /// A compact key in as many rows as it takes, at most three; returns where it ends.
@@ -184,6 +193,24 @@ fn draw_key(picture: &mut Picture, key: &[(String, Swatch)], area: Area) -> f64 
         x += width;
     }
     y + ROW
+}
+
+/// A vertical mark: a percentile, a published figure, a moment.
+pub(super) struct Upright {
+    pub(super) at: f64,
+    pub(super) name: String,
+    pub(super) published: bool,
+}
+
+impl Upright {
+    pub(super) fn reference(at: f64, name: &str) -> Self {
+        Self { at, name: name.to_string(), published: true }
+    }
+}
+
+/// Room above a plot for the names of so many vertical marks.
+pub(super) fn uprights_height(marks: usize) -> f64 {
+    15.0 * marks.min(3) as f64
 }
 
 /// A plot with both axes drawn.
@@ -254,6 +281,30 @@ impl Page {
         let heading = fit(&axis.heading(), area.width(), TICK, Weight::Regular);
         let middle = (area.left + area.right) / 2.0;
         self.picture.text(Text::new((middle, base + 36.0), heading, TICK, SOFT).anchor(Anchor::Middle));
+    }
+
+    /// Vertical marks through the plot, named above it on at most `rows` lines of 15 units each.
+    pub(super) fn uprights(&mut self, marks: &[Upright], area: Area, rows: usize) {
+        let most = self.picture.width - 2.0 * PADDING;
+        let names: Vec<String> = marks.iter().map(|mark| fit(&mark.name, most * 0.6, TICK, Weight::Regular)).collect();
+        let wanted: Vec<(f64, f64)> = marks
+            .iter()
+            .zip(&names)
+            .map(|(mark, name)| (crisp(mark.at), font::width(name, TICK, Weight::Regular)))
+            .collect();
+        let places = place_above(&wanted, area.left, self.picture.width - 6.0, rows.min(marks.len()));
+        let baseline = |row: usize| area.top - 5.0 - 15.0 * row as f64;
+        for (mark, place) in marks.iter().zip(&places) {
+            let (at, colour) = (crisp(mark.at), if mark.published { REFERENCE } else { INK });
+            let stroke = if mark.published { Stroke::reference() } else { Stroke::solid(colour, 1.25) };
+            let top = place.map_or(area.top, |(row, _)| baseline(row) - 9.0);
+            self.picture.line((at, top), (at, area.bottom), stroke).hint(mark.name.as_str());
+        }
+        for ((mark, place), name) in marks.iter().zip(&places).zip(names) {
+            let Some((row, left)) = *place else { continue };
+            let colour = if mark.published { REFERENCE } else { INK };
+            self.picture.text(Text::new((left, baseline(row)), name, TICK, colour).halo());
+        }
     }
 
     /// Says in the middle of the chart why there is nothing in it.

@@ -183,7 +183,8 @@ impl Figure for HeatMap {
         let every = round_step((longest + 8.0) / wide);
         for (column, name) in self.columns.iter().take(MOST).enumerate().step_by(every) {
             let at = (area.left + wide * (column as f64 + 0.5), area.bottom + 16.0);
-            let name = font::fit(name, wide * every as f64 - 4.0, LABEL, Weight::Regular);
+            let room = (wide * every as f64 - 4.0).min(2.0 * (width - 4.0 - at.0));
+            let name = font::fit(name, room, LABEL, Weight::Regular);
             page.picture.text(Text::new(at, name, LABEL, theme::INK).anchor(Anchor::Middle));
         }
         let heading = font::fit(&x_heading, area.width(), TICK, Weight::Regular);
@@ -222,7 +223,11 @@ impl HeatMap {
             page.picture.rectangle(Area::new(edge(step), bar.top, bar.right, bar.bottom), 0.0, colour);
         }
         let axis = super::frame::Axis { unit: self.unit.clone(), kind: self.kind, ..Default::default() };
-        for (tick, label) in super::frame::x_ticks(&axis, scale, bar.width()) {
+        let mut ticks = super::frame::x_ticks(&axis, scale, bar.width());
+        if ticks.len() < 2 && self.shown().any(|value| self.kind.holds(value)) {
+            ticks = [scale.low, scale.high].map(|value| (value, self.unit.show(value))).to_vec();
+        }
+        for (tick, label) in ticks {
             let at = bar.left + scale.place(tick) * bar.width();
             page.picture.line((at, bar.bottom), (at, bar.bottom + 3.0), Stroke::solid(theme::AXIS, 1.0));
             let at = (at, bar.bottom + 14.0);

@@ -7,11 +7,11 @@ use super::Figure;
 use super::figure;
 use super::font::{self, Weight};
 use super::format::{Unit, count};
-use super::frame::{Frame, Swatch, Y_TICKS, framed, with_x, x_axis_height};
+use super::frame::{Frame, Swatch, Upright, Y_TICKS, framed, uprights_height, with_x, x_axis_height};
 use super::number::Number;
-use super::picture::{Anchor, Area, Fill, Picture, Stroke, Text, crisp};
+use super::picture::{Area, Fill, Picture, Stroke, Text, crisp};
 use super::scale::{Kind, Scale};
-use super::theme::{self, Colour, HEIGHT, LABEL, TICK};
+use super::theme::{self, Colour, HEIGHT, LABEL};
 use super::tidy::{Cell, Numbers};
 
 /// A histogram; see [`Chart::histogram`](super::Chart::histogram).
@@ -139,18 +139,20 @@ impl Histogram {
         let mut values: Vec<f64> = buckets().flat_map(|(from, to, _)| [*from, *to]).collect();
         values.sort_by(f64::total_cmp);
         let scale = Scale::around(self.frame.x.kind, values.iter().copied());
-        let samples = buckets().map(|bucket| bucket.2).sum::<f64>() / usable.len().max(1) as f64;
         let whole = values.iter().all(|value| value.fract() == 0.0) && !values.is_empty();
         if scale.kind == Kind::Linear && whole && scale.high - scale.low <= 60.0 && self.bins.is_none() {
             // Whole numbers get a bin each, around them.
             return (0..=(scale.high - scale.low) as usize + 1).map(|i| scale.low - 0.5 + i as f64).collect();
         }
         let bins = self.bins.unwrap_or_else(|| {
-            let quartile = |share: f64| values.get((values.len() as f64 * share) as usize).copied().unwrap_or(0.0);
-            let spread = scale.place(quartile(0.75)) - scale.place(quartile(0.25));
-            // Freedman and Diaconis: narrow where half of the data is narrow.
-            let width = 2.0 * spread / samples.max(1.0).cbrt();
-            if width > 0.0 { ((1.0 / width) as usize).clamp(8, 60) } else { 20 }
+            // Freedman and Diaconis, for the series that needs the narrowest bins.
+            let widths = usable.iter().filter_map(|series| {
+                let quartile = |percent: f64| Self::percentile(series, percent).map(|value| scale.place(value));
+                let many: f64 = series.buckets.iter().map(|bucket| bucket.2).sum();
+                Some(2.0 * (quartile(75.0)? - quartile(25.0)?) / many.max(1.0).cbrt())
+            });
+            let width = widths.filter(|width| *width > 0.0).fold(f64::INFINITY, f64::min);
+            if width.is_finite() { ((1.0 / width) as usize).clamp(8, 60) } else { 20 }
         });
         if scale.kind == Kind::Linear && self.bins.is_none() {
             let ticks = scale.rounded(bins);
@@ -314,14 +316,14 @@ impl Histogram {
             [shape] => self.ticks(shape.series, x),
             _ => self.ticks(&Series { name: String::new(), buckets: Vec::new(), left_out: 0 }, x),
         };
-        let band = if ticks.is_empty() { 0.0 } else { 50.0 };
+        let band = uprights_height(ticks.len());
         let plot = page.plot(&frame, x, y, 0.0, band);
         for shape in shapes {
             let counts: Vec<f64> = shape.counts.iter().map(|many| many * part(shape)).collect();
             let place = |bin: usize, many: f64| (plot.place_x(edges[bin]), plot.place_y(many));
             draw_steps(&mut page.picture, &counts, &place, shape.colour, shares);
         }
-        for (_, up_to) in &self.predicted {
+        for (name, up_to) in &self.predicted {
             let expected = edges.windows(2).map(|edge| ((up_to.0)(edge[1]) - (up_to.0)(edge[0])) * total);
             let outline: Vec<(f64, f64)> = edges
                 .windows(2)
@@ -332,9 +334,9 @@ impl Histogram {
                     (middle, plot.place_y(many))
                 })
                 .collect();
-            page.picture.clipped(&outline, plot.area, Stroke::prediction());
+            page.picture.clipped(&outline, plot.area, Stroke::prediction(), name);
         }
-        draw_ticks(&mut page.picture, ticks, plot.area, x, 3);
+        page.uprights(&uprights(ticks, plot.area, x), plot.area, 3);
         if shapes.iter().all(|shape| shape.total <= 0.0) {
             page.empty(plot.area);
         }
@@ -379,15 +381,15 @@ impl Histogram {
                 (area.right, crisp(area.bottom)),
                 Stroke::solid(theme::GRID, 1.0),
             );
-            for (_, up_to) in &self.predicted {
+            for (name, up_to) in &self.predicted {
                 let outline = edges.windows(2).map(|edge| {
                     let share = (up_to.0)(edge[1]) - (up_to.0)(edge[0]);
                     ((place_x(edge[0]) + place_x(edge[1])) / 2.0, place(0, share).1)
                 });
                 let outline: Vec<(f64, f64)> = outline.filter(|point| point.1.is_finite()).collect();
-                page.picture.clipped(&outline, area, Stroke::prediction());
+                page.picture.clipped(&outline, area, Stroke::prediction(), name);
             }
-            draw_ticks(&mut page.picture, self.ticks(shape.series, x), area, x, 1);
+            page.uprights(&uprights(self.ticks(shape.series, x), area, x), area, 1);
             let name = font::fit(&shape.series.name, area.width() * 0.5, LABEL, Weight::SemiBold);
             let name = Text::new((area.left, top + 13.0), name, LABEL, theme::legible(shape.colour)).bold().halo();
             page.picture.text(name);
@@ -406,6 +408,11 @@ impl Histogram {
         let marks = self.marks.iter().map(|(name, value)| (*value, name.clone(), true));
         percentiles.chain(marks).filter(|tick| x.covers(tick.0)).collect()
     }
+}
+
+fn uprights(ticks: Vec<(f64, String, bool)>, area: Area, x: Scale) -> Vec<Upright> {
+    let upright = |(value, name, published)| Upright { at: area.left + x.place(value) * area.width(), name, published };
+    ticks.into_iter().map(upright).collect()
 }
 
 /// The outline of a histogram, filled.
@@ -427,30 +434,6 @@ fn draw_steps(
     outline.push(place(counts.len(), 0.0));
     picture.area(outline.clone(), Fill { colour, opacity: if over { 0.28 } else { 0.55 } });
     picture.path(outline, Stroke::solid(colour, 1.5));
-}
-
-/// Vertical marks whose labels share a few lines above the plot without touching; those without room stay unnamed.
-fn draw_ticks(picture: &mut Picture, mut ticks: Vec<(f64, String, bool)>, area: Area, x: Scale, lines: usize) {
-    // From right to left: a label runs to the right of its mark, so that a mark further left passes no label below.
-    ticks.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut taken = vec![f64::INFINITY; lines];
-    let mut texts = Vec::new();
-    for (value, label, published) in ticks {
-        let at = crisp(area.left + x.place(value) * area.width());
-        let colour = if published { theme::REFERENCE } else { theme::INK };
-        let width = font::width(&label, TICK, Weight::Regular);
-        let left = if at + 4.0 + width > picture.width - 6.0 { at - 4.0 - width } else { at + 4.0 };
-        let line = (0..lines).find(|line| left + width + 8.0 < taken[*line]);
-        let top = area.top - 5.0 - 15.0 * line.unwrap_or(0) as f64;
-        let stroke = if published { Stroke::reference() } else { Stroke::solid(colour, 1.25) };
-        let end = if line.is_some() { top - 9.0 } else { area.top };
-        picture.line((at, end), (at, area.bottom), stroke).hint(label.clone());
-        if let Some(line) = line {
-            taken[line] = left.min(at);
-            texts.push(Text::new((left, top), label, TICK, colour).anchor(Anchor::Start).halo());
-        }
-    }
-    texts.into_iter().for_each(|text| picture.text(text));
 }
 
 #[cfg(test)]

@@ -34,6 +34,45 @@ pub(super) fn spread_out(wanted: &[(f64, f64)], top: f64, bottom: f64) -> Option
     Some(centers)
 }
 
+/// Finds a row and a side for the name of every vertical mark: `(x, width of the name)` to row and left edge.
+///
+/// Row 0 lies right above the plot; a mark reaches up to its own row, so a name must not lie on a lower row where a
+/// higher mark passes. A name that would cover another one gets no place.
+pub(super) fn place_above(marks: &[(f64, f64)], left: f64, right: f64, rows: usize) -> Vec<Option<(usize, f64)>> {
+    const GAP: f64 = 4.0;
+    let mut order: Vec<usize> = (0..marks.len()).collect();
+    order.sort_by(|a, b| marks[*b].0.total_cmp(&marks[*a].0));
+    let mut found: Vec<Option<(usize, f64)>> = vec![None; marks.len()];
+    for (turn, index) in order.iter().enumerate() {
+        let (x, width) = marks[*index];
+        let covers = |start: f64, other: f64| (start - GAP..start + width + GAP).contains(&other);
+        let cost = |(row, start): &(usize, f64)| {
+            let mut cost = row * 2 + usize::from(*start < x);
+            if *start < left || start + width > right {
+                cost += 1000;
+            }
+            for decided in &order[..turn] {
+                let Some((other_row, other)) = found[*decided] else { continue };
+                let other_width = marks[*decided].1;
+                if other_row == *row && *start < other + other_width + 2.0 * GAP && other < start + width + 2.0 * GAP {
+                    cost += 1000;
+                }
+                if other_row > *row && covers(*start, marks[*decided].0) {
+                    cost += 100;
+                }
+                if other_row < *row && (other - GAP..other + other_width + GAP).contains(&x) {
+                    cost += 100;
+                }
+            }
+            // The marks to come can still go below a name that lies high.
+            cost + order[turn + 1..].iter().filter(|later| covers(*start, marks[**later].0)).count() * 8 * (rows - row)
+        };
+        let candidates = (0..rows).flat_map(|row| [(row, x + GAP), (row, x - GAP - width)]);
+        found[*index] = candidates.map(|place| (cost(&place), place)).min_by_key(|found| found.0).filter(|f| f.0 < 1000).map(|f| f.1);
+    }
+    found
+}
+
 /// What is drawn already and must not be written over.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
@@ -50,9 +89,13 @@ impl Crowd {
         self.lines.extend(points.windows(2).map(|pair| (pair[0], pair[1])));
     }
 
-    pub(super) fn is_free(&self, area: Area) -> bool {
+    /// Whether only lines pass there.
+    pub(super) fn is_uncovered(&self, area: Area) -> bool {
         !self.boxes.iter().any(|other| other.overlaps(&area))
-            && !self.lines.iter().any(|(a, b)| area.is_crossed(*a, *b))
+    }
+
+    pub(super) fn is_free(&self, area: Area) -> bool {
+        self.is_uncovered(area) && !self.lines.iter().any(|(a, b)| area.is_crossed(*a, *b))
     }
 }
 
@@ -72,6 +115,17 @@ mod tests {
         assert_eq!(spread_out(&[(0.0, 10.0), (1.0, 10.0), (99.0, 20.0)], 0.0, 100.0), Some(vec![5.0, 15.0, 90.0]));
         assert_eq!(spread_out(&[(50.0, 60.0), (50.0, 60.0)], 0.0, 100.0), None);
         assert_eq!(spread_out(&[], 0.0, 0.0), Some(vec![]));
+    }
+
+    #[test]
+    fn names_above_the_plot_find_rows_and_sides() {
+        let place = |marks: &[(f64, f64)]| place_above(marks, 0.0, 100.0, 3);
+        assert_eq!(place(&[(10.0, 20.0), (50.0, 20.0)]), [Some((0, 14.0)), Some((0, 54.0))]);
+        assert_eq!(place(&[(10.0, 60.0), (50.0, 20.0)]), [Some((1, 14.0)), Some((0, 54.0))]);
+        assert_eq!(place(&[(90.0, 40.0)]), [Some((0, 46.0))]);
+        // The name of the last one turns to the left and has to leave the other mark below it.
+        assert_eq!(place(&[(80.0, 10.0), (90.0, 40.0)]), [Some((0, 66.0)), Some((2, 46.0))]);
+        assert_eq!(place(&[(50.0, 500.0)]), [None]);
     }
 
     #[test]

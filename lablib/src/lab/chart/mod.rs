@@ -49,7 +49,7 @@ pub use heat_map::HeatMap;
 pub use histogram::Histogram;
 pub use latencies::Latencies;
 pub use lines::Lines;
-pub use number::{Number, Point, Spread, SpreadPoint};
+pub use number::{Number, Point, Spread, SpreadPoint, Time};
 pub use panels::Panels;
 pub use picture::Picture;
 pub use tidy::Numbers;

@@ -1,5 +1,7 @@
 //! What a chart accepts as a number, a point, a spread; so that a cell needs no `as f64`.
 
+use std::time::Duration;
+
 /// Anything that a chart can place on an axis.
 pub trait Number {
     /// As a floating-point number.
@@ -21,6 +23,26 @@ number!(f64 f32 u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize);
 impl<N: Number + Copy> Number for &N {
     fn value(self) -> f64 {
         (*self).value()
+    }
+}
+
+/// A span of time: a [`Duration`], or seconds.
+///
+/// Not implemented for whole numbers, so that nanoseconds are not taken for seconds.
+pub trait Time {
+    /// As seconds.
+    fn seconds(self) -> f64;
+}
+
+impl Time for f64 {
+    fn seconds(self) -> f64 {
+        self
+    }
+}
+
+impl Time for Duration {
+    fn seconds(self) -> f64 {
+        self.as_secs_f64()
     }
 }
 

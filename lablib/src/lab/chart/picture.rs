@@ -212,20 +212,20 @@ impl Picture {
     }
 
     /// A polyline without its parts outside the area.
-    pub(super) fn clipped(&mut self, points: &[(f64, f64)], area: Area, stroke: Stroke) {
+    pub(super) fn clipped(&mut self, points: &[(f64, f64)], area: Area, stroke: Stroke, hint: &str) {
         let mut run: Vec<(f64, f64)> = Vec::new();
         for pair in points.windows(2) {
             let Some((a, b)) = clip(pair[0], pair[1], area) else { continue };
             if run.last() != Some(&a) {
                 let done = std::mem::replace(&mut run, vec![a]);
                 if done.len() > 1 {
-                    self.path(done, stroke);
+                    self.path(done, stroke).hint(hint);
                 }
             }
             run.push(b);
         }
         if run.len() > 1 {
-            self.path(run, stroke);
+            self.path(run, stroke).hint(hint);
         }
     }
 
@@ -248,9 +248,42 @@ impl Picture {
     }
 
     pub(super) fn text(&mut self, text: Text) {
-        if !text.text.is_empty() {
+        if !text.text.trim().is_empty() {
             self.push(Shape::Text(text));
         }
+    }
+
+    /// What nobody could read: texts that leave the card, lie on each other, or are too small. Empty for a good chart.
+    ///
+    /// ```
+    /// use lablib::lab::chart::{Chart, Figure};
+    ///
+    /// let chart = Chart::bars("Readable").bar("one", 1).bar("two", 2);
+    /// assert!(chart.draw(760.0).illegible().is_empty());
+    /// ```
+    pub fn illegible(&self) -> Vec<String> {
+        let card = Area::new(0.0, 0.0, self.width, self.height);
+        let texts = self.marks.iter().filter_map(|mark| match &mark.shape {
+            Shape::Text(text) => Some((text.text.as_str(), text.size, text.area())),
+            _ => None,
+        });
+        let texts: Vec<(&str, f64, Area)> = texts.collect();
+        let mut faults = Vec::new();
+        for (index, (text, size, area)) in texts.iter().enumerate() {
+            if !card.contains(area) {
+                faults.push(format!("{text:?} leaves the card"));
+            }
+            if *size < theme::SMALL {
+                faults.push(format!("{text:?} is too small"));
+            }
+            // Line spacing may be tight, letters may not touch.
+            for (other, _, place) in &texts[..index] {
+                if place.grown(-1.0).overlaps(&area.grown(-1.0)) {
+                    faults.push(format!("{text:?} lies on {other:?}"));
+                }
+            }
+        }
+        faults
     }
 
     /// Puts another picture on this page.
@@ -299,10 +332,39 @@ mod tests {
     }
 
     #[test]
+    fn illegible_texts_are_named() {
+        let text = |x: f64, y: f64, text: &str| Text::new((x, y), text, 12.0, theme::INK);
+        let cases = [
+            ("beyond the left edge", vec![text(-5.0, 50.0, "abc")]),
+            ("beyond the right edge", vec![text(190.0, 50.0, "abcdef")]),
+            ("above the card", vec![text(10.0, 5.0, "abc")]),
+            ("below the card", vec![text(10.0, 99.0, "abc")]),
+            ("ends before the left edge", vec![text(5.0, 50.0, "abcdef").anchor(Anchor::End)]),
+            ("centred over the right edge", vec![text(195.0, 50.0, "abcdef").anchor(Anchor::Middle)]),
+            ("wider than the card", vec![text(1.0, 50.0, &"wide ".repeat(20))]),
+            ("twice in one place", vec![text(50.0, 50.0, "one"), text(50.0, 50.0, "two")]),
+            ("begins within another", vec![text(50.0, 50.0, "a long one"), text(80.0, 50.0, "two")]),
+            ("half a line below another", vec![text(50.0, 50.0, "one"), text(50.0, 56.0, "two")]),
+            ("ends within another", vec![text(50.0, 50.0, "one"), text(60.0, 50.0, "two").anchor(Anchor::End)]),
+            ("too small", vec![Text::new((50.0, 50.0), "abc", 9.0, theme::INK)]),
+        ];
+        for (name, texts) in cases {
+            let mut picture = Picture::new(200.0, 100.0);
+            texts.into_iter().for_each(|text| picture.text(text));
+            assert_eq!(picture.illegible().len(), 1, "{name}: {:?}", picture.illegible());
+        }
+        let mut good = Picture::new(200.0, 100.0);
+        good.text(text(10.0, 20.0, "one"));
+        good.text(text(10.0, 34.0, "two"));
+        good.text(text(60.0, 20.0, "three"));
+        assert!(good.illegible().is_empty());
+    }
+
+    #[test]
     fn a_line_that_leaves_and_returns_becomes_two() {
         let mut picture = Picture::new(10.0, 10.0);
         let line = [(0.0, 5.0), (2.0, 5.0), (5.0, 50.0), (8.0, 5.0), (9.0, 5.0)];
-        picture.clipped(&line, Area::new(0.0, 0.0, 10.0, 10.0), Stroke::prediction());
+        picture.clipped(&line, Area::new(0.0, 0.0, 10.0, 10.0), Stroke::prediction(), "");
         assert_eq!(picture.marks.len(), 2);
     }
 }

@@ -6,7 +6,7 @@ use super::Figure;
 use super::figure;
 use super::font::{Weight, fit};
 use super::format::count;
-use super::frame::{Axis, Frame, framed, names_width, with_x, x_axis_height, x_ticks};
+use super::frame::{Axis, Frame, Upright, framed, names_width, uprights_height, with_x, x_axis_height, x_ticks};
 use super::labels::Crowd;
 use super::number::{Number, drawable};
 use super::picture::{Anchor, Area, Picture, Stroke, Text, crisp};
@@ -207,7 +207,7 @@ impl Figure for Timeline {
     fn draw(&self, width: f64) -> Picture {
         let left_out = self.small_print();
         let lanes = self.lanes.len().clamp(1, MOST);
-        let band = 16.0 * self.marks.len().min(3) as f64 + 4.0;
+        let band = uprights_height(self.marks.len()) + 4.0;
         let axis = x_axis_height(&self.frame.x);
         let lane_height = if lanes > 10 { 40.0 } else { LANE };
         let around = self.frame.header_height(width, &[]) + self.frame.footer_height(width, &left_out) + axis + band;
@@ -231,15 +231,9 @@ impl Figure for Timeline {
             page.row_name(name, left - 12.0, y, names, lane_height);
         }
         page.x_axis(&self.frame.x, area, scale);
-        for (index, (name, at)) in self.marks.iter().filter(|mark| scale.covers(mark.1)).enumerate() {
-            let (x, y) = (crisp(place(*at)), area.top - 16.0 * (index % 3) as f64);
-            page.picture.line((x, y - 12.0), (x, area.bottom), Stroke::reference());
-            let name = fit(name, (x - area.left).max(area.right - x) - 8.0, TICK, Weight::Regular);
-            let text = Text::new((x + 5.0, y - 3.0), name, TICK, theme::REFERENCE).halo();
-            let turned = text.area().right > body.right;
-            let text = if turned { Text { at: (x - 5.0, y - 3.0), ..text }.anchor(Anchor::End) } else { text };
-            page.picture.text(text);
-        }
+        let marks = self.marks.iter().filter(|mark| scale.covers(mark.1));
+        let uprights: Vec<Upright> = marks.map(|(name, at)| Upright::reference(place(*at), name)).collect();
+        page.uprights(&uprights, area, 3);
         let events = self.events.iter().filter(|event| event.lane < MOST && drawable(event.at));
         let mut canvas = Lanes {
             picture: &mut page.picture,
@@ -247,8 +241,17 @@ impl Figure for Timeline {
             area,
             half: HALF.min(lane_height * 0.3),
             events: events.map(|event| (place(event.at), middle(event.lane))).collect(),
+            spans: Vec::new(),
+            texts: Vec::new(),
         };
-        for span in self.spans.iter().filter(|span| span.lane < MOST && drawable(span.start) && drawable(span.end)) {
+        for (_, at) in self.marks.iter().filter(|mark| scale.covers(mark.1)) {
+            canvas.crowd.add_line(&[(place(*at), area.top), (place(*at), area.bottom)]);
+        }
+        let mut spans: Vec<&Span> = self.spans.iter().filter(|span| span.lane < MOST).collect();
+        spans.retain(|span| drawable(span.start) && drawable(span.end));
+        // Where spans of one lane overlap, the shorter lies on the longer.
+        spans.sort_by(|a, b| (b.end - b.start).total_cmp(&(a.end - a.start)));
+        for span in &spans {
             let unit = &self.frame.x.unit;
             let hint = format!(
                 "{}: {}, {} to {}",
@@ -272,9 +275,9 @@ impl Figure for Timeline {
                 format!("{}: {}, {}", self.lanes[event.lane], event.label, self.frame.x.unit.show_with_unit(event.at));
             canvas.event((place(event.at), middle(event.lane)), &hint);
         }
-        for span in self.spans.iter().filter(|span| span.lane < MOST && drawable(span.start) && drawable(span.end)) {
+        for (index, span) in spans.iter().enumerate() {
             let colour = (!span.waiting).then(|| self.colour(span));
-            canvas.span_label((place(span.start), place(span.end)), middle(span.lane), colour, &span.label);
+            canvas.span_label(index, colour, &span.label);
         }
         for event in self.events.iter().filter(|event| event.lane < MOST && drawable(event.at)) {
             canvas.event_label((place(event.at), middle(event.lane)), &event.label);
@@ -299,6 +302,10 @@ struct Lanes<'a> {
     area: Area,
     half: f64,
     events: Vec<(f64, f64)>,
+    /// As drawn, from the longest to the shortest.
+    spans: Vec<Area>,
+    /// Of the spans' own texts, which lie on boxes.
+    texts: Vec<Area>,
 }
 
 impl Lanes<'_> {
@@ -314,20 +321,37 @@ impl Lanes<'_> {
             }
         }
         self.crowd.add(cell);
+        self.spans.push(cell);
     }
 
-    fn span_label(&mut self, (start, end): (f64, f64), middle: f64, colour: Option<Colour>, label: &str) {
-        let inside =
-            Text::new((start + 6.0, middle), label, TICK, colour.map_or(theme::SOFT, theme::text_on)).centred();
-        if inside.width() + 10.0 <= end - start {
-            return self.picture.text(inside);
+    /// Inside the span if there is room, else near it; what has no room is still in the hover text and the numbers.
+    fn span_label(&mut self, index: usize, colour: Option<Colour>, label: &str) {
+        let span = self.spans[index];
+        let middle = span.center().1;
+        let inside = Text::new((0.0, middle), label, TICK, colour.map_or(theme::SOFT, theme::text_on)).centred();
+        let covered = |area: Area| {
+            let over = self.spans[index + 1..].iter().chain(&self.texts).any(|other| other.overlaps(&area));
+            over || self.events.iter().any(|event| Area::new(event.0, event.1, event.0, event.1).grown(7.0).overlaps(&area))
+        };
+        let at = |x: f64| Text { at: (x, inside.at.1), ..inside.clone() };
+        let starts = [span.left + 6.0, span.left + 11.0, span.center().0 - inside.width() / 2.0, span.right - 6.0 - inside.width()];
+        let fits = |text: &Text| span.grown(-4.0).left <= text.at.0 && text.area().right <= span.right - 4.0;
+        let free = starts.into_iter().map(at).find(|text| fits(text) && !covered(text.area()));
+        if let Some(text) = free {
+            self.texts.push(text.area());
+            return self.picture.text(text);
         }
-        let short = fit(label, end - start - 10.0, TICK, Weight::Regular);
         let ink = colour.map_or(theme::SOFT, theme::legible);
-        let above = |x: f64| Text::new((x, middle - self.half - 5.0), label, SMALL, ink).halo();
-        let below = |x: f64| Text::new((x, middle + self.half + 11.0), label, SMALL, ink).halo();
-        if !self.first_free([above(start), below(start), above(end).anchor(Anchor::End)]) && short.chars().count() > 4 {
-            self.picture.text(Text { text: short, ..inside });
+        let above = |x: f64| Text::new((x, span.top - 5.0), label, SMALL, ink).halo();
+        let below = |x: f64| Text::new((x, span.bottom + 11.0), label, SMALL, ink).halo();
+        let short = Text { text: fit(label, span.width() - 15.0, TICK, Weight::Regular), ..at(span.left + 11.0) };
+        let short = (short.text.chars().count() > 4 && !covered(short.area())).then_some(short);
+        if self.first_free([above(span.left), below(span.left), above(span.right).anchor(Anchor::End)]) {
+            return;
+        }
+        if let Some(text) = short {
+            self.texts.push(text.area());
+            self.picture.text(text);
         }
     }
 
@@ -346,11 +370,11 @@ impl Lanes<'_> {
         let candidates = [
             text(11.0, level, Anchor::Start),
             text(0.0, above, Anchor::Middle),
-            text(-3.0, above, Anchor::Start),
-            text(3.0, above, Anchor::End),
+            text(5.0, above, Anchor::Start),
+            text(-5.0, above, Anchor::End),
             text(0.0, below, Anchor::Middle),
-            text(-3.0, below, Anchor::Start),
-            text(3.0, below, Anchor::End),
+            text(5.0, below, Anchor::Start),
+            text(-5.0, below, Anchor::End),
             text(-11.0, level, Anchor::End),
             text(0.0, above - 12.0, Anchor::Middle),
         ];
@@ -359,7 +383,7 @@ impl Lanes<'_> {
 
     /// How far from the middle of the lane whatever is there ends.
     fn rim(&self, at: (f64, f64)) -> f64 {
-        let beside = |dx: f64| self.crowd.is_free(Area::new(at.0 + dx - 0.5, at.1 - 1.0, at.0 + dx + 0.5, at.1 + 1.0));
+        let beside = |dx: f64| self.crowd.is_uncovered(Area::new(at.0 + dx, at.1, at.0 + dx, at.1).grown(0.5));
         if self.events.iter().any(|event| (event.0 - at.0).abs() < 6.0 && event.1 == at.1) {
             8.0
         } else if beside(-1.0) && beside(1.0) {
@@ -406,11 +430,12 @@ impl Lanes<'_> {
 
     /// Writes the first text that covers nothing; what has no room is still in the hover text and the numbers.
     fn first_free<const COUNT: usize>(&mut self, candidates: [Text; COUNT]) -> bool {
-        let page = Area::new(self.area.left, 0.0, self.picture.width - 4.0, self.picture.height);
-        let found = candidates.into_iter().find(|text| {
-            let covered = text.area();
-            page.contains(&covered) && self.crowd.is_free(covered)
-        });
+        let page = Area::new(self.area.left, 0.0, self.picture.width - 4.0, self.area.bottom - 1.0);
+        let within = |text: &&Text| page.contains(&text.area());
+        let free = candidates.iter().filter(within).find(|text| self.crowd.is_free(text.area()));
+        // Its rim makes a text readable on a line; on another text or a span nothing would.
+        let found = free.or_else(|| candidates.iter().filter(within).find(|text| self.crowd.is_uncovered(text.area())));
+        let found = found.cloned();
         let Some(text) = found else { return false };
         self.crowd.add(text.area());
         self.picture.text(text);

@@ -201,23 +201,28 @@ impl Treemap {
         let hint = format!("{}: {}, {}", tile.name, what.trim_start(), Unit::Percent.show(100.0 * share));
         picture.rectangle(cell, 1.5, colour).hint(hint);
         let ink = theme::text_on(colour);
-        let (room, high) = (cell.width() - 12.0, cell.height());
+        let (room, high) = (cell.width() - 10.0, cell.height());
         let rows = ((high - 8.0) / 15.0).floor().clamp(0.0, 3.0) as usize;
         let Some((lines, size, weight)) = [(LABEL, Weight::SemiBold), (SMALL, Weight::Regular)]
             .into_iter()
             .find_map(|(size, weight)| broken(&tile.name, room, size, weight, rows).map(|lines| (lines, size, weight)))
+            .or_else(|| {
+                // The start of a name, as long as it can still be told from others.
+                let start = font::fit(&tile.name, room, SMALL, Weight::Regular);
+                (rows > 0 && start.chars().count() > 5).then(|| (vec![start], SMALL, Weight::Regular))
+            })
         else {
             return;
         };
         let low = high < 28.0;
         let mut y = if low { cell.top + high / 2.0 + size * font::CAPITAL / 2.0 } else { cell.top + 17.0 };
         for line in lines {
-            let text = Text::new((cell.left + 6.0, y), line, size, ink);
+            let text = Text::new((cell.left + 5.0, y), line, size, ink);
             picture.text(Text { weight, ..text });
             y += 15.0;
         }
         if y + 4.0 <= cell.bottom && font::width(&value, SMALL, Weight::Regular) <= room {
-            picture.text(Text::new((cell.left + 6.0, y), value, SMALL, ink));
+            picture.text(Text::new((cell.left + 5.0, y), value, SMALL, ink));
         }
     }
 }

@@ -1,0 +1,142 @@
+//! Real servers for experiments: private ones started from the programs on this machine, or yours by environment variable.
+//!
+//! - A server is ready when its handle exists: a client has logged in and had an answer.
+//! - A server is gone when its handle is dropped, and in any case when this process is gone, however it died: a
+//!   guardian process starts the servers and ends them, and the kernel ends them if the guardian is killed.
+//! - Servers listen on loopback only, on free ports, with random passwords; their files are below `target/lab/`, and gone
+//!   with them. Labs that run at the same time do not touch each other's.
+//! - Each kind has one pinned configuration; nothing of the distribution's is read.
+//! - A server that you name (`LAB_MYSQL_URL`, `LAB_REDIS_URL`, `LAB_REDIS_CLUSTER_URL`, `LAB_KAFKA_URL`) is used and left alone:
+//!   killing, pausing and restarting it is refused.
+//!
+//! The functions here are for a notebook's cell, which fails when they do; the types' own methods return the error.
+
+mod dialect;
+mod guardian;
+mod kafka;
+mod kafka_wire;
+mod mariadb;
+mod node;
+mod port;
+#[doc(hidden)]
+pub mod protocol;
+mod redis;
+mod redis_cluster;
+mod replication;
+mod secret;
+mod surroundings;
+mod template;
+
+use std::path::PathBuf;
+
+pub use self::dialect::{Dialect, Family};
+pub use self::kafka::{Kafka, KafkaBuilder};
+pub use self::mariadb::{MariaDb, MariaDbBuilder};
+pub use self::node::Node;
+pub use self::redis::{Redis, RedisBuilder};
+pub use self::redis_cluster::{RedisCluster, RedisClusterBuilder};
+pub use self::replication::Replicated;
+use crate::lab::{Error, OrFail, Result};
+
+/// A MariaDB server, or the SQL server that `LAB_MYSQL_URL` names.
+///
+/// ```
+/// let db = lablib::lab::service::mysql();
+/// assert_eq!(db.ask("SELECT 6 * 7"), "42");
+/// ```
+#[track_caller]
+pub fn mysql() -> MariaDb {
+    MariaDb::start().or_fail()
+}
+
+/// So many MariaDB servers that know nothing of each other.
+///
+/// ```
+/// let shards = lablib::lab::service::mysql_instances(2);
+/// shards[0].execute("CREATE TABLE here (id INT)");
+/// assert_eq!(shards[1].ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'here'"), "0");
+/// ```
+#[track_caller]
+pub fn mysql_instances(count: usize) -> Vec<MariaDb> {
+    mariadb::instances(count).or_fail()
+}
+
+/// A MariaDB primary with replicas that have caught up with it.
+///
+/// ```
+/// let db = lablib::lab::service::mysql_replicated(1);
+/// assert_eq!(db.replicas[0].ask("SELECT @@read_only"), "1");
+/// ```
+#[track_caller]
+pub fn mysql_replicated(replicas: usize) -> Replicated {
+    Replicated::start(replicas).or_fail()
+}
+
+/// A Redis server, or the one that `LAB_REDIS_URL` names.
+///
+/// ```
+/// let redis = lablib::lab::service::redis();
+/// assert_eq!(redis.ask("INCR visits"), "1");
+/// ```
+#[track_caller]
+pub fn redis() -> Redis {
+    Redis::start().or_fail()
+}
+
+/// A Redis cluster of so many masters and replicas, or the one that `LAB_REDIS_CLUSTER_URL` lists.
+///
+/// ```
+/// let cluster = lablib::lab::service::redis_cluster(3, 3);
+/// assert_eq!(cluster.masters().len(), 3);
+/// ```
+#[track_caller]
+pub fn redis_cluster(masters: usize, replicas: usize) -> RedisCluster {
+    RedisCluster::start(masters, replicas).or_fail()
+}
+
+/// A Kafka broker, or the one that `LAB_KAFKA_URL` names.
+///
+/// ```no_run
+/// let kafka = lablib::lab::service::kafka();
+/// println!("{} at {}", kafka.version(), kafka.url());
+/// ```
+#[track_caller]
+pub fn kafka() -> Kafka {
+    Kafka::start().or_fail()
+}
+
+/// Makes what the first start of each kind on this machine would otherwise have to wait for; set-up calls it.
+pub fn prepare() -> Result<()> {
+    mariadb::prepare()?;
+    kafka::prepare()
+}
+
+/// This process's directory for everything that runs: below `target/lab/`, removed when the process is gone, however it died.
+pub fn run_directory() -> Result<PathBuf> {
+    guardian::Guardian::current().map(|guardian| guardian.run().to_path_buf())
+}
+
+/// The process that watches over this one's servers.
+pub fn guardian_pid() -> Result<u32> {
+    guardian::Guardian::current().map(|guardian| guardian.pid())
+}
+
+/// The servers that the user named in a variable, if it is set to anything.
+fn own_urls(variable: &str) -> Option<Vec<String>> {
+    let value = std::env::var(variable).ok().filter(|value| !value.trim().is_empty())?;
+    Some(value.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect())
+}
+
+/// Starts several servers at the same time.
+fn side_by_side<T: Send, F: FnOnce() -> Result<T> + Send>(starts: impl Iterator<Item = F>) -> Result<Vec<T>> {
+    // Before the threads race for it.
+    guardian::Guardian::current()?;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = starts.map(|start| scope.spawn(start)).collect();
+        let started: Vec<Result<T>> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::new("start a server", "its thread panicked"))))
+            .collect();
+        started.into_iter().collect()
+    })
+}

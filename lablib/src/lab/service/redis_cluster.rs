@@ -1,0 +1,437 @@
+//! A Redis cluster: masters that share 16,384 slots, and replicas that take over when a master dies.
+//!
+//! - Ready means that every node sees the cluster whole, knows every other node in its role, and that every replica's
+//!   link to its master is up.
+//! - Roles are looked up when asked for, because a failover changes them.
+//! - A dead master is noticed after a second and a half, where Redis by default takes fifteen.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::redis::{Redis, RedisBuilder};
+use super::secret::secret;
+use crate::lab::{Error, OrFail, Result};
+
+/// Lists the nodes of the user's own cluster, with commas between them.
+const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
+const SLOTS: usize = 16_384;
+/// How long a cluster may take to agree on something on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one node gets to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("cluster-node-timeout", "1500"),
+    ("cluster-require-full-coverage", "yes"),
+    ("cluster-allow-replica-migration", "no"),
+    ("cluster-replica-validity-factor", "10"),
+];
+
+/// A Redis cluster, each of whose nodes can be killed, paused and restarted by itself.
+///
+/// ```
+/// use lablib::lab::service;
+///
+/// let cluster = service::redis_cluster(3, 3);
+/// let master = cluster.master_for("user:7");
+/// master.kill();
+/// cluster.settle();
+/// assert_ne!(cluster.master_for("user:7").name(), master.name());
+/// ```
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+    ready_in: Duration,
+}
+
+/// A cluster to be started, with settings that differ from the lab's.
+#[derive(Debug, Clone)]
+pub struct RedisClusterBuilder {
+    masters: usize,
+    replicas: usize,
+    settings: Vec<(String, String)>,
+}
+
+impl RedisCluster {
+    /// The cluster that `LAB_REDIS_CLUSTER_URL` lists, or else a private one; replicas are dealt out to the masters in turn.
+    pub fn start(masters: usize, replicas: usize) -> Result<Self> {
+        match super::own_urls(VARIABLE) {
+            Some(urls) => Self::own(&urls, masters, replicas),
+            None => Self::of(masters, replicas).start(),
+        }
+    }
+
+    /// A private cluster that is still to be configured.
+    pub fn of(masters: usize, replicas: usize) -> RedisClusterBuilder {
+        RedisClusterBuilder { masters, replicas, settings: Vec::new() }
+    }
+
+    fn own(urls: &[String], masters: usize, replicas: usize) -> Result<Self> {
+        let asked = Instant::now();
+        let nodes = urls.iter().map(|url| Redis::own(VARIABLE, url)).collect::<Result<Vec<_>>>()?;
+        let cluster = Self { nodes, ready_in: Duration::ZERO };
+        let (has_masters, has_replicas) = (cluster.try_masters()?.len(), cluster.try_replicas()?.len());
+        if has_masters < masters || has_replicas < replicas {
+            let cause =
+                format!("it lists {has_masters} masters and {has_replicas} replicas, not {masters} and {replicas}");
+            let remedy = "list every node by the address that CLUSTER NODES shows, with commas between them";
+            return Err(Error::new(format!("use {VARIABLE}"), cause).remedy(remedy));
+        }
+        Ok(Self { ready_in: asked.elapsed(), ..cluster })
+    }
+
+    /// Its version: "Redis 7.0.15".
+    pub fn version(&self) -> String {
+        self.nodes.first().map(Redis::version).unwrap_or_default()
+    }
+
+    /// Every node, whatever its role and state.
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
+    /// What a cluster client starts from: all nodes' URLs.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.url().to_owned()).collect()
+    }
+
+    /// How long it took from the request until it was whole.
+    pub fn ready_in(&self) -> Duration {
+        self.ready_in
+    }
+
+    /// The nodes that are masters at this moment and alive, in the order of their slots.
+    #[track_caller]
+    pub fn masters(&self) -> Vec<&Redis> {
+        self.try_masters().or_fail()
+    }
+
+    /// As [`masters`](Self::masters).
+    pub fn try_masters(&self) -> Result<Vec<&Redis>> {
+        let view = self.view()?;
+        let mut masters: Vec<&Member> = view.0.iter().filter(|member| member.is_serving_master()).collect();
+        masters.sort_by_key(|member| member.slots.first().copied());
+        Ok(self.these(masters))
+    }
+
+    /// The nodes that are replicas at this moment and alive.
+    #[track_caller]
+    pub fn replicas(&self) -> Vec<&Redis> {
+        self.try_replicas().or_fail()
+    }
+
+    /// As [`replicas`](Self::replicas).
+    pub fn try_replicas(&self) -> Result<Vec<&Redis>> {
+        let view = self.view()?;
+        Ok(self.these(view.0.iter().filter(|member| !member.failed && !member.master)))
+    }
+
+    /// The master that holds the key's slot at this moment.
+    #[track_caller]
+    pub fn master_for(&self, key: &str) -> &Redis {
+        self.try_master_for(key).or_fail()
+    }
+
+    /// As [`master_for`](Self::master_for).
+    pub fn try_master_for(&self, key: &str) -> Result<&Redis> {
+        let fail = |cause: &str| Error::new("find the key's master", cause).at(key);
+        let slot = self.ask_any(&["CLUSTER", "KEYSLOT", key])?;
+        let slot: u16 = slot.parse().map_err(|_| fail(&format!("its slot is {slot:?}")))?;
+        let view = self.view()?;
+        let owner = view.0.iter().filter(|member| member.master && member.holds(slot));
+        self.these(owner).into_iter().next().ok_or_else(|| fail("nobody holds its slot"))
+    }
+
+    /// Waits until living masters serve every slot, living replicas follow their masters, and all living nodes agree about
+    /// who is what; says how long that took.
+    #[track_caller]
+    pub fn settle(&self) -> Duration {
+        self.try_settle().or_fail()
+    }
+
+    /// As [`settle`](Self::settle).
+    pub fn try_settle(&self) -> Result<Duration> {
+        self.until("living masters serve every slot", || {
+            let living: Vec<&Redis> = self.nodes.iter().filter(|node| node.is_running() && !node.is_paused()).collect();
+            let mut agreed = None;
+            for node in &living {
+                if let Some(missing) = not_serving(node)? {
+                    return Ok(Some(missing));
+                }
+                let view = View::of(node)?;
+                let sees =
+                    |other: &&&Redis| view.0.iter().any(|member| member.address == other.address() && member.is_well());
+                if living.iter().filter(sees).count() < living.len() {
+                    return Ok(Some(format!("{} does not see every living node", node.name())));
+                }
+                let mut members = view.0;
+                members.retain(|member| living.iter().any(|node| node.address() == member.address));
+                let served: usize = members.iter().filter(|member| member.master).map(Member::slot_count).sum();
+                if served < SLOTS {
+                    return Ok(Some(format!("{} sees {served} of {SLOTS} slots served", node.name())));
+                }
+                let mut roles: Vec<_> =
+                    members.into_iter().map(|member| (member.address, member.master, member.slots)).collect();
+                roles.sort();
+                if *agreed.get_or_insert_with(|| roles.clone()) != roles {
+                    return Ok(Some(format!("{} sees other roles than the rest", node.name())));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Asks until `what` holds: `missing` says what is missing, or nothing when it does.
+    fn until(&self, what: &str, missing: impl Fn() -> Result<Option<String>>) -> Result<Duration> {
+        let asked = Instant::now();
+        loop {
+            // A node that does not answer now may be one that is just being killed, or that loads its data.
+            match missing().unwrap_or_else(|error| Some(error.to_string())) {
+                None => return Ok(asked.elapsed()),
+                Some(missing) if asked.elapsed() > PATIENCE => {
+                    return Err(Error::new(format!("wait until {what} in the Redis cluster"), missing));
+                }
+                Some(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn view(&self) -> Result<View> {
+        self.any(View::of)
+    }
+
+    fn ask_any(&self, words: &[&str]) -> Result<String> {
+        self.any(|node| node.command(words, ANSWER))
+    }
+
+    /// The answer of the first node that gives one.
+    fn any<T>(&self, ask: impl Fn(&Redis) -> Result<T>) -> Result<T> {
+        let mut last = Error::new("ask the Redis cluster", "none of its nodes runs");
+        for node in self.nodes.iter().filter(|node| node.is_running() && !node.is_paused()) {
+            match ask(node) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Our nodes for those of a view; what is dead without the cluster's having noticed is left out.
+    fn these<'a>(&self, members: impl IntoIterator<Item = &'a Member>) -> Vec<&Redis> {
+        let ours = |member: &Member| self.nodes.iter().find(|node| node.address() == member.address);
+        members.into_iter().filter_map(ours).filter(|node| node.is_running()).collect()
+    }
+}
+
+impl fmt::Debug for RedisCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cluster, ready in {:.2} s", self.version(), self.ready_in.as_secs_f64())?;
+        self.nodes.iter().try_for_each(|node| write!(f, "\n  {} on {}", node.name(), node.address()))
+    }
+}
+
+impl RedisClusterBuilder {
+    /// Sets what may stand in a redis.conf, on every node.
+    pub fn with(mut self, setting: &str, value: &str) -> Self {
+        self.settings.push((setting.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it: always private servers.
+    pub fn start(self) -> Result<RedisCluster> {
+        let asked = Instant::now();
+        if self.masters < 3 {
+            let cause = format!("{} masters cannot agree that one of them is dead", self.masters);
+            return Err(Error::new("start a Redis cluster", cause).remedy("ask for at least 3"));
+        }
+        let password = secret(32);
+        let mut builder = RedisBuilder::default().named("redis-node").cluster(&password);
+        let defaults = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        for (name, value) in defaults.chain(self.settings) {
+            builder = builder.with(&name, &value);
+        }
+        let count = self.masters + self.replicas;
+        let nodes = super::side_by_side((0..count).map(|_| || builder.clone().start()))?;
+        let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO };
+        cluster.join(self.masters)?;
+        cluster.ready_in = asked.elapsed();
+        Ok(cluster)
+    }
+}
+
+impl RedisCluster {
+    /// Makes one cluster of nodes that know nothing of each other: the first `masters` of them share the slots.
+    fn join(&self, masters: usize) -> Result<()> {
+        let count = self.nodes.len();
+        self.each(|number, node| {
+            // Different from the start, so that they need not be negotiated.
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()], ANSWER)?;
+            if number < masters {
+                let (from, to) = (number * SLOTS / masters, (number + 1) * SLOTS / masters - 1);
+                node.command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()], ANSWER)?;
+            }
+            Ok(())
+        })?;
+        // Everybody meets everybody: gossip alone would take seconds to introduce them.
+        self.each(|number, node| {
+            for other in &self.nodes[number + 1..] {
+                let (port, bus) = (other.port().to_string(), bus_port(other)?);
+                node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus], ANSWER)?;
+            }
+            Ok(())
+        })?;
+        self.until("every node knows every other", || {
+            self.every(|node| {
+                let known = View::of(node)?.0.iter().filter(|member| member.is_well()).count();
+                Ok((known < count).then(|| format!("{} knows {known} of {count}", node.name())))
+            })
+        })?;
+        self.each(|number, node| match number.checked_sub(masters) {
+            None => Ok(()),
+            Some(replica) => {
+                let id = self.nodes[replica % masters].command(&["CLUSTER", "MYID"], ANSWER)?;
+                node.command(&["CLUSTER", "REPLICATE", &id], ANSWER).map(drop)
+            }
+        })?;
+        self.until("every node serves", || {
+            self.every(|node| {
+                let view = View::of(node)?;
+                let replicas = view.0.iter().filter(|member| !member.master).count();
+                if replicas != count - masters {
+                    return Ok(Some(format!("{} knows {replicas} replicas", node.name())));
+                }
+                not_serving(node)
+            })
+        })?;
+        Ok(())
+    }
+
+    fn each(&self, act: impl Fn(usize, &Redis) -> Result<()> + Sync) -> Result<()> {
+        let act = &act;
+        super::side_by_side(self.nodes.iter().enumerate().map(|(number, node)| move || act(number, node))).map(drop)
+    }
+
+    fn every(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {
+        for node in &self.nodes {
+            if let Some(missing) = missing(node)? {
+                return Ok(Some(missing));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Why a node by itself does not do its part yet.
+fn not_serving(node: &Redis) -> Result<Option<String>> {
+    if !node.command(&["CLUSTER", "INFO"], ANSWER)?.contains("cluster_state:ok") {
+        return Ok(Some(format!("{} sees the cluster down", node.name())));
+    }
+    let replication = node.command(&["INFO", "replication"], ANSWER)?;
+    let linked = replication.contains("role:master") || replication.contains("master_link_status:up");
+    Ok((!linked).then(|| format!("{} has no link to its master yet", node.name())))
+}
+
+fn bus_port(node: &Redis) -> Result<String> {
+    let view = node.command(&["CLUSTER", "NODES"], ANSWER)?;
+    let bus = view.lines().find(|line| line.contains("myself")).and_then(|line| line.split_whitespace().nth(1));
+    let bus = bus.and_then(|address| address.split(['@', ',']).nth(1));
+    bus.map(str::to_owned).ok_or_else(|| Error::new("read a node's bus port", view.clone()).at(node.name()))
+}
+
+/// A node's view of the cluster.
+#[derive(Debug, PartialEq, Eq)]
+struct View(Vec<Member>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    address: String,
+    master: bool,
+    failed: bool,
+    handshake: bool,
+    connected: bool,
+    slots: Vec<(u16, u16)>,
+}
+
+impl View {
+    fn of(node: &Redis) -> Result<Self> {
+        Self::read(&node.command(&["CLUSTER", "NODES"], ANSWER)?).map_err(|error| error.at(node.name()))
+    }
+
+    /// Lines like `id 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [5461->-id]`.
+    fn read(text: &str) -> Result<Self> {
+        text.lines()
+            .map(Member::read)
+            .collect::<Option<Vec<_>>>()
+            .map(Self)
+            .ok_or_else(|| Error::new("read CLUSTER NODES", text))
+    }
+}
+
+impl Member {
+    fn read(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, address, flags, _, _, _, _, link, slots @ ..] = words.as_slice() else { return None };
+        let has = |flag: &str| flags.split(',').any(|one| one == flag);
+        // Slots on their way to another node are shown in brackets, besides those that are held.
+        let slots = slots.iter().filter(|slot| !slot.starts_with('[')).map(|slot| {
+            let (from, to) = slot.split_once('-').unwrap_or((slot, slot));
+            Some((from.parse().ok()?, to.parse().ok()?))
+        });
+        Some(Self {
+            address: address.split('@').next()?.to_owned(),
+            master: has("master"),
+            failed: has("fail") || has("fail?") || has("noaddr"),
+            handshake: has("handshake"),
+            connected: *link == "connected",
+            slots: slots.collect::<Option<Vec<_>>>()?,
+        })
+    }
+
+    fn is_well(&self) -> bool {
+        self.connected && !self.failed && !self.handshake
+    }
+
+    fn is_serving_master(&self) -> bool {
+        self.master && !self.failed && !self.slots.is_empty()
+    }
+
+    fn holds(&self, slot: u16) -> bool {
+        self.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+    }
+
+    fn slot_count(&self) -> usize {
+        self.slots.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const VIEW: &str = "\
+aa 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5460 5500
+bb 127.0.0.1:7002@17002,host master,fail - 0 0 2 disconnected 5461-5499 [5461->-aa]
+cc 127.0.0.1:7003@17003 slave,fail? aa 0 0 1 connected
+dd :0@0 handshake,noaddr - 0 0 0 disconnected
+";
+
+    #[test]
+    fn a_view_tells_roles_health_and_slots() {
+        let View(members) = View::read(VIEW).unwrap();
+        assert_eq!(members.iter().map(|member| member.master).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(members.iter().map(|member| member.failed).collect::<Vec<_>>(), [false, true, true, true]);
+        assert_eq!(members[0].slot_count(), 5462);
+        assert!(members[0].holds(5460) && members[0].holds(5500) && !members[0].holds(5461));
+        assert_eq!(members[1].slots, [(5461, 5499)]);
+        assert!(members[0].is_serving_master() && !members[1].is_serving_master() && !members[2].is_serving_master());
+        assert!(members[3].handshake && !members[3].connected);
+    }
+
+    #[test]
+    fn what_is_no_view_is_refused() {
+        for text in ["ERR This instance has cluster support disabled", "aa 127.0.0.1:1@2 master - 0 0 1 connected x-y"]
+        {
+            assert!(View::read(text).is_err(), "{text}");
+        }
+    }
+}

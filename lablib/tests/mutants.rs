@@ -1,0 +1,148 @@
+//! Every way in which a notebook can fail, as the passing fixture plus one bad cell: the run must notice each, and say why.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+/// (name, the bad cell in front of the verdict, what the run must report)
+const MUTANTS: &[(&str, &str, &str)] = &[
+    ("panic", "panic!(\"boom\")", "code cell 4 panicked: boom"),
+    (
+        "assert",
+        "assert_eq!(1 + 1, 3, \"arithmetic\");",
+        "code cell 4 panicked: assertion `left == right` failed: arithmetic",
+    ),
+    (
+        "unwrap",
+        "let number: i32 = \"x\".parse().unwrap();",
+        "code cell 4 panicked: called `Result::unwrap()` on an `Err` value",
+    ),
+    ("question-mark", "let number = \"x\".parse::<i32>()?;", "code cell 4 has a `?` at its top level"),
+    ("thread-panic", "let _ = std::thread::spawn(|| panic!(\"unseen\")).join();", "panicked: unseen"),
+    (
+        "late-panic",
+        "std::thread::spawn(|| { std::thread::sleep(Duration::from_millis(300)); panic!(\"late\") });\nlet quiet = 1;",
+        "panicked: late",
+    ),
+    ("abort", "std::process::abort();", "code cell 4 ended its process"),
+    ("exit", "std::process::exit(0);", "code cell 4 ended its process"),
+    (
+        "cell-killed",
+        "let _ = std::process::Command::new(\"kill\").args([\"-9\", &std::process::id().to_string()]).status();\nloop {}",
+        "code cell 4 ended its process",
+    ),
+    (
+        "kernel-killed",
+        "let _ = std::process::Command::new(\"kill\").args([\"-9\", &std::os::unix::process::parent_id().to_string()]).status();\nloop {}",
+        "the kernel died",
+    ),
+    ("compile-error", "let number: i32 = \"text\";", "code cell 4 failed: "),
+    (
+        "claim",
+        "lab.claim(\"one and one is three\").predicted(3.0).measured(1 + 1).exactly(3);",
+        "claim does not hold: ✗ one and one is three: predicted 3, measured 2, bound exactly 3",
+    ),
+    (
+        "nothing-measured",
+        "lab.claim(\"an empty claim\").measured(Samples::default()).at_least(0.0);",
+        "claim does not hold: ✗ an empty claim: measured nothing",
+    ),
+];
+
+fn fixture() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/passing.ipynb");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Writes the fixture, with `bad` in front of its verdict, or without its verdict.
+fn write(folder: &Path, name: &str, bad: Option<&str>) -> PathBuf {
+    let mut notebook = fixture();
+    let cells = notebook["cells"].as_array_mut().unwrap();
+    match bad {
+        Some(code) if !code.is_empty() => {
+            let cell = json!({"cell_type": "code", "id": "bad", "metadata": {}, "execution_count": null, "outputs": [], "source": code});
+            cells.insert(cells.len() - 1, cell);
+        }
+        Some(_) => {}
+        None => drop(cells.pop()),
+    }
+    let path = folder.join(format!("{name}.ipynb"));
+    std::fs::write(&path, notebook.to_string()).unwrap();
+    path
+}
+
+/// Runs notebooks as `ci/lab report` does; returns what it printed, and whether it called all of them good.
+fn report(out: &Path, notebooks: &[PathBuf]) -> (String, bool) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_lab")).arg("report").args(notebooks).env("LAB_OUT", out).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (String::from_utf8_lossy(&output.stdout).into_owned() + &errors, output.status.success())
+}
+
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn each_hidden_failure_is_reported_with_its_reason() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    // The good one first: its verdict is what a mutant without one must not be credited with.
+    let mut notebooks = vec![write(&folder, "good", Some(""))];
+    notebooks.extend(MUTANTS.iter().map(|(name, code, _)| write(&folder, name, Some(code))));
+    notebooks.push(write(&folder, "no-verdict", None));
+    let (printed, all_good) = report(&folder, &notebooks);
+    assert!(!all_good, "{printed}");
+    let section = |name: &str| {
+        let start = printed.lines().skip_while(|line| !line.contains(&format!(" {name}: ")));
+        start
+            .enumerate()
+            .take_while(|(index, line)| *index == 0 || line.starts_with(' '))
+            .map(|(_, line)| line)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(section("good").starts_with("✓ good: ") && section("good").contains("1 claims"), "{printed}");
+    for (name, _, reason) in
+        MUTANTS.iter().chain([&("no-verdict", "", "no verdict: the run ended without writing one")])
+    {
+        assert!(section(name).starts_with("✗ "), "{name}: {printed}");
+        assert!(section(name).contains(reason), "{name} should say {reason:?}:\n{}\nof\n{printed}", section(name));
+    }
+    let page = std::fs::read_to_string(folder.join("reports/good.html")).unwrap();
+    assert!(page.contains("The first of two charts") && page.contains("The second of two charts"));
+    let index = std::fs::read_to_string(folder.join("reports/index.html")).unwrap();
+    assert!(index.contains("code cell 4 panicked: boom"), "a notebook that crashed is in the index, with its reason");
+}
+
+/// A page is for people who never run anything, on a train.
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn a_page_loads_nothing_from_elsewhere() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("offline");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (printed, good) = report(&folder, &[write(&folder, "good", Some(""))]);
+    assert!(good, "{printed}");
+    for file in ["good.html", "index.html"] {
+        let page = std::fs::read_to_string(folder.join("reports").join(file)).unwrap();
+        for attribute in ["src=\"", "src='", "<link ", "@import", "import(", "url(http", "url(//"] {
+            for (at, _) in page.match_indices(attribute) {
+                let rest: String = page[at..].chars().take(60).collect();
+                assert!(rest.contains("data:"), "{file} loads {rest}");
+            }
+        }
+    }
+    for extension in ["svg", "csv", "png"] {
+        let kept = std::fs::read_dir(folder.join("reports/fixture")).unwrap().flatten();
+        assert_eq!(kept.filter(|file| file.path().extension().is_some_and(|found| found == extension)).count(), 2);
+    }
+}
+
+#[test]
+fn an_unknown_notebook_is_one_sentence() {
+    let (printed, good) = report(Path::new(env!("CARGO_TARGET_TMPDIR")), &[PathBuf::from("99-nothing")]);
+    assert!(!good);
+    assert!(printed.contains("could not find the notebook: there is no \"99-nothing\"; there is "), "{printed}");
+    assert_eq!(printed.trim().lines().count(), 1, "{printed}");
+}
