@@ -20,151 +20,221 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::lab::chart::{Chart, Timeline};
+use crate::lab::chart::{Chart, Latencies, Timeline};
 use crate::lab::service::{Kafka, MariaDb, Node, Redis};
-use crate::lab::{Doing, Error, Latency, OrFail, Result};
+use crate::lab::{Doing, Error, Latency, OrFail, Progress, Result, Samples};
 
-/// Locking and unlocking a mutex that nobody else wants.
-pub fn mutex(count: u64) -> Latency {
+/// What seven kinds of round trip cost, measured in turns.
+#[derive(Debug, Clone)]
+pub struct Prices {
+    arms: Vec<Price>,
+    /// Messages sent through Kafka, the ones that warmed up included.
+    pub sent: u64,
+    /// Messages received in the order in which they were sent, none missing, none twice.
+    pub received_in_order: u64,
+}
+
+/// What one kind of round trip costs.
+#[derive(Debug, Clone)]
+struct Price {
+    name: &'static str,
+    latency: Latency,
+    /// The median of each round, in seconds.
+    medians: Samples,
+}
+
+/// The kinds of round trip, from the cheapest on.
+pub mod kind {
+    /// Locking and unlocking a mutex that nobody else wants.
+    pub const MUTEX: &str = "mutex";
+    /// A call into the operating system that does nothing there: asking for the parent's process id.
+    pub const SYSTEM_CALL: &str = "system call";
+    /// One byte to a thread of this process and back, over a TCP connection on loopback.
+    pub const ECHO: &str = "TCP echo, loopback";
+    /// A PING to Redis and its PONG.
+    pub const PING: &str = "Redis PING";
+    /// Reading a row of 10,000 by its primary key, with a statement that was prepared once.
+    pub const SELECT: &str = "SQL SELECT by key";
+    /// Changing such a row, and having it on the disk.
+    pub const COMMIT: &str = "SQL UPDATE, committed";
+    /// A message from the producer's call to the consumer's hand.
+    pub const KAFKA: &str = "Kafka, produce to consume";
+}
+
+/// Rounds in which all kinds take turns, so that whatever else the machine does disturbs all of them alike.
+const ROUNDS: u64 = 10;
+
+/// Measures all seven: `count` operations of the cheap kinds, `slow_count` of those that wait for a disk or a broker.
+pub fn prices(db: &MariaDb, redis: &Redis, kafka: &Kafka, count: u64, slow_count: u64) -> Prices {
+    try_prices(db, redis, kafka, count, slow_count).or_fail()
+}
+
+fn try_prices(db: &MariaDb, redis: &Redis, kafka: &Kafka, count: u64, slow_count: u64) -> Result<Prices> {
     let mutex = Mutex::new(0_u64);
-    Latency::measure_in_batches(count, 1_000, || {
-        *mutex.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-    })
-}
-
-/// A call into the operating system that does nothing there: asking for the parent's process id.
-pub fn system_call(count: u64) -> Latency {
-    Latency::measure_in_batches(count, 100, nix::unistd::getppid)
-}
-
-/// One byte to a thread of this process and back, over a TCP connection on loopback.
-pub fn tcp_echo(count: u64) -> Latency {
-    try_tcp_echo(count).or_fail()
-}
-
-fn try_tcp_echo(count: u64) -> Result<Latency> {
-    let operation = "echo a byte over TCP";
-    let listener = TcpListener::bind("127.0.0.1:0").doing(operation)?;
-    let mut client = TcpStream::connect(listener.local_addr().doing(operation)?).doing(operation)?;
-    let (mut server, _) = listener.accept().doing(operation)?;
-    for stream in [&client, &server] {
-        stream.set_nodelay(true).doing(operation)?;
-    }
-    let echo = std::thread::spawn(move || {
-        let mut byte = [0];
-        while server.read_exact(&mut byte).and_then(|()| server.write_all(&byte)).is_ok() {}
-    });
-    let mut failure = None;
-    let latency = Latency::measure(count, || {
-        let mut byte = [7];
-        if let Err(error) = client.write_all(&byte).and_then(|()| client.read_exact(&mut byte)) {
-            failure.get_or_insert(error);
+    let mut echo = Echo::start()?;
+    let mut ping = redis_client(redis.url(), Duration::from_secs(10))?;
+    let mut select = statement(db, "SELECT visits FROM tour WHERE id = ?")?;
+    let mut commit = statement(db, "UPDATE tour SET visits = visits + 1 WHERE id = ?")?;
+    let mut messages = Messages::through(kafka)?;
+    let (count, slow_count) = (count.div_ceil(ROUNDS), slow_count.div_ceil(ROUNDS));
+    let mut arms: [(&'static str, Box<dyn FnMut() -> Result<Latency> + '_>); 7] = [
+        (
+            kind::MUTEX,
+            Box::new(|| {
+                Ok(Latency::measure_in_batches(count, 1_000, || {
+                    *mutex.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                }))
+            }),
+        ),
+        (kind::SYSTEM_CALL, Box::new(|| Ok(Latency::measure_in_batches(count, 100, nix::unistd::getppid)))),
+        (kind::ECHO, Box::new(|| measure(count, || echo.once()))),
+        (kind::PING, Box::new(|| measure(count, &mut ping))),
+        (kind::SELECT, Box::new(|| measure(count, &mut select))),
+        (kind::COMMIT, Box::new(|| measure(slow_count, &mut commit))),
+        (kind::KAFKA, Box::new(|| measure(slow_count, || messages.once()))),
+    ];
+    let mut prices: Vec<Price> =
+        arms.iter().map(|&(name, _)| Price { name, latency: Latency::new(), medians: Samples::default() }).collect();
+    let mut progress = Progress::new("measuring round trips", ROUNDS);
+    for _ in 0..ROUNDS {
+        for ((_, measure), price) in arms.iter_mut().zip(&mut prices) {
+            let latency = measure()?;
+            price.medians.push(latency.p50().as_secs_f64());
+            price.latency.merge(&latency);
         }
-    });
-    drop(client);
-    echo.join().map_err(|_| Error::new(operation, "the echoing thread panicked"))?;
-    failure.map_or(Ok(latency), |error| Err(Error::new(operation, error)))
+        progress.step();
+    }
+    drop(arms);
+    echo.finish()?;
+    Ok(Prices { arms: prices, sent: messages.sent, received_in_order: messages.received_in_order })
 }
 
-/// A PING to Redis and its PONG.
-pub fn redis_ping(server: &Redis, count: u64) -> Latency {
-    let mut ping = redis_client(server.url(), Duration::from_secs(10)).or_fail();
-    measure(count, || ping()).or_fail()
+impl Prices {
+    /// All distributions, one below the other.
+    pub fn chart(&self, title: &str) -> Latencies {
+        self.arms.iter().fold(Chart::latencies(title), |chart, price| chart.latency(price.name, &price.latency))
+    }
+
+    /// How many times as long one kind takes as another, at the median: one sample a round.
+    pub fn ratio(&self, slower: &str, faster: &str) -> Samples {
+        let (slower, faster) = (self.find(slower).or_fail(), self.find(faster).or_fail());
+        slower.medians.values().iter().zip(faster.medians.values()).map(|(slow, fast)| slow / fast).collect()
+    }
+
+    fn find(&self, name: &str) -> Result<&Price> {
+        let names = || self.arms.iter().map(|price| price.name).collect::<Vec<_>>().join(", ");
+        let found = self.arms.iter().find(|price| price.name == name);
+        found.ok_or_else(|| Error::new(format!("find the price of {name:?}"), format!("there is {}", names())))
+    }
 }
 
-/// Reading a row of 10,000 by its primary key: `SELECT … WHERE id = ?`, prepared once.
-pub fn sql_select(db: &MariaDb, count: u64) -> Latency {
-    try_sql(db, count, "SELECT visits FROM tour WHERE id = ?").or_fail()
+/// A thread that sends every byte back, and a connection to it.
+struct Echo {
+    client: TcpStream,
+    server: JoinHandle<()>,
 }
 
-/// Changing a row of 10,000 by its primary key, and having it on the disk: an UPDATE that commits.
-pub fn sql_commit(db: &MariaDb, count: u64) -> Latency {
-    try_sql(db, count, "UPDATE tour SET visits = visits + 1 WHERE id = ?").or_fail()
+impl Echo {
+    const OPERATION: &str = "echo a byte over TCP";
+
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").doing(Self::OPERATION)?;
+        let client = TcpStream::connect(listener.local_addr().doing(Self::OPERATION)?).doing(Self::OPERATION)?;
+        let (mut server, _) = listener.accept().doing(Self::OPERATION)?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).doing(Self::OPERATION)?;
+        }
+        let server = std::thread::spawn(move || {
+            let mut byte = [0];
+            while server.read_exact(&mut byte).and_then(|()| server.write_all(&byte)).is_ok() {}
+        });
+        Ok(Self { client, server })
+    }
+
+    fn once(&mut self) -> Result<()> {
+        let mut byte = [7];
+        self.client.write_all(&byte).and_then(|()| self.client.read_exact(&mut byte)).doing(Self::OPERATION)
+    }
+
+    fn finish(self) -> Result<()> {
+        drop(self.client);
+        self.server.join().map_err(|_| Error::new(Self::OPERATION, "the echoing thread panicked"))
+    }
 }
 
-fn try_sql(db: &MariaDb, count: u64, statement: &str) -> Result<Latency> {
+/// A prepared statement with one place for a key, and each call of it another key of 10,000.
+fn statement(db: &MariaDb, sql: &str) -> Result<impl FnMut() -> Result<()> + use<>> {
     const ROWS: u64 = 10_000;
     let operation = "measure SQL round trips";
     let mut connection = ::mysql::Conn::new(db.url()).doing(operation)?;
     connection
         .query_drop("CREATE TABLE IF NOT EXISTS tour (id INT PRIMARY KEY, visits BIGINT NOT NULL DEFAULT 0)")
         .doing(operation)?;
-    connection
-        .query_drop(format!("INSERT IGNORE INTO tour (id) SELECT seq FROM seq_1_to_{ROWS}"))
-        .or_else(|_| fill(&mut connection, ROWS))
-        .doing(operation)?;
-    let prepared = connection.prep(statement).doing(operation)?;
+    let values: Vec<String> = (1..=ROWS).map(|id| format!("({id})")).collect();
+    connection.query_drop(format!("INSERT IGNORE INTO tour (id) VALUES {}", values.join(","))).doing(operation)?;
+    let prepared = connection.prep(sql).doing(operation)?;
     let mut next = 0;
-    measure(count, || {
+    Ok(move || {
         // A stride that shares no factor with the number of rows: every row has its turn.
         next = (next + 7_919) % ROWS;
         connection.exec_drop(&prepared, (next + 1,)).doing(operation)
     })
 }
 
-/// MySQL has no sequence tables.
-fn fill(connection: &mut ::mysql::Conn, rows: u64) -> ::mysql::Result<()> {
-    let values: Vec<String> = (1..=rows).map(|id| format!("({id})")).collect();
-    connection.query_drop(format!("INSERT IGNORE INTO tour (id) VALUES {}", values.join(",")))
+/// A producer and a consumer of one partition.
+struct Messages {
+    topic: String,
+    producer: BaseProducer,
+    consumer: BaseConsumer,
+    sent: u64,
+    received_in_order: u64,
 }
 
-/// What the consumer of a topic received.
-#[derive(Debug, Clone)]
-pub struct Delivered {
-    /// From the producer's call to the consumer's hand, a message at a time.
-    pub latency: Latency,
-    /// Messages sent, the ones that warmed up included.
-    pub sent: u64,
-    /// Messages received in the order in which they were sent, none missing, none twice.
-    pub received_in_order: u64,
-}
-
-/// Producing a message to Kafka and consuming it, one at a time.
-pub fn kafka_round_trip(kafka: &Kafka, count: u64) -> Delivered {
-    try_kafka_round_trip(kafka, count).or_fail()
-}
-
-fn try_kafka_round_trip(kafka: &Kafka, count: u64) -> Result<Delivered> {
+impl Messages {
+    const OPERATION: &str = "send a message through Kafka";
     const PATIENCE: Duration = Duration::from_secs(30);
-    let operation = "send messages through Kafka";
-    let topic = format!("tour-{:x}", rand::random::<u64>());
-    let mut settings = ClientConfig::new();
-    settings.set("bootstrap.servers", kafka.url()).set("allow.auto.create.topics", "true");
-    let producer: BaseProducer =
-        settings.clone().set("linger.ms", "0").set("acks", "all").create().doing(operation)?;
-    let consumer: BaseConsumer =
-        settings.set("group.id", &topic).set("fetch.wait.max.ms", "100").create().doing(operation)?;
-    let mut sent = 0_u64;
-    let mut received_in_order = 0_u64;
-    // The first message creates the topic; the consumer cannot be given a topic that is not there.
-    let produce = |number: u64| -> Result<()> {
-        let payload = number.to_be_bytes();
-        producer
-            .send(BaseRecord::<(), [u8]>::to(&topic).partition(0).payload(&payload))
-            .map_err(|(error, _)| error)
-            .doing(operation)?;
-        producer.poll(Duration::ZERO);
+
+    fn through(kafka: &Kafka) -> Result<Self> {
+        let topic = format!("tour-{:x}", rand::random::<u64>());
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", kafka.url());
+        let producer = settings.clone().set("linger.ms", "0").set("acks", "all").create().doing(Self::OPERATION)?;
+        let consumer: BaseConsumer =
+            settings.set("group.id", &topic).set("fetch.wait.max.ms", "100").create().doing(Self::OPERATION)?;
+        let mut messages = Self { topic, producer, consumer, sent: 0, received_in_order: 0 };
+        // The first message creates the topic; a consumer cannot be given one that is not there.
+        messages.send()?;
+        messages.producer.flush(Self::PATIENCE).doing(Self::OPERATION)?;
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_offset(&messages.topic, 0, Offset::Beginning).doing(Self::OPERATION)?;
+        messages.consumer.assign(&partitions).doing(Self::OPERATION)?;
+        messages.receive()?;
+        Ok(messages)
+    }
+
+    fn once(&mut self) -> Result<()> {
+        self.send()?;
+        self.receive()
+    }
+
+    fn send(&mut self) -> Result<()> {
+        self.sent += 1;
+        let payload = self.sent.to_be_bytes();
+        let record = BaseRecord::<(), [u8]>::to(&self.topic).partition(0).payload(&payload);
+        self.producer.send(record).map_err(|(error, _)| error).doing(Self::OPERATION)?;
+        self.producer.poll(Duration::ZERO);
         Ok(())
-    };
-    produce(sent)?;
-    producer.flush(PATIENCE).doing(operation)?;
-    let mut partitions = TopicPartitionList::new();
-    partitions.add_partition_offset(&topic, 0, Offset::Beginning).doing(operation)?;
-    consumer.assign(&partitions).doing(operation)?;
-    let receive = |expected: u64| -> Result<bool> {
-        match consumer.poll(PATIENCE) {
-            Some(message) => Ok(message.doing(operation)?.payload() == Some(&expected.to_be_bytes()[..])),
-            None => Err(Error::new(operation, format!("message {expected} did not arrive in {PATIENCE:?}"))),
-        }
-    };
-    received_in_order += u64::from(receive(sent)?);
-    let latency = measure(count, || {
-        sent += 1;
-        produce(sent)?;
-        received_in_order += u64::from(receive(sent)?);
+    }
+
+    fn receive(&mut self) -> Result<()> {
+        let Some(message) = self.consumer.poll(Self::PATIENCE) else {
+            return Err(Error::new(Self::OPERATION, format!("message {} did not arrive in 30 s", self.sent)));
+        };
+        let expected = self.received_in_order + 1;
+        let in_order = message.doing(Self::OPERATION)?.payload() == Some(&expected.to_be_bytes()[..]);
+        self.received_in_order += u64::from(in_order);
         Ok(())
-    })?;
-    Ok(Delivered { latency, sent: sent + 1, received_in_order })
+    }
 }
 
 /// Measures an operation that can fail; the first failure is the answer.
@@ -406,14 +476,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mutex_is_cheaper_than_a_system_call_and_both_are_measured() {
-        let (mutex, call) = (mutex(200), system_call(200));
-        assert_eq!((mutex.count(), call.count()), (200, 200));
-        assert!(mutex.p50() < Duration::from_millis(1) && call.p50() < Duration::from_millis(1));
+    fn an_echo_comes_back_until_it_is_finished() -> Result<()> {
+        let mut echo = Echo::start()?;
+        (0..100).try_for_each(|_| echo.once())?;
+        echo.finish()
     }
 
     #[test]
-    fn an_echo_is_measured_as_often_as_asked() {
-        assert_eq!(tcp_echo(100).count(), 100);
+    fn a_ratio_is_taken_round_by_round() {
+        let price = |name, medians: [f64; 2]| Price { name, latency: Latency::new(), medians: medians.to_vec().into() };
+        let arms = vec![price(kind::MUTEX, [1.0, 2.0]), price(kind::ECHO, [10.0, 60.0])];
+        let prices = Prices { arms, sent: 0, received_in_order: 0 };
+        assert_eq!(prices.ratio(kind::ECHO, kind::MUTEX).values(), [10.0, 30.0]);
+        assert!(prices.find("telegram").is_err_and(|error| error.cause() == "there is mutex, TCP echo, loopback"));
     }
 }

@@ -473,7 +473,40 @@ fn gallery() -> Vec<(&'static str, Box<dyn Figure>)> {
     ]
 }
 
-/// What a strict XML parser would refuse in the SVG that charts write.
+const ELEMENTS: [&str; 8] = ["svg", "title", "desc", "line", "path", "rect", "circle", "text"];
+const ATTRIBUTES: [&str; 29] = [
+    "xmlns",
+    "role",
+    "aria-label",
+    "viewBox",
+    "width",
+    "height",
+    "font-family",
+    "style",
+    "x",
+    "y",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "d",
+    "cx",
+    "cy",
+    "r",
+    "rx",
+    "fill",
+    "fill-opacity",
+    "stroke",
+    "stroke-width",
+    "stroke-dasharray",
+    "stroke-linejoin",
+    "font-size",
+    "font-weight",
+    "text-anchor",
+    "paint-order",
+];
+
+/// What a strict XML parser would refuse in an SVG, and what would make it more than a picture.
 fn faults(xml: &str) -> Option<String> {
     let mut open: Vec<String> = Vec::new();
     let mut rest = xml.trim_end();
@@ -500,6 +533,9 @@ fn faults(xml: &str) -> Option<String> {
         let name: String = inside.chars().take_while(char::is_ascii_alphabetic).collect();
         if name.is_empty() {
             return Some(format!("a tag without a name: <{inside:.40}"));
+        }
+        if !ELEMENTS.contains(&name.as_str()) {
+            return Some(format!("an element <{name}> that charts have no use for"));
         }
         if let Some(fault) = attribute_fault(&inside[name.len()..]) {
             return Some(fault);
@@ -538,6 +574,16 @@ fn attribute_fault(mut rest: &str) -> Option<String> {
         if let Some(fault) = text_fault(value) {
             return Some(fault);
         }
+        if !ATTRIBUTES.contains(&name) {
+            return Some(format!("an attribute {name} that charts have no use for"));
+        }
+        let spoken = name == "aria-label";
+        if !spoken && (value.contains("url(") || value.contains("NaN") || value.contains("inf")) {
+            return Some(format!("{name} is {value:.40}"));
+        }
+        if !spoken && name != "xmlns" && value.contains("//") {
+            return Some(format!("{name} points to {value:.40}"));
+        }
         rest = after;
     }
     None
@@ -545,34 +591,39 @@ fn attribute_fault(mut rest: &str) -> Option<String> {
 
 fn assert_sound(svg: &str) {
     assert_eq!(faults(svg), None, "{svg}");
-    assert!(svg.starts_with("<svg ") && !svg.contains("<?xml"));
-    assert!(!svg.contains(" id=") && !svg.contains("href") && !svg.contains("url(") && !svg.contains("<script"));
-    assert!(!svg.contains("NaN") && !svg.contains("\"inf"), "{svg}");
-    let addresses = svg.matches("http").count();
-    assert_eq!(addresses, 1, "only the name space");
+    assert!(svg.starts_with("<svg "));
 }
 
 #[test]
 fn the_checker_catches_what_is_not_xml() {
-    assert_eq!(faults("<svg a=\"1\"><g/><t>a &amp; b</t></svg>\n"), None);
+    assert_eq!(faults("<svg x=\"1\"><path/><text>a &amp; b</text></svg>\n"), None);
     for (bad, why) in [
         ("<svg>", "never closed"),
-        ("<svg></g></svg>", "closes another"),
-        ("<svg><a></svg></a>", "crossed"),
+        ("<svg></text></svg>", "closes another"),
+        ("<svg><text></svg></text>", "crossed"),
         ("<svg/><svg/>", "two roots"),
         ("", "nothing at all"),
-        ("<svg a=1/>", "no quotes"),
-        ("<svg a=\"1\" a=\"2\"/>", "repeated attribute"),
-        ("<svg a=\"1\"b=\"2\"/>", "no space"),
+        ("<svg x=1/>", "no quotes"),
+        ("<svg x=\"1\" x=\"2\"/>", "repeated attribute"),
+        ("<svg x=\"1\"y=\"2\"/>", "no space"),
         ("<svg>a & b</svg>", "bare ampersand"),
         ("<svg>&nbsp;</svg>", "HTML entity"),
         ("<svg>\u{1b}</svg>", "control character"),
-        ("<svg><script>a<b</script></svg>", "bare less-than"),
-        ("<svg a=\"<\"/>x", "text after the end"),
+        ("<svg><text>a<b</text></svg>", "bare less-than"),
+        ("<svg/>x", "text after the end"),
         ("x<svg/>", "text before the root"),
-        ("<svg a=\"1/>", "open quote"),
+        ("<svg x=\"1/>", "open quote"),
         ("<svg", "cut off"),
-        ("<svg>< g/></svg>", "space in a tag"),
+        ("<svg>< path/></svg>", "space in a tag"),
+        ("<svg><script>1</script></svg>", "a script"),
+        ("<svg onload=\"alert(1)\"/>", "an event handler"),
+        ("<svg id=\"a\"/>", "an id that may clash"),
+        ("<svg href=\"a\"/>", "a link"),
+        ("<svg fill=\"url(#a)\"/>", "a reference"),
+        ("<svg style=\"x://y\"/>", "an address"),
+        ("<svg x=\"NaN\"/>", "not a number"),
+        ("<svg width=\"inf\"/>", "infinite"),
+        ("<?xml version=\"1.0\"?><svg/>", "a prolog"),
     ] {
         assert!(faults(bad).is_some(), "{why}: {bad}");
     }

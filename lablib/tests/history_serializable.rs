@@ -289,6 +289,16 @@ mod known_bad_lists {
     }
 
     #[test]
+    fn replicas_that_disagree_prove_nothing_else() {
+        caught(
+            &[by(0).append("x", 1), by(1).append("x", 2), by(2).read_list("x", [1, 2]), by(3).read_list("x", [2])],
+            IncompatibleOrder,
+            &[],
+            ReadUncommitted,
+        );
+    }
+
+    #[test]
     fn own_appends_swapped() {
         caught(
             &[by(0).append("x", 1).append("x", 2), by(1).read_list("x", [2, 1])],
@@ -318,6 +328,21 @@ mod known_bad_lists {
         );
         assert!(report.serializable && !report.strict_serializable);
         assert!(report.anomalies[0].sentence.contains("T0 ended before T1 began"), "{report}");
+    }
+
+    #[test]
+    fn acknowledged_append_is_missing_after_others_have_come_and_gone() {
+        caught(
+            &[
+                by(0).append("x", 1).during(0, 10),
+                by(2).append("y", 1).during(5, 12),
+                by(3).append("z", 1).during(6, 14),
+                by(1).read_list("x", []).during(20, 30),
+            ],
+            RealTime,
+            &[],
+            Serializable,
+        );
     }
 
     #[test]
@@ -482,6 +507,20 @@ mod known_bad_registers {
     }
 
     #[test]
+    fn own_write_does_not_excuse_a_stale_read() {
+        caught(
+            &[
+                by(0).write("x", 1).during(0, 10),
+                by(1).read("x", 1).read("y", 5).write("x", 3).during(12, 25),
+                by(2).write("x", 2).write("y", 5).during(20, 30),
+            ],
+            RealTime,
+            &[],
+            Serializable,
+        );
+    }
+
+    #[test]
     fn write_skew_among_many_readers_of_absence() {
         let mut history: Vec<_> = (0..50).map(|p| by(p).read("x", None)).collect();
         history.extend((0..50).map(|p| by(p).write("x", p as i64)));
@@ -609,6 +648,15 @@ mod known_good {
             by(1).read("x", 1).during(15, 50),
             by(0).write("x", 2).during(20, 30),
             by(2).read("x", 2).during(60, 70),
+        ]);
+    }
+
+    #[test]
+    fn unknown_register_write_took_effect_after_a_later_one() {
+        passes(&[
+            by(0).write("x", 1).during(0, 10).unknown(),
+            by(1).write("x", 2).during(20, 30),
+            by(2).read("x", 1).during(40, 50),
         ]);
     }
 

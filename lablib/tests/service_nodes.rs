@@ -268,7 +268,7 @@ fn what_cannot_be_a_setting_is_refused_before_anything_starts() {
         let error = MariaDb::with(setting, value).start().unwrap_err().to_string();
         assert!(error.contains("no setting"), "{setting:?} = {value:?}: {error}");
         let error = Redis::with(setting, value).start().unwrap_err().to_string();
-        assert!(error.contains("no setting") || setting == "--", "{setting:?} = {value:?}: {error}");
+        assert!(error.contains("no setting"), "{setting:?} = {value:?}: {error}");
     }
     assert!(Redis::with("save", "").start().is_err());
 }
@@ -335,13 +335,14 @@ fn the_dialect_is_what_the_server_really_speaks() {
 
     let waiter = std::thread::spawn(move || second.query_drop("UPDATE hits SET count = 9").unwrap());
     let mut seen = Vec::new();
-    for _ in 0..2_000 {
+    for _ in 0..100 {
         let locks: Vec<mysql::Row> = open().query(dialect.row_locks()).unwrap();
         seen = locks.iter().map(|row| row.get::<String, _>("table_name").unwrap()).collect();
         if !seen.is_empty() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        // Asked more often, the server would repeat its first answer for ever.
+        std::thread::sleep(Duration::from_millis(200));
     }
     assert!(seen.iter().any(|table| table.contains("hits")), "{seen:?}");
     first.query_drop("COMMIT").unwrap();

@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::lab::place;
 
-/// The environment variable that gives the fingerprint to the build of the kernel's library, which keeps it.
-pub const BUILT_FROM: &str = "LAB_BUILT_FROM";
+/// The file name of the library that notebook cells link against.
+pub const LIBRARY: &str = "liblablib_kernel.so";
+
+/// The file beside that library with the fingerprint of the sources that it was built from.
+pub const BUILT_FROM: &str = "built-from";
 
 /// A fingerprint of all of lablib's sources below `root`.
 pub fn fingerprint(root: &Path) -> String {
     let mut files = Vec::new();
     collect(&root.join("lablib/src"), &mut files);
+    collect(&root.join("lablib/kernel"), &mut files);
     files.push(root.join("lablib/Cargo.toml"));
     files.push(root.join("Cargo.toml"));
     files.push(root.join("Cargo.lock"));
@@ -27,12 +31,19 @@ pub fn fingerprint(root: &Path) -> String {
 
 /// One sentence, where this kernel was built from other sources than those on disk.
 pub(crate) fn warning() -> Option<String> {
-    let built_from = option_env!("LAB_BUILT_FROM")?;
+    let built_from = std::fs::read_to_string(own_folder()?.join(BUILT_FROM)).ok()?;
     (built_from != fingerprint(&place::root())).then(|| {
         "This kernel is older than the sources in lablib/src: what you changed there is not in it. \
          Run `ci/lab setup`, then restart the kernel."
             .to_string()
     })
+}
+
+/// The folder of the library that this process runs, where it is a notebook kernel's.
+fn own_folder() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    path.filter(|path| path.ends_with(LIBRARY)).find_map(Path::parent).map(Path::to_path_buf)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

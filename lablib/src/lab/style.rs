@@ -13,8 +13,8 @@ pub const STYLE: &str = "<style>\
 table.lab-table,table.lab-verdict{border-collapse:collapse;font-size:.92em;margin:.4em 0}\
 table.lab-table caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0}\
 table.lab-table th,table.lab-table td,table.lab-verdict th,table.lab-verdict td\
-{padding:.3em .7em;border-bottom:1px solid rgba(128,128,128,.3);text-align:left;vertical-align:top}\
-table.lab-table .number,table.lab-verdict .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+{padding:.3em .7em;border-bottom:1px solid rgba(128,128,128,.3);text-align:left!important;vertical-align:top}\
+table.lab-table .number,table.lab-verdict .number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}\
 table.lab-verdict .mark{white-space:nowrap;font-weight:600}\
 table.lab-verdict tr.holds .mark{color:#007a59}table.lab-verdict tr.fails .mark{color:#c2410c}\
 table.lab-verdict tr.fails td{background:rgba(213,94,0,.08)}\

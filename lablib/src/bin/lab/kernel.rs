@@ -62,10 +62,10 @@ pub fn build() -> Result<Kernel> {
     let mut built_in = None;
     if !folder.exists() {
         let start = Instant::now();
-        let library = build_library(&root, &sources)?;
+        build_library(&root)?;
         let part = home.join(format!("{key}.part"));
         let _ = fs::remove_dir_all(&part);
-        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, library: &library, folder: &folder }, &part)
+        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: &sources, folder: &folder }, &part)
             .and_then(|()| fs::rename(&part, &folder))
             .doing(format!("write the kernel {}", folder.display()))?;
         built_in = Some(start.elapsed().as_secs_f64());
@@ -101,12 +101,11 @@ fn lock(path: &Path) -> Result<Flock<fs::File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
 }
 
-/// The same artifacts as tests and benches use, linked once more as a dynamic library.
-fn build_library(root: &Path, sources: &str) -> Result<PathBuf> {
+/// The artifacts that tests and benches use, linked as a dynamic library.
+fn build_library(root: &Path) -> Result<()> {
     let output = Command::new("cargo")
-        .args(["rustc", "-p", "lablib", "--lib", "--release", "--crate-type", "dylib", "--", "-Cprefer-dynamic"])
+        .args(["rustc", "-p", "lablib-kernel", "--release", "--", "-Cprefer-dynamic"])
         .current_dir(root)
-        .env(freshness::BUILT_FROM, sources)
         .output()
         .doing("run cargo")?;
     if !output.status.success() {
@@ -115,21 +114,27 @@ fn build_library(root: &Path, sources: &str) -> Result<PathBuf> {
         let last = &lines[lines.len().saturating_sub(40)..];
         return Err(Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n"))));
     }
-    Ok(root.join("target/release/liblablib.so"))
+    Ok(())
 }
 
 struct Parts<'a> {
     root: &'a Path,
     evcxr: &'a Path,
     rustc: &'a Compiler,
-    library: &'a Path,
+    /// The fingerprint of what it is built from.
+    sources: &'a str,
     /// Where the folder will lie once it is complete.
     folder: &'a Path,
 }
 
 fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
     fs::create_dir_all(part)?;
-    fs::copy(parts.library, part.join("liblablib.so"))?;
+    let built = parts.root.join("target/release");
+    fs::copy(built.join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
+    // What the compiler of a cell reads about lablib's own types. The original is overwritten by the next build.
+    fs::create_dir_all(part.join("deps"))?;
+    fs::copy(built.join("liblablib.rlib"), part.join("deps/liblablib.rlib"))?;
+    fs::write(part.join(freshness::BUILT_FROM), parts.sources)?;
     fs::copy(std::env::current_exe()?, part.join("lab"))?;
     write_face(parts.root, &part.join("face"))?;
     for mode in [Mode::Interactive, Mode::Headless] {
@@ -148,7 +153,8 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
     let folder = parts.folder.display();
     let flags = [
         "-Cprefer-dynamic".to_string(),
-        format!("--extern real_lablib={folder}/liblablib.so"),
+        format!("--extern real_lablib={folder}/{}", freshness::LIBRARY),
+        format!("-Ldependency={folder}/deps"),
         format!("-Ldependency={}/target/release/deps", parts.root.display()),
         format!("-Clink-arg=-Wl,-rpath,{folder}"),
         format!("-Clink-arg=-Wl,-rpath,{}", parts.rustc.libraries.display()),
@@ -246,7 +252,7 @@ pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
             let (evcxr, rustc) = (path_from_env("LAB_EVCXR")?, compiler()?);
             // Through `current`, so that the entry stays right when lablib is built again.
             let current = root.join("target/lab/kernel/current");
-            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, library: &current, folder: &current };
+            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: "", folder: &current };
             let shown = format!("Rust (system design lab, {clone})");
             let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
             place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;

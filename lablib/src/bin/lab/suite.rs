@@ -49,11 +49,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     tally.check("notebooks are committed without outputs", clean_notebooks);
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
-    tally.check("clippy", || {
-        cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]).map(drop)
-    });
+    tally.check("clippy", || cargo(&["clippy", "--release", "--all-targets", "--", "-D", "warnings"]).map(drop));
     tally.check("documentation", || {
-        let arguments = ["doc", "--release", "--workspace", "--no-deps", "--document-private-items"];
+        let arguments = ["doc", "--release", "--no-deps", "--document-private-items"];
         let mut command = Command::new("cargo");
         command.args(arguments).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         stream(command).map(drop)
@@ -74,7 +72,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 /// Unit, property, integration and doc tests, the ones that need the whole set-up included.
 fn tests(tally: &mut Tally) {
     println!("--- tests");
-    let arguments = ["test", "--release", "--workspace", "--no-fail-fast", "--", "--include-ignored"];
+    let arguments = ["test", "--release", "--no-fail-fast", "--", "--include-ignored"];
     let outcome = cargo(&arguments);
     let (lines, good) = match &outcome {
         Ok(lines) => (lines.clone(), true),
@@ -122,7 +120,7 @@ fn shared_artifacts() -> Result<()> {
         .doing("list the crates")?;
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
     let ours: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    let lines = cargo(&["test", "--release", "--workspace", "--no-run"])?;
+    let lines = cargo(&["test", "--release", "--no-run"])?;
     let twice: Vec<&str> = lines
         .iter()
         .filter_map(|line| line.trim().strip_prefix("Compiling ")?.split(' ').next())

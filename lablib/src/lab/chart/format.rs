@@ -162,7 +162,7 @@ pub(super) fn plain(value: f64) -> String {
         if value > 0.0 { "∞".to_string() } else { "−∞".to_string() }
     } else if size == 0.0 {
         "0".to_string()
-    } else if size >= 0.999_5e15 || size < 0.999_5e-4 {
+    } else if !(0.999_5e-4..0.999_5e15).contains(&size) {
         power_of_ten(value)
     } else if size >= 999_999.5 {
         let (factor, name) = prefix(size, 1e6);

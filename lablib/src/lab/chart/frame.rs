@@ -1,11 +1,13 @@
 //! What all charts have around them: the card, the title that says the takeaway, key, axes and the small print.
 
 use super::font::{self, Weight, fit, wrap};
-use super::labels::place_above;
 use super::format::Unit;
+use super::labels::place_above;
 use super::picture::{Anchor, Area, Picture, Stroke, Text, crisp};
 use super::scale::{Kind, Scale};
-use super::theme::{self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, REFERENCE, SMALL, SOFT, SUBTITLE, TICK, TITLE};
+use super::theme::{
+    self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, REFERENCE, SMALL, SOFT, SUBTITLE, TICK, TITLE,
+};
 
 /// How many intervals a vertical axis aims at, both when it is rounded and when it is labelled.
 pub(super) const Y_TICKS: usize = 5;

@@ -139,10 +139,13 @@ impl Histogram {
         let mut values: Vec<f64> = buckets().flat_map(|(from, to, _)| [*from, *to]).collect();
         values.sort_by(f64::total_cmp);
         let scale = Scale::around(self.frame.x.kind, values.iter().copied());
-        let whole = values.iter().all(|value| value.fract() == 0.0) && !values.is_empty();
-        if scale.kind == Kind::Linear && whole && scale.high - scale.low <= 60.0 && self.bins.is_none() {
-            // Whole numbers get a bin each, around them.
-            return (0..=(scale.high - scale.low) as usize + 1).map(|i| scale.low - 0.5 + i as f64).collect();
+        // Whole numbers get a bin each if there are few, around them.
+        let linear = scale.kind == Kind::Linear && self.bins.is_none();
+        let whole = linear && values.iter().all(|value| value.fract() == 0.0);
+        let (low, high) = (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(0.0));
+        let even = |width: f64, bins: f64| (0..=bins as usize).map(|i| low - 0.5 + i as f64 * width).collect();
+        if whole && !values.is_empty() && high - low <= 60.0 {
+            return even(1.0, high - low + 1.0);
         }
         let bins = self.bins.unwrap_or_else(|| {
             // Freedman and Diaconis, for the series that needs the narrowest bins.
@@ -154,12 +157,16 @@ impl Histogram {
             let width = widths.filter(|width| *width > 0.0).fold(f64::INFINITY, f64::min);
             if width.is_finite() { ((1.0 / width) as usize).clamp(8, 60) } else { 20 }
         });
-        if scale.kind == Kind::Linear && self.bins.is_none() {
-            let ticks = scale.rounded(bins);
-            let step = scale.ticks(bins.min(20)).windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
-            let parts = (bins as f64 * step / (scale.high - scale.low)).round().max(1.0);
-            let step = step / parts;
-            if step.is_finite() && step > 0.0 && (ticks.high - ticks.low) / step <= 200.0 {
+        if whole && high - low > 60.0 && high < 1e15 {
+            // As many whole numbers in every bin: else some bins stick out because they hold one more.
+            let width = ((high - low + 1.0) / bins as f64).round().max(1.0);
+            return even(width, ((high - low + 1.0) / width).ceil());
+        }
+        if linear {
+            // Edges at round numbers: a whole fraction of the distance between two ticks.
+            let tick = scale.ticks(bins.min(20)).windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+            let step = tick / (bins as f64 * tick / (scale.high - scale.low)).round().max(1.0);
+            if step.is_finite() && step > 0.0 && (scale.high - scale.low) / step <= 200.0 {
                 let first = (scale.low / step + 1e-9).floor();
                 let bins = ((scale.high / step - 1e-9).ceil() - first).clamp(1.0, 200.0) as usize;
                 return (0..=bins).map(|i| (first + i as f64) * step).collect();
@@ -403,7 +410,7 @@ impl Histogram {
     fn ticks(&self, series: &Series, x: Scale) -> Vec<(f64, String, bool)> {
         let percentiles = self.percentiles.iter().filter_map(|percent| {
             let value = Self::percentile(series, *percent)?;
-            Some((value, format!("p{percent}  {}", self.frame.x.unit.show(value)), false))
+            Some((value, format!("p{percent} {}", self.frame.x.unit.show(value)), false))
         });
         let marks = self.marks.iter().map(|(name, value)| (*value, name.clone(), true));
         percentiles.chain(marks).filter(|tick| x.covers(tick.0)).collect()
@@ -469,6 +476,17 @@ mod tests {
     fn whole_numbers_get_a_bin_each() {
         let chart = chart().samples("dice", [1, 2, 3, 4, 5, 6]);
         assert_eq!(chart.edges(&chart.usable()), [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5]);
+    }
+
+    #[test]
+    fn bins_of_whole_numbers_hold_as_many_each() {
+        let chart = chart().samples("keys", (0..2000).map(|i| i * i % 401));
+        let edges = chart.edges(&chart.usable());
+        assert!(
+            edges.windows(2).all(|pair| (pair[1] - pair[0]).fract() == 0.0) && edges[0].fract() == -0.5,
+            "{edges:?}"
+        );
+        assert!(edges[edges.len() - 1] > 400.0 && edges.len() <= 62);
     }
 
     #[test]

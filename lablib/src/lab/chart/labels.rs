@@ -68,7 +68,11 @@ pub(super) fn place_above(marks: &[(f64, f64)], left: f64, right: f64, rows: usi
             cost + order[turn + 1..].iter().filter(|later| covers(*start, marks[**later].0)).count() * 8 * (rows - row)
         };
         let candidates = (0..rows).flat_map(|row| [(row, x + GAP), (row, x - GAP - width)]);
-        found[*index] = candidates.map(|place| (cost(&place), place)).min_by_key(|found| found.0).filter(|f| f.0 < 1000).map(|f| f.1);
+        found[*index] = candidates
+            .map(|place| (cost(&place), place))
+            .min_by_key(|found| found.0)
+            .filter(|f| f.0 < 1000)
+            .map(|f| f.1);
     }
     found
 }

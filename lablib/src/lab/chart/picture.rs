@@ -189,7 +189,7 @@ pub(super) fn clip(a: (f64, f64), b: (f64, f64), area: Area) -> Option<((f64, f6
             to = to.min(room / slope);
         }
     }
-    (from <= to).then(|| ((a.0 + dx * from, a.1 + dy * from), (a.0 + dx * to, a.1 + dy * to)))
+    (from <= to).then_some(((a.0 + dx * from, a.1 + dy * from), (a.0 + dx * to, a.1 + dy * to)))
 }
 
 impl Picture {

@@ -235,7 +235,7 @@ mod tests {
             let length = base + (0..extra).map(|i| bit() << i).sum::<u32>() as usize;
             let code = (0..5).fold(0, |code, _| code << 1 | bit());
             let extra = if code < 4 { 0 } else { code / 2 - 1 };
-            let base = if code < 4 { code + 1 } else { (2 + code % 2 << extra) + 1 };
+            let base = if code < 4 { code + 1 } else { ((2 + code % 2) << extra) + 1 };
             let distance = (base + (0..extra).map(|i| bit() << i).sum::<u32>()) as usize;
             for _ in 0..length {
                 out.push(out[out.len() - distance]);

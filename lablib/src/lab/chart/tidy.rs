@@ -138,7 +138,7 @@ fn readable(number: f64) -> String {
     if !number.is_finite() {
         return format::plain(number);
     }
-    if number == 0.0 || size >= 1e12 || size < 1e-4 {
+    if number == 0.0 || !(1e-4..1e12).contains(&size) {
         return if number == 0.0 { "0".to_string() } else { format!("{number:.4e}") };
     }
     let decimals = (5 - size.log10().floor() as i32).clamp(0, 9) as usize;

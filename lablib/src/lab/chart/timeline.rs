@@ -331,10 +331,18 @@ impl Lanes<'_> {
         let inside = Text::new((0.0, middle), label, TICK, colour.map_or(theme::SOFT, theme::text_on)).centred();
         let covered = |area: Area| {
             let over = self.spans[index + 1..].iter().chain(&self.texts).any(|other| other.overlaps(&area));
-            over || self.events.iter().any(|event| Area::new(event.0, event.1, event.0, event.1).grown(7.0).overlaps(&area))
+            over || self
+                .events
+                .iter()
+                .any(|event| Area::new(event.0, event.1, event.0, event.1).grown(7.0).overlaps(&area))
         };
         let at = |x: f64| Text { at: (x, inside.at.1), ..inside.clone() };
-        let starts = [span.left + 6.0, span.left + 11.0, span.center().0 - inside.width() / 2.0, span.right - 6.0 - inside.width()];
+        let starts = [
+            span.left + 6.0,
+            span.left + 11.0,
+            span.center().0 - inside.width() / 2.0,
+            span.right - 6.0 - inside.width(),
+        ];
         let fits = |text: &Text| span.grown(-4.0).left <= text.at.0 && text.area().right <= span.right - 4.0;
         let free = starts.into_iter().map(at).find(|text| fits(text) && !covered(text.area()));
         if let Some(text) = free {
@@ -430,7 +438,7 @@ impl Lanes<'_> {
 
     /// Writes the first text that covers nothing; what has no room is still in the hover text and the numbers.
     fn first_free<const COUNT: usize>(&mut self, candidates: [Text; COUNT]) -> bool {
-        let page = Area::new(self.area.left, 0.0, self.picture.width - 4.0, self.area.bottom - 1.0);
+        let page = Area::new(self.area.left, 0.0, self.picture.width - 14.0, self.area.bottom - 1.0);
         let within = |text: &&Text| page.contains(&text.area());
         let free = candidates.iter().filter(within).find(|text| self.crowd.is_free(text.area()));
         // Its rim makes a text readable on a line; on another text or a span nothing would.

@@ -31,7 +31,7 @@ pub fn acknowledge(what: impl Display) {
 
 fn acknowledged(out: &str) -> Vec<String> {
     let said = |line: &str| serde_json::from_str(line.strip_prefix(ACKNOWLEDGED)?).ok();
-    out.rfind('\n').map_or("", |end| &out[..end]).lines().filter_map(said).collect()
+    out.lines().filter_map(said).collect() // a line that was cut off lacks its closing quote
 }
 
 /// Whether this process was started by [`Child::of_this_test`] to play `role`.
@@ -145,8 +145,9 @@ impl Child {
         ended.reached = times.into_iter().map(|(point, times)| Reached { point: point.to_string(), times }).collect();
         ended.acknowledged = acknowledged(&ended.out);
         match &self.role {
-            Some(role) if !entered => Err(Error::new(format!("play the role {role}"), "no such test took it")
-                .remedy(format!("name an #[ignore]d test {role} that asks crash::in_role; it said: {}", ended.last_words()))),
+            Some(role) if !entered => Err(Error::new(format!("play the role {role}"), "no such test took it").remedy(
+                format!("name an #[ignore]d test {role} that asks crash::in_role; it said: {}", ended.last_words()),
+            )),
             _ => Ok((status, ended)),
         }
     }
@@ -284,7 +285,9 @@ impl Crash {
             }
         }
         match crashes {
-            0 => Err(Error::new("crash a child everywhere", "it came by no point").remedy("name some with crash::point")),
+            0 => {
+                Err(Error::new("crash a child everywhere", "it came by no point").remedy("name some with crash::point"))
+            }
             _ => Ok(crashes),
         }
     }

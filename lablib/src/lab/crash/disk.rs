@@ -86,9 +86,11 @@ pub(super) fn names(path: &str) -> io::Result<Vec<&str>> {
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     root: PathBuf,
-    /// By device and inode: one append at a time, also through two handles.
-    appending: Arc<Mutex<HashMap<(u64, u64), Weak<Mutex<()>>>>>,
+    appending: Arc<Mutex<Appending>>,
 }
+
+/// By device and inode: one append at a time, also through two handles.
+type Appending = HashMap<(u64, u64), Weak<Mutex<()>>>;
 
 impl RealDisk {
     /// The disk in a folder, which is made where it is missing.
@@ -138,8 +140,12 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (source, target) = (self.path(from)?, self.path(to)?);
-        if fs::symlink_metadata(&source).map_err(named(from))?.is_dir() {
+        let folder = |path| fs::symlink_metadata(path).map(|about| about.is_dir());
+        if folder(&source).map_err(named(from))? {
             return Err(refused(ErrorKind::IsADirectory, from));
+        }
+        if folder(&target).is_ok_and(|folder| folder) {
+            return Err(refused(ErrorKind::IsADirectory, to));
         }
         fs::rename(source, target).map_err(named(to))
     }

@@ -154,26 +154,34 @@ fn every_version(sector: &Sector, tearing: Tearing) -> Vec<Bytes> {
             all.insert(bytes);
         }
         let mut garbage = old;
-        garbage[pair[1].wrote.clone()].iter_mut().zip(1_u8..).for_each(|(byte, n)| *byte = n.wrapping_mul(167) ^ 0x5a);
+        (0_u64..)
+            .zip(&mut garbage[pair[1].wrote.clone()])
+            .for_each(|(n, byte)| *byte = (n * 167 + 90).to_le_bytes()[0]);
         all.insert(garbage);
     }
     all.into_iter().collect()
 }
 
 impl State {
-    /// The files that may hold something else after a power cut, and still have a name by then.
-    fn uncertain(&self) -> Vec<(usize, &Content)> {
-        let mut named: BTreeSet<usize> = self.changes.iter().flat_map(|c| &c.names).filter_map(|(_, inode)| *inode).collect();
+    /// What has a name, or may get one back by a power cut.
+    fn named(&self) -> BTreeSet<usize> {
+        let mut named: BTreeSet<usize> = [ROOT].into();
+        named.extend(self.changes.iter().flat_map(|change| &change.names).filter_map(|(_, inode)| *inode));
         for inode in &self.inodes {
             if let Inode::Folder(folder) = inode {
                 named.extend(folder.durable.values());
             }
         }
+        named
+    }
+
+    /// The files that may hold something else after a power cut.
+    fn uncertain(&self) -> Vec<(usize, &Content)> {
         let content = |inode: usize| match &self.inodes[inode] {
             Inode::File(content) if content.is_uncertain() => Some((inode, content)),
             _ => None,
         };
-        named.into_iter().filter_map(content).collect()
+        self.named().into_iter().filter_map(content).collect()
     }
 
     fn any_fate(&self, rng: &mut Rng) -> Fate {
@@ -183,7 +191,8 @@ impl State {
             1 => Manner::Everything,
             2 => {
                 let ops = files.iter().flat_map(|(_, file)| file.sectors.values().flat_map(|sector| &sector.versions));
-                let mut ops: Vec<u64> = ops.map(|version| version.op).chain(self.changes.iter().map(|c| c.op)).collect();
+                let mut ops: Vec<u64> =
+                    ops.map(|version| version.op).chain(self.changes.iter().map(|c| c.op)).collect();
                 ops.sort_unstable();
                 Manner::Until(rng.pick(&ops, 1).first().copied().unwrap_or(0))
             }
@@ -217,7 +226,8 @@ impl State {
                 .collect::<Vec<_>>()
             })
         };
-        for change in &self.changes {
+        let named = self.named();
+        for change in self.changes.iter().filter(|change| named.contains(&change.folder)) {
             fates = multiply(fates, 2, &|fate, n| fate.kept.extend((n == 1).then_some(change.op)))?;
         }
         for (inode, file) in self.uncertain() {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::outcome::Tearing;
 use super::simulated::{Fault, SimulatedDisk};
 use crate::lab::{Error, Result, Rng};
 
@@ -30,8 +31,29 @@ pub trait Durable {
 
 /// Cuts the power, again and again.
 ///
-/// Each case runs the steps, cuts the power (case 0 before the first operation, case 1 after it, and so on, round and round), opens the
-/// store on what is left, compares, and lives on from there to the next cut.
+/// Each case runs the steps, cuts the power (case 0 before the first operation, case 1 after it, and so on, round and
+/// round), opens the store on what is left, compares, and goes on from there. From the second round on, the power is cut
+/// three times in a case.
+///
+/// ```
+/// use lablib::lab::crash::{Disk, PowerCutTest};
+///
+/// let hello = |syncs: bool| {
+///     let live = move |disk: &lablib::lab::crash::SimulatedDisk| -> std::io::Result<()> {
+///         let file = disk.create("hello")?;
+///         disk.sync_dir("")?;
+///         file.append(b"world")?;
+///         if syncs { file.sync_data() } else { Ok(()) }
+///     };
+///     PowerCutTest::new("hello").each_cut(live, |after, acknowledged| {
+///         let there = after.read("hello").is_ok_and(|bytes| bytes == b"world");
+///         let lost = || lablib::lab::Error::new("find hello", "it is gone");
+///         if there || acknowledged.is_err() { Ok(()) } else { Err(lost()) }
+///     })
+/// };
+/// assert!(hello(true).is_ok());
+/// assert!(hello(false).is_err());
+/// ```
 #[derive(Debug, Clone)]
 pub struct PowerCutTest {
     name: String,
@@ -41,6 +63,7 @@ pub struct PowerCutTest {
     failing_syncs: bool,
     short_writes: bool,
     kills: bool,
+    tearing: Tearing,
     replay: Option<u64>,
 }
 
@@ -60,8 +83,9 @@ const LIVES: u32 = 3;
 impl PowerCutTest {
     /// A test of the store called `name`: 1,000 cases, and nothing else goes wrong.
     pub fn new(name: &str) -> Self {
-        let (failing_syncs, short_writes, kills) = (false, false, false);
-        Self { name: name.into(), seed: 1, cuts: 1_000, exhaustive: 0, failing_syncs, short_writes, kills, replay: None }
+        let (failing_syncs, short_writes, kills, tearing) = (false, false, false, Tearing::default());
+        let (name, seed, cuts, exhaustive, replay) = (name.to_string(), 1, 1_000, 0, None);
+        Self { name, seed, cuts, exhaustive, failing_syncs, short_writes, kills, tearing, replay }
     }
 
     /// Another seed gives other outcomes.
@@ -70,7 +94,7 @@ impl PowerCutTest {
         self
     }
 
-    /// How many cases; each is up to three lives of the store.
+    /// How many cases; one cut each in the first round, then three.
     pub fn cuts(mut self, cuts: u64) -> Self {
         self.cuts = cuts;
         self
@@ -79,6 +103,12 @@ impl PowerCutTest {
     /// Also, after every operation where a cut has at most this many outcomes: all of them.
     pub fn every_outcome(mut self, limit: usize) -> Self {
         self.exhaustive = limit;
+        self
+    }
+
+    /// What may become of a sector that was being written.
+    pub fn tearing(mut self, tearing: Tearing) -> Self {
+        self.tearing = tearing;
         self
     }
 
@@ -111,9 +141,9 @@ impl PowerCutTest {
     pub fn run<D: Durable>(&self, store: &D, steps: &[D::Step]) -> Result<Survived> {
         let operations = self.undisturbed(store, steps).map_err(|why| self.failed("without any cut", &why))?;
         let mut survived = Survived { operations, cuts: 0, outcomes: 0 };
-        let cases = if self.exhaustive > 0 && self.replay.is_none() { 0..=operations } else { 1..=0 };
-        for cut in cases {
-            let disk = SimulatedDisk::seeded(self.seed);
+        let everywhere = if self.exhaustive > 0 && self.replay.is_none() { operations + 1 } else { 0 };
+        for cut in 0..everywhere {
+            let disk = self.disk(self.seed);
             disk.cut_after(cut);
             let mut possible = vec![D::State::default()];
             let ended = live(store, &disk, steps, &mut possible);
@@ -141,21 +171,27 @@ impl PowerCutTest {
         live: impl Fn(&SimulatedDisk) -> T,
         check: impl Fn(&SimulatedDisk, T) -> Result<()>,
     ) -> Result<u64> {
-        let whole = SimulatedDisk::seeded(self.seed);
+        let whole = self.disk(self.seed);
         live(&whole);
         let cases = self.replay.map_or(0..self.cuts, |case| case..case + 1);
         for case in cases.clone() {
             let mut rng = Rng::seeded(self.seed, &format!("cut {case}"));
-            let disk = SimulatedDisk::seeded(rng.bits());
+            let disk = self.disk(rng.bits());
             let cut = case % (whole.operations() + 1);
             disk.cut_after(cut);
-            let judged = calmly(|| Ok(live(&disk))).and_then(|found| calmly(|| check(&disk.power_cut(rng.bits()), found)));
+            let judged =
+                calmly(|| Ok(live(&disk))).and_then(|found| calmly(|| check(&disk.power_cut(rng.bits()), found)));
             judged.map_err(|why| {
-                let place = format!("case {case} of seed {}, cut after operation {cut}; last: {}", self.seed, last(&disk));
+                let place =
+                    format!("case {case} of seed {}, cut after operation {cut}; last: {}", self.seed, last(&disk));
                 self.failed(&place, &why).remedy(format!("see it again with .seed({}).replay({case})", self.seed))
             })?;
         }
         Ok(cases.end - cases.start)
+    }
+
+    fn disk(&self, seed: u64) -> SimulatedDisk {
+        SimulatedDisk::seeded(seed).tearing(self.tearing)
     }
 
     fn failed(&self, place: &str, why: &str) -> Error {
@@ -163,7 +199,7 @@ impl PowerCutTest {
     }
 
     fn undisturbed<D: Durable>(&self, store: &D, steps: &[D::Step]) -> Result<u64, String> {
-        let disk = SimulatedDisk::seeded(self.seed);
+        let disk = self.disk(self.seed);
         let mut possible = vec![D::State::default()];
         live(store, &disk, steps, &mut possible)?;
         let operations = disk.operations();
@@ -171,12 +207,19 @@ impl PowerCutTest {
         Ok(operations)
     }
 
-    fn case<D: Durable>(&self, store: &D, steps: &[D::Step], case: u64, operations: u64) -> Result<(), (String, String)> {
+    fn case<D: Durable>(
+        &self,
+        store: &D,
+        steps: &[D::Step],
+        case: u64,
+        operations: u64,
+    ) -> Result<(), (String, String)> {
         let mut rng = Rng::seeded(self.seed, &format!("cut {case}"));
-        let mut disk = SimulatedDisk::seeded(rng.bits());
+        let mut disk = self.disk(rng.bits());
         let mut possible = vec![D::State::default()];
         let mut history = String::new();
-        for life in 1..=LIVES {
+        let lives = if case <= operations { 1 } else { LIVES }; // the shortest failure first
+        for life in 1..=lives {
             let cut = if life == 1 { case % (operations + 1) } else { rng.below(operations + 1) };
             disk.cut_after(cut);
             for (wanted, fault) in [(self.failing_syncs, Fault::FailedSync), (self.short_writes, Fault::ShortWrite)] {
@@ -190,14 +233,14 @@ impl PowerCutTest {
             history = format!("{history}; life {life} {end} after operation {cut}; last: {}", last(&disk));
             disk = if killed { disk.kill() } else { disk.power_cut(rng.bits()) };
         }
-        live(store, &disk, steps, &mut possible).map_err(|why| (format!("life {}{history}", LIVES + 1), why))
+        live(store, &disk, steps, &mut possible).map_err(|why| (format!("life {}{history}", lives + 1), why))
     }
 }
 
 /// The last operations before a cut.
 fn last(disk: &SimulatedDisk) -> String {
     let trace = disk.trace();
-    trace[trace.len().saturating_sub(4)..].join(", ")
+    if trace.is_empty() { "nothing".into() } else { trace[trace.len().saturating_sub(4)..].join(", ") }
 }
 
 /// A store that panics over what it finds is a store that does not open.
@@ -211,10 +254,13 @@ fn calmly<T>(act: impl FnOnce() -> Result<T>) -> Result<T, String> {
     }
 }
 
+/// The beginning and the end of what may be long.
 fn brief(value: &impl Debug) -> String {
-    let text = format!("{value:?}");
-    let start = text.char_indices().rev().nth(300).map_or(0, |(start, _)| start);
-    if start == 0 { text } else { format!("…{}", &text[start..]) }
+    let text: Vec<char> = format!("{value:?}").chars().collect();
+    match text.len() {
+        0..=240 => text.iter().collect(),
+        all => text[..80].iter().chain(&[' ', '…', ' ']).chain(&text[all - 160..]).collect(),
+    }
 }
 
 /// Opens a store that may be in one of several states, looks which, and does the steps until the power is out.
@@ -245,16 +291,16 @@ fn live<D: Durable>(
     look(&mut open, possible)?;
     for step in steps {
         let done = calmly(|| store.apply(&mut open, step));
-        let after: Vec<_> = possible.iter().map(|before| store.expected(before, step)).collect();
-        match done {
-            Ok(()) if !disk.is_off() => *possible = after,
+        // Where nobody hears an answer, it is done or not.
+        let before = match done {
+            Ok(()) if !disk.is_off() => std::mem::take(possible),
             Err(why) if !disturbed() => return Err(format!("it refused {}: {why}", brief(step))),
-            // Nobody heard an answer: done or not.
-            _ => after.into_iter().for_each(|state| {
-                if !possible.contains(&state) {
-                    possible.push(state);
-                }
-            }),
+            _ => possible.clone(),
+        };
+        for state in before.iter().map(|before| store.expected(before, step)) {
+            if !possible.contains(&state) {
+                possible.push(state);
+            }
         }
         if disk.is_off() || possible.len() > 64 {
             return Ok(());

@@ -78,15 +78,15 @@ impl SimulatedDisk {
         self.state().fired
     }
 
-    /// The power goes when this many more operations that change or sync the disk are done.
+    /// The power goes after this many more operations that change or sync the disk: the next one is refused, like everything
+    /// after it.
     pub fn cut_after(&self, operations: u64) {
         self.state().left = Some(operations);
     }
 
     /// Whether the power is out: nobody hears an acknowledgement any more.
     pub fn is_off(&self) -> bool {
-        let state = self.state();
-        state.off || state.left == Some(0)
+        self.state().off
     }
 
     /// How many operations that change or sync the disk there were.

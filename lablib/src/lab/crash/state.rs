@@ -80,10 +80,15 @@ impl Content {
         if fails {
             self.sectors.values_mut().for_each(|sector| sector.dirty = false);
         } else {
-            self.sectors.retain(|_, sector| !sector.dirty);
+            // The file reaches at least as far as what is written to it, also where an earlier sync lost its length.
+            let last = self.sectors.iter().rfind(|(_, sector)| sector.dirty).map_or(0, |(index, _)| index + 1);
+            let reach = (last * SECTOR).min(self.bytes.len());
+            self.lengths.iter_mut().for_each(|(_, length)| *length = reach.max(*length));
             if self.resized {
                 self.lengths.drain(..self.lengths.len() - 1);
             }
+            self.lengths.dedup_by_key(|(_, length)| *length);
+            self.sectors.retain(|_, sector| !sector.dirty);
         }
         self.resized = false;
     }
@@ -130,7 +135,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn empty(tearing: Tearing, limit: u64, rng: Rng) -> Self {
-        let (inodes, changes, faults, trace) = (vec![Inode::Folder(Folder::default())], vec![], vec![], VecDeque::new());
+        let (inodes, changes, faults, trace) =
+            (vec![Inode::Folder(Folder::default())], vec![], vec![], VecDeque::new());
         let (clock, operations, left, off, fired) = (0, 0, None, false, false);
         Self { inodes, changes, clock, tearing, rng, operations, left, off, limit, faults, fired, trace }
     }
@@ -190,7 +196,13 @@ impl State {
         self.folder(inode, dir).map(|_| inode)
     }
 
-    pub(super) fn rename_in(&mut self, op: u64, folder: usize, names: Vec<(String, Option<usize>)>, needs: Option<u64>) {
+    pub(super) fn rename_in(
+        &mut self,
+        op: u64,
+        folder: usize,
+        names: Vec<(String, Option<usize>)>,
+        needs: Option<u64>,
+    ) {
         if let Inode::Folder(folder) = &mut self.inodes[folder] {
             put(&mut folder.names, &names);
         }
@@ -212,16 +224,19 @@ impl State {
     pub(super) fn sync_names(&mut self, dir: usize) {
         let mut dirs = vec![dir];
         // A file that left for another folder is durable there before its old name goes.
-        while let Some(more) = self.changes.iter().filter(|change| !change.lost && dirs.contains(&change.folder)).find_map(
-            |change| self.changes.iter().find(|other| change.needs == Some(other.op) && !dirs.contains(&other.folder)),
-        ) {
+        while let Some(more) =
+            self.changes.iter().filter(|change| !change.lost && dirs.contains(&change.folder)).find_map(|change| {
+                self.changes.iter().find(|other| change.needs == Some(other.op) && !dirs.contains(&other.folder))
+            })
+        {
             dirs.push(more.folder);
         }
         let (synced, mut rest): (Vec<_>, Vec<_>) =
             self.changes.drain(..).partition(|change| !change.lost && dirs.contains(&change.folder));
         for change in synced {
             // What an earlier, lost change did to a name is overruled by what is on the disk now.
-            for lost in rest.iter_mut().filter(|lost: &&mut Change| lost.op < change.op && lost.folder == change.folder) {
+            for lost in rest.iter_mut().filter(|lost: &&mut Change| lost.op < change.op && lost.folder == change.folder)
+            {
                 lost.names.retain(|(name, _)| change.names.iter().all(|(synced, _)| synced != name));
             }
             if let Inode::Folder(folder) = &mut self.inodes[change.folder] {
@@ -254,4 +269,3 @@ pub(super) fn put(names: &mut BTreeMap<String, usize>, changes: &[(String, Optio
         };
     }
 }
-

@@ -10,7 +10,7 @@ use super::evidence::{Evidence, Findings};
 const WRITES: u8 = Link::Overwrote.bit();
 const INFORMATION: u8 = WRITES | Link::Read.bit() | Link::Hub.bit();
 const ALL: u8 = INFORMATION | Link::Missed.bit();
-const ALL_AND_TIME: u8 = ALL | Link::Time.bit();
+const ALL_AND_TIME: u8 = ALL | Link::Time.bit() | Link::Hidden.bit();
 
 /// How many edges the search for a short circle may look at in each component.
 const EFFORT: usize = 2_000_000;
@@ -55,7 +55,8 @@ pub(super) fn find(graph: &Graph, evidence: &Evidence<'_>, findings: &mut Findin
 pub(super) fn find_with_time(graph: &Graph, evidence: &Evidence<'_>, findings: &mut Findings) {
     let view = View { graph, allowed: ALL_AND_TIME, no_two_missed: false };
     for component in Components::of(&view).in_circles() {
-        if let Some(circle) = shortest(&view, &component, Link::Time, |_| true) {
+        let by_time = shortest(&view, &component, Link::Time, |_| true);
+        if let Some(circle) = by_time.or_else(|| shortest(&view, &component, Link::Hidden, |_| true)) {
             report(AnomalyKind::RealTime, graph, &circle, evidence, findings);
         }
     }
@@ -315,6 +316,7 @@ fn step(evidence: &Evidence<'_>, start: Edge, end: Edge) -> String {
         Link::Overwrote => format!("T{second} replaced what T{first} wrote to {name} by {value}"),
         Link::Read => format!("T{second} read T{first}'s {value} in {name}"),
         Link::Missed | Link::Hub => format!("T{first} read {name} before T{second}'s {value} was there"),
+        Link::Hidden => format!("T{first} read {name} without T{second}'s {value}, which was newer than what it read"),
         Link::Time => format!("T{first} ended before T{second} began"),
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Link {
     Hub,
     /// The first ended before the second began.
     Time,
+    /// The first read a version that the second replaced, as only the order in time shows.
+    Hidden,
 }
 
 impl Link {

@@ -167,7 +167,7 @@ pub(super) fn add_hidden(transactions: &[Transaction], evidence: &Evidence<'_>, 
             let Some(candidate) = by_start[key].get(after) else { continue };
             if let Some((_, writer, new)) = candidate.soonest.iter().flatten().find(|(_, writer, _)| *writer != reader)
             {
-                graph.add(reader, *writer, Link::Missed, key, *new);
+                graph.add(reader, *writer, Link::Hidden, key, *new);
             }
         }
     }

@@ -58,7 +58,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whoever asks when, and for how much: between any two moments no more passes than the rate and the burst allow.
+        /// Whoever asks when, and for how much: between two moments no more passes than the rate and the burst allow.
         #[test]
         fn no_stretch_of_time_carries_more_than_its_share(
             rate in 1..100_000_000_u64,

@@ -86,7 +86,8 @@ impl Dialect {
     }
 
     /// Lists the row locks that somebody holds or waits for, as `trx, mode, type, table_name, index_name, row_key`.
-    /// MariaDB shows them only once somebody waits.
+    /// MariaDB shows them only once somebody waits, and repeats its last answer to whoever asks again within a tenth of a
+    /// second: ask no more than five times a second, or the list never changes.
     pub fn row_locks(self) -> &'static str {
         if self.is_mysql_since((8, 0, 1)) {
             "SELECT engine_transaction_id AS trx, lock_mode AS mode, lock_type AS type, \

@@ -174,7 +174,11 @@ impl RedisBuilder {
             SETTINGS.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         for (name, value) in self.settings {
             let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-            if name.is_empty() || !name.chars().all(plain) || value.is_empty() || value.contains(['\n', '\r', '\0']) {
+            if !name.starts_with(|first: char| first.is_ascii_alphabetic())
+                || !name.chars().all(plain)
+                || value.is_empty()
+                || value.contains(['\n', '\r', '\0'])
+            {
                 return Err(Error::new(format!("start {KIND}"), format!("{name:?} {value:?} is no setting")));
             }
             settings.retain(|(other, _)| *other != name);

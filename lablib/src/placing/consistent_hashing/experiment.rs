@@ -273,6 +273,25 @@ pub fn predicted_spread(virtual_nodes: f64, keys_per_shard: f64) -> f64 {
     (1.0 / virtual_nodes + 1.0 / keys_per_shard).sqrt()
 }
 
+/// The share of draws of the ring, in theory, in which no more than `percent` of the keys move when `changed` of `shards`
+/// join: their arcs vary as [`predicted_spread`] says, and a sum of many is nearly normal.
+pub fn predicted_share_below(percent: f64, spec: &ChurnSpec, virtual_nodes: f64) -> f64 {
+    let mean = 100.0 * spec.changed as f64 / spec.shards as f64;
+    let keys_per_shard = spec.keys as f64 / spec.shards as f64;
+    let deviation = mean * predicted_spread(virtual_nodes, keys_per_shard) / (spec.changed as f64).sqrt();
+    normal_below((percent - mean) / deviation)
+}
+
+/// The standard normal distribution function (Zelen and Severo's approximation, good to seven digits).
+fn normal_below(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let polynomial = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530]
+        .iter()
+        .fold(0.0, |sum, coefficient| (sum + coefficient) * t);
+    let above = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * polynomial;
+    if z < 0.0 { above } else { 1.0 - above }
+}
+
 /// The prototype's modulo: the last fifty of a list of a thousand shards leave.
 pub fn modulo_as_published() -> Movement {
     // Names that sort in the order of the prototype's list.
@@ -316,4 +335,17 @@ fn least_common_multiple(a: u64, b: u64) -> u64 {
         (divisor, rest) = (rest, divisor % rest);
     }
     a / divisor * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::normal_below;
+
+    #[test]
+    fn the_normal_distribution_at_known_places() {
+        for (z, share) in [(0.0, 0.5), (1.0, 0.841_344_7), (-1.0, 0.158_655_3), (1.959_964, 0.975), (-4.0, 0.000_031_7)]
+        {
+            assert!((normal_below(z) - share).abs() < 1e-6, "{z}");
+        }
+    }
 }

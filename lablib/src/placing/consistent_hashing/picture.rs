@@ -19,14 +19,15 @@ const RADIUS: f64 = 120.0;
 
 impl RingPicture {
     /// Draws `ring`, its points and these keys at their true places.
-    pub fn of(ring: &Ring, keys: &[&str]) -> Self {
+    pub fn of(ring: &Ring, keys: &[impl AsRef<str>]) -> Self {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
         let nodes = ring.nodes();
         let colour = |node: &str| {
             let index = nodes.iter().position(|known| *known == node).unwrap_or(0);
             COLOURS[index % COLOURS.len()]
         };
         let mut svg = String::from(
-            "<svg role=\"img\" aria-label=\"A hash ring\" viewBox=\"0 0 560 340\" style=\"max-width:560px;width:100%;\
+            "<svg role=\"img\" aria-label=\"A hash ring\" viewBox=\"0 0 560 340\" width=\"560\" style=\"max-width:100%;\
              height:auto;background:#fff;font:12px Inter,system-ui,sans-serif\"><title>A hash ring: each key belongs to the \
              next point, clockwise</title>",
         );
@@ -44,7 +45,7 @@ impl RingPicture {
             );
         }
         let mut plain = String::from("A hash ring: each key belongs to the next point, clockwise.\n");
-        for key in keys {
+        for key in &keys {
             let (at, node) = (turn(position(key)), ring.node_of(key).unwrap_or("nobody"));
             let ((x, y), (text_x, text_y)) = (place(at, RADIUS), place(at, RADIUS + 16.0));
             let anchor = if text_x < CENTRE { "end" } else { "start" };

@@ -40,7 +40,7 @@ impl Bars {
             self.frame.header_height(width, &key) + band + inner + axis + self.frame.footer_height(width, &left_out);
         let height = self.frame.height(natural);
         let mut page = self.frame.page(width, height, &key, &left_out);
-        let row = row * ((page.body.height() - axis - band) / inner).min(1.6).max(0.2);
+        let row = row * ((page.body.height() - axis - band) / inner).clamp(0.2, 1.6);
         let head = 26.0 * (row / 20.0).min(1.0);
         let left = page.body.left + all_names + 10.0;
         let bottom = page.body.top + band + row * bars.len().max(1) as f64 + head * heads as f64 + 4.0;
