@@ -61,6 +61,9 @@ pub mod kind {
     pub const KAFKA: &str = "Kafka, produce to consume";
 }
 
+/// Measures one kind for one round.
+type Round<'a> = Box<dyn FnMut() -> Result<Latency> + 'a>;
+
 /// Rounds in which all kinds take turns, so that whatever else the machine does disturbs all of them alike.
 const ROUNDS: u64 = 10;
 
@@ -77,7 +80,7 @@ fn try_prices(db: &MariaDb, redis: &Redis, kafka: &Kafka, count: u64, slow_count
     let mut commit = statement(db, "UPDATE tour SET visits = visits + 1 WHERE id = ?")?;
     let mut messages = Messages::through(kafka)?;
     let (count, slow_count) = (count.div_ceil(ROUNDS), slow_count.div_ceil(ROUNDS));
-    let mut arms: [(&'static str, Box<dyn FnMut() -> Result<Latency> + '_>); 7] = [
+    let mut arms: [(&'static str, Round<'_>); 7] = [
         (
             kind::MUTEX,
             Box::new(|| {

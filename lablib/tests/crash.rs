@@ -1015,6 +1015,18 @@ proptest! {
 }
 
 #[test]
+fn what_is_pending_in_a_folder_that_is_gone_for_good_is_no_outcome() {
+    let disk = SimulatedDisk::seeded(1);
+    disk.create_dir("d").unwrap();
+    let file = disk.create("d/f").unwrap();
+    disk.remove("d/f").unwrap();
+    disk.remove("d").unwrap();
+    file.append(b"to a file without a name").unwrap();
+    disk.sync_dir("").unwrap();
+    assert_eq!(disk.every_outcome(1).map(|all| all.len()), Some(1));
+}
+
+#[test]
 fn appends_through_two_handles_do_not_overwrite_each_other() {
     let room = Room::new();
     let simulated = SimulatedDisk::seeded(1);

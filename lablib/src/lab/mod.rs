@@ -5,7 +5,7 @@
 //! | a run, its claims and its verdict | [`Experiment`], [`Claim`] |
 //! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
 //! | showing | [`chart`], [`Table`], [`Progress`] |
-//! | real servers | [`service`], and [`link`] in front of them |
+//! | real servers | [`service`], and [`mod@link`] in front of them |
 //! | proving | [`history`], [`clock`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Machine`] |
 //!
@@ -15,6 +15,7 @@
 pub mod chart;
 mod claim;
 pub mod clock;
+pub mod crash;
 pub mod display;
 mod error;
 mod experiment;

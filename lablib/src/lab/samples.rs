@@ -117,7 +117,7 @@ pub fn significant(value: f64) -> String {
     let size = value.abs();
     let text = if size == 0.0 {
         "0".into()
-    } else if size < 0.001 || size >= 1e15 {
+    } else if !(0.001..1e15).contains(&size) {
         format!("{value:.2e}")
     } else if size < 0.1 {
         format!("{value:.3}")

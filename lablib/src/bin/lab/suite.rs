@@ -73,7 +73,13 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 fn tests(tally: &mut Tally) {
     println!("--- tests");
     let arguments = ["test", "--release", "--no-fail-fast", "--", "--include-ignored"];
-    let outcome = cargo(&arguments);
+    let mut command = Command::new("cargo");
+    command.args(arguments);
+    // The tests kill and pause servers, which a server of the user's is spared.
+    for own in ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"] {
+        command.env_remove(own);
+    }
+    let outcome = stream(command);
     let (lines, good) = match &outcome {
         Ok(lines) => (lines.clone(), true),
         Err(failure) => (failure.cause().lines().map(str::to_string).collect(), false),

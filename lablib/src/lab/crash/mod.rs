@@ -1,4 +1,4 @@
-//! Proof of durability: a process killed at a named [`point`], and a power cut on a [`SimulatedDisk`].
+//! Proof of durability: a process killed at a named [`point()`], and a power cut on a [`SimulatedDisk`].
 //!
 //! A killed process leaves the operating system's cache behind, so `kill -9` shows what a system does with a half-finished
 //! job, and nothing about fsync. For that, a system writes through [`Disk`]: on a [`RealDisk`] when it works, on a

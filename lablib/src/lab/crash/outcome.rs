@@ -163,14 +163,19 @@ fn every_version(sector: &Sector, tearing: Tearing) -> Vec<Bytes> {
 }
 
 impl State {
-    /// What has a name, or may get one back by a power cut.
+    /// What has a name, or may get one back by a power cut: whatever can be reached from the root by names that are
+    /// durable or pending. A folder that is gone for good takes along what was pending in it.
     fn named(&self) -> BTreeSet<usize> {
         let mut named: BTreeSet<usize> = [ROOT].into();
-        named.extend(self.changes.iter().flat_map(|change| &change.names).filter_map(|(_, inode)| *inode));
-        for inode in &self.inodes {
-            if let Inode::Folder(folder) = inode {
-                named.extend(folder.durable.values());
-            }
+        let mut unseen = vec![ROOT];
+        while let Some(folder) = unseen.pop() {
+            let durable = match &self.inodes[folder] {
+                Inode::Folder(folder) => folder.durable.values().copied().collect(),
+                Inode::File(_) => Vec::new(),
+            };
+            let changes = self.changes.iter().filter(|change| change.folder == folder);
+            let pending = changes.flat_map(|change| &change.names).filter_map(|(_, inode)| *inode);
+            unseen.extend(durable.into_iter().chain(pending).filter(|inode| named.insert(*inode)));
         }
         named
     }
