@@ -162,26 +162,45 @@ fn a_cell_process_that_is_killed_leaves_no_server() {
     assert_gone(&[server], &folder);
 }
 
+/// Starts an endless cell and returns when it uses the processor; until then the kernel compiles it.
+fn never_end(session: &mut Session, cell: i32) {
+    writeln!(session.stdin, "{}", json!({"kernel": "a", "run": "loop { std::hint::spin_loop() }"})).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !status_of(cell).starts_with('R') {
+        assert!(Instant::now() < deadline, "the cell never started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// `/proc/PID/stat` from the process's state on: state, parent, …
+fn status_of(pid: i32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    status.rsplit(") ").next().unwrap().to_string()
+}
+
+fn kill_kernel_of(cell: i32) {
+    let kernel = status_of(cell).split(' ').nth(1).unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(kernel), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
 #[test]
 #[ignore = "needs the kernel: ci/lab test"]
 fn a_kernel_that_is_killed_in_the_middle_of_an_endless_cell_leaves_nothing() {
     let mut session = Session::start();
     let (cell, server, folder) = redis_in(&mut session);
-    writeln!(session.stdin, "{}", json!({"kernel": "a", "run": "loop { std::hint::spin_loop() }"})).unwrap();
-    let kernel: i32 = {
-        let status = std::fs::read_to_string(format!("/proc/{cell}/stat")).unwrap();
-        status.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap()
-    };
-    // The cell runs once it uses the processor; until then the kernel compiles it.
-    let busy = || {
-        let status = std::fs::read_to_string(format!("/proc/{cell}/stat")).unwrap();
-        status.rsplit(") ").next().unwrap().starts_with('R')
-    };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !busy() {
-        assert!(Instant::now() < deadline, "the cell never started");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(kernel), nix::sys::signal::Signal::SIGKILL).unwrap();
+    never_end(&mut session, cell);
+    kill_kernel_of(cell);
     assert_gone(&[cell, server], &folder);
+}
+
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn an_endless_cell_without_servers_ends_with_its_kernel_too() {
+    let mut session = Session::start();
+    session.run("a", "use lablib::prelude::*;");
+    let answer = session.run("a", "Table::new(\"t\").show();\nprintln!(\"{}\", std::process::id());");
+    let cell = text(&answer["out"]).trim().parse().unwrap();
+    never_end(&mut session, cell);
+    kill_kernel_of(cell);
+    assert_gone(&[cell], Path::new("/nonexistent"));
 }

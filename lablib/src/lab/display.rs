@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::lab::chart::Figure;
-use crate::lab::experiment;
+use crate::lab::{gallery, session};
 
 /// Anything that a cell can show.
 pub trait Show {
@@ -37,14 +37,9 @@ impl<F: Figure> Show for F {
 
     /// Also leaves the picture and its data beside the report.
     fn show(&self) {
-        experiment::keep_figure(self);
+        gallery::keep(self);
         emit(&self.to_html(), &self.to_plain());
     }
-}
-
-/// Whether this process is a notebook kernel's.
-pub fn in_notebook() -> bool {
-    std::env::var_os("EVCXR_IS_RUNTIME").is_some()
 }
 
 /// Everything that the current cell has shown so far.
@@ -59,10 +54,11 @@ struct Shown {
 /// The kernel keeps one output per kind and cell, the last: so each call repeats what the cell has shown before it.
 pub fn emit(html: &str, plain: &str) {
     static SHOWN: Mutex<Shown> = Mutex::new(Shown { cell: 0, html: String::new(), plain: String::new() });
-    if !in_notebook() {
+    if !session::in_notebook() {
         println!("{plain}");
         return;
     }
+    session::begin();
     let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let cell = current_cell();
     if shown.cell != cell {
@@ -88,33 +84,6 @@ fn current_cell() -> u64 {
 
 fn cell_number(mapping: &str) -> Option<u64> {
     mapping.rsplit('/').next()?.strip_prefix("libcode_")?.strip_suffix(".so")?.parse().ok()
-}
-
-/// In a notebook, a failure is one line without a backtrace: the sentence first, then where.
-pub(crate) fn short_panics() {
-    static ONCE: Once = Once::new();
-    if !in_notebook() {
-        return;
-    }
-    ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|panic| {
-            let payload = panic.payload();
-            let message = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&str>().copied())
-                .unwrap_or("a panic without a message");
-            let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            // What is written after a cell has ended is lost, so the report's runner also reads a file. It looks for
-            // "panicked at": keep the words.
-            if let Some(log) = std::env::var_os("LAB_PANICS")
-                && let Ok(mut log) = std::fs::File::options().create(true).append(true).open(log)
-            {
-                let _ = writeln!(log, "{} (at {place})", message.replace('\n', " "));
-            }
-            eprintln!("{message}\n  (panicked at {place})");
-        }));
-    });
 }
 
 /// Text as HTML text.

@@ -1,17 +1,15 @@
 //! A notebook's run: its name, scale and seed, the claims that it makes, and the verdict at its end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::chart::Figure;
 use crate::lab::claim::{Claim, Claiming, claims_as_html};
 use crate::lab::display::{self, escape};
 use crate::lab::scale::seed_from_env;
-use crate::lab::{Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, place, style};
+use crate::lab::{Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, style};
 
 /// One run of one notebook.
 ///
@@ -59,30 +57,17 @@ pub struct Verdict {
     pub figures: Vec<String>,
 }
 
-/// Figures of the experiment that was opened last in this process.
-#[derive(Default)]
-struct Gallery {
-    folder: Option<PathBuf>,
-    figures: Vec<String>,
-}
-
-static GALLERY: Mutex<Gallery> = Mutex::new(Gallery { folder: None, figures: Vec::new() });
-
 impl Experiment {
     /// Opens a run. `name` is the notebook's file name without its extension.
     pub fn new(name: &str) -> Self {
-        display::short_panics();
+        session::begin();
         Self::open(name).or_fail()
     }
 
     fn open(name: &str) -> Result<Self> {
         check_name(name)?;
         let lab = Self::with_name(name, false)?;
-        let folder = place::reports().join(name);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).doing(format!("clear {}", folder.display()))?;
-        }
-        *GALLERY.lock().unwrap_or_else(PoisonError::into_inner) = Gallery { folder: Some(folder), figures: Vec::new() };
+        gallery::open(place::reports().join(name))?;
         let heading = format!("{name}, {} scale, seed {}", lab.scale, lab.seed);
         let warning = freshness::warning();
         let html = format!(
@@ -209,7 +194,7 @@ impl Experiment {
             run: std::env::var("LAB_RUN").ok(),
             holds: !self.claims.is_empty() && self.failures().is_empty(),
             claims: self.claims.clone(),
-            figures: GALLERY.lock().unwrap_or_else(PoisonError::into_inner).figures.clone(),
+            figures: gallery::figures(),
         }
     }
 }
@@ -240,21 +225,6 @@ fn check_name(name: &str) -> Result<()> {
     }
     let cause = format!("{name:?} cannot be a file's name");
     Err(Error::new("open the experiment", cause).remedy("use letters, digits and dashes, as in the notebook's name"))
-}
-
-/// Leaves a figure's picture and data in `target/reports/NAME/`. Best effort: a full disk must not spoil the lesson.
-pub(crate) fn keep_figure(figure: &dyn Figure) {
-    let mut gallery = GALLERY.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(folder) = gallery.folder.clone() else { return };
-    let name = format!("{:02}-{}", gallery.figures.len() + 1, place::slug(figure.title()));
-    for (extension, content) in
-        [("svg", figure.to_svg().into_bytes()), ("csv", figure.to_csv().into_bytes()), ("png", figure.to_png())]
-    {
-        if let Err(error) = place::write_whole(&folder.join(format!("{name}.{extension}")), content) {
-            eprintln!("could not keep the figure {name}.{extension}: {error}");
-        }
-    }
-    gallery.figures.push(name);
 }
 
 fn revision(root: &Path) -> String {

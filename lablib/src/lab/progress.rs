@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lab::display::in_notebook;
+use crate::lab::session::in_notebook;
 
 /// Shows how far a long step is, and how long it will still take.
 ///

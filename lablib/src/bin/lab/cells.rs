@@ -54,9 +54,14 @@ impl Cells {
         paragraph.join(" ").replace("**", "").trim().to_string()
     }
 
-    /// What is wrong with the notebook as it stands in the repository: outputs, or a `?` that would hide a failure.
-    pub fn faults(&self) -> Vec<String> {
+    /// What is wrong with the notebook as it stands in the repository under this name: outputs, another experiment's name
+    /// (its figures and verdict would be filed elsewhere), or a `?` that would hide a failure.
+    pub fn faults(&self, name: &str) -> Vec<String> {
         let mut faults = Vec::new();
+        let opening = format!("Experiment::new(\"{name}\")");
+        if !self.code().any(|(_, cell)| source(cell).contains(&opening)) {
+            faults.push(format!("no cell says {opening}"));
+        }
         for (number, cell) in self.code() {
             if cell["outputs"].as_array().is_some_and(|outputs| !outputs.is_empty())
                 || !cell["execution_count"].is_null()
@@ -277,7 +282,21 @@ fn character<'a>(rest: &'a str, at: usize, tokens: &mut Vec<(usize, &'a str)>) -
 
 #[cfg(test)]
 mod tests {
-    use super::top_level_question_mark;
+    use super::{Cells, top_level_question_mark};
+
+    #[test]
+    fn a_notebook_is_committed_without_outputs_and_under_its_own_name() {
+        let notebook = |source: &str, outputs: &str| {
+            let text = format!(
+                r#"{{"cells": [{{"cell_type": "code", "execution_count": null, "outputs": {outputs}, "source": {source:?}}}]}}"#
+            );
+            Cells(serde_json::from_str(&text).unwrap_or_default()).faults("01-a").len()
+        };
+        assert_eq!(notebook("let lab = Experiment::new(\"01-a\");", "[]"), 0);
+        assert_eq!(notebook("let lab = Experiment::new(\"01-a\");", r#"[{"output_type": "stream"}]"#), 1);
+        assert_eq!(notebook("let lab = Experiment::new(\"02-b\");", "[]"), 1);
+        assert_eq!(notebook("let lab = Experiment::new(\"01-a\"); f()?;", "[]"), 1);
+    }
 
     #[test]
     fn a_question_mark_that_leaves_the_cell_is_found() {

@@ -221,6 +221,10 @@ fn point_current_at(home: &Path, key: &str) -> std::io::Result<()> {
 /// Removes kernels of older sources that no process uses any more.
 fn prune(home: &Path, current: &str) {
     let used = environments_of_all_processes();
+    // A kernel that was started from a list of Jupyter's, through `current`, does not say which one it runs.
+    if used.contains(&format!("{}/current/", home.display())) {
+        return;
+    }
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_kernel = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());

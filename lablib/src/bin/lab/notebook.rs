@@ -53,7 +53,7 @@ impl Runner<'_> {
     /// Runs a notebook, judges it and writes its page. Whatever goes wrong is a reason, not an error.
     pub fn run(&self, notebook: &Path) -> Outcome {
         let start = Instant::now();
-        let name = notebook.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = crate::report::stem(notebook);
         let cells = Cells::read(notebook);
         let (title, question) =
             cells.as_ref().map_or_else(|_| (name.clone(), String::new()), |cells| (cells.title(), cells.question()));

@@ -110,7 +110,8 @@ pub fn choose(names: &[String]) -> Result<Vec<PathBuf>> {
     names.iter().map(find).collect()
 }
 
-fn stem(path: &Path) -> String {
+/// A notebook's file name without its extension.
+pub fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 

@@ -101,7 +101,9 @@ fn clean_notebooks() -> Result<()> {
     let mut faults = Vec::new();
     for notebook in report::all_notebooks()? {
         let cells = Cells::read(&notebook)?;
-        faults.extend(cells.faults().into_iter().map(|fault| format!("{}: {fault}", notebook.display())));
+        faults.extend(
+            cells.faults(&report::stem(&notebook)).into_iter().map(|fault| format!("{}: {fault}", notebook.display())),
+        );
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the notebooks", faults.join("; "))) }
 }
@@ -150,7 +152,12 @@ fn stream(mut command: Command) -> Result<Vec<String>> {
     let operation = format!("run {command:?}").replace('"', "");
     let (reader, writer) = std::io::pipe().doing(operation.as_str())?;
     let errors = writer.try_clone().doing(operation.as_str())?;
-    command.current_dir(place::root()).stdin(Stdio::null()).stdout(writer).stderr(errors);
+    command
+        .env("CARGO_TERM_COLOR", "never")
+        .current_dir(place::root())
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(errors);
     let mut child = command.spawn().doing(operation.as_str())?;
     // The command holds the pipe's write end too: the reader would wait for it for ever.
     drop(command);

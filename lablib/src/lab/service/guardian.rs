@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::protocol::{self, Answer, Command, Request, Signal};
 use super::surroundings;
-use crate::lab::{Doing, Error, Result};
+use crate::lab::{Doing, Error, Result, session};
 
 /// This process's guardian.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ impl Guardian {
     }
 
     fn start() -> Result<Self> {
+        session::begin();
         let program = surroundings::lab_binary()?;
         let lab = surroundings::lab_directory();
         // Its standard error is nobody's: an inherited one would hold the pipe of whoever reads ours open.

@@ -49,6 +49,18 @@ pub fn mysql() -> MariaDb {
     MariaDb::start().or_fail()
 }
 
+/// A private MariaDB server, whatever `LAB_MYSQL_URL` says: for an experiment that kills its server.
+///
+/// ```
+/// let victim = lablib::lab::service::private_mysql();
+/// victim.kill();
+/// assert!(!victim.is_running());
+/// ```
+#[track_caller]
+pub fn private_mysql() -> MariaDb {
+    MariaDbBuilder::default().start().or_fail()
+}
+
 /// So many MariaDB servers that know nothing of each other.
 ///
 /// ```
