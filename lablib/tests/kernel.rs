@@ -15,7 +15,8 @@ fn root() -> PathBuf {
 /// A Python process that talks to kernels; kernels end with it.
 struct Session {
     child: Child,
-    stdin: ChildStdin,
+    /// Its end tells the Python process to shut its kernels down.
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
@@ -30,12 +31,12 @@ impl Session {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, stdin, stdout }
     }
 
     fn ask(&mut self, step: Value) -> Value {
-        writeln!(self.stdin, "{step}").unwrap();
+        writeln!(self.stdin.as_mut().unwrap(), "{step}").unwrap();
         let mut line = String::new();
         // Cargo, started by the kernel, may write lines of its own.
         while !line.starts_with('{') {
@@ -54,6 +55,14 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.stdin = None;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -164,7 +173,7 @@ fn a_cell_process_that_is_killed_leaves_no_server() {
 
 /// Starts an endless cell and returns when it uses the processor; until then the kernel compiles it.
 fn never_end(session: &mut Session, cell: i32) {
-    writeln!(session.stdin, "{}", json!({"kernel": "a", "run": "loop { std::hint::spin_loop() }"})).unwrap();
+    session.ask(json!({"kernel": "a", "start": "loop { std::hint::spin_loop() }"}));
     let deadline = Instant::now() + Duration::from_secs(60);
     while !status_of(cell).starts_with('R') {
         assert!(Instant::now() < deadline, "the cell never started");

@@ -2,6 +2,7 @@
 
 A step names a kernel by a label (the first use starts it) and says what to do with it:
   {"kernel": "a", "run": "let x = 1;"}        -> {"out": "...", "err": "...", "data": {...}, "failed": false}
+  {"kernel": "a", "start": "loop {}"}         -> {}   (does not wait for the cell's end)
   {"kernel": "a", "complete": "ring."}        -> {"matches": [...]}
   {"kernel": "a", "pid": true}                -> {"pid": 123}
   {"kernel": "a", "kill": true}               -> {}   (SIGKILL, as the kernel's owner would not do)
@@ -44,6 +45,9 @@ def answer(step):
     manager, client = kernel(step["kernel"])
     if "run" in step:
         return run(client, step["run"])
+    if "start" in step:
+        client.execute(step["start"])
+        return {}
     if "complete" in step:
         code = step["complete"]
         return {"matches": client.complete(code, len(code), reply=True, timeout=TIMEOUT)["content"]["matches"]}
@@ -59,6 +63,8 @@ try:
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 finally:
+    # A test that failed may have left a kernel in any state: each is ended for itself, and by force.
     for manager, client in kernels.values():
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        if manager.provisioner.process.poll() is None:
+            manager.provisioner.process.kill()
