@@ -167,7 +167,14 @@ impl Runner<'_> {
 pub fn jupyter(command: &str) -> Result<Command> {
     let python = path_from_env("LAB_PYTHON")?;
     let mut jupyter = Command::new(python.join("bin").join(format!("jupyter-{command}")));
-    jupyter.env("JUPYTER_NO_CONFIG", "1").env("PYTHONWARNINGS", "ignore");
+    let home = place::root().join("target/lab/jupyter");
+    jupyter
+        .env("JUPYTER_NO_CONFIG", "1")
+        .env("JUPYTER_CONFIG_DIR", home.join("config"))
+        .env("JUPYTER_DATA_DIR", home.join("data"))
+        .env("JUPYTER_RUNTIME_DIR", home.join("runtime"))
+        .env("IPYTHONDIR", home.join("ipython"))
+        .env("PYTHONWARNINGS", "ignore");
     Ok(jupyter)
 }
 
