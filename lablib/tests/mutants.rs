@@ -139,6 +139,46 @@ fn a_page_loads_nothing_from_elsewhere() {
     }
 }
 
+/// nbconvert, the kernel, the cell's process, the guardian and the server: a chain that must not outlive its first link.
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn a_report_that_is_killed_leaves_no_process() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let pids = folder.join("pids");
+    let code = format!(
+        "let redis = lab::redis();\nlet me = std::process::id();\n\
+         let pids = [me, std::os::unix::process::parent_id(), redis.pid().unwrap_or(0)];\n\
+         std::fs::write({:?}, format!(\"{{pids:?}}\")).ok();\nloop {{ std::hint::spin_loop() }}",
+        pids.display().to_string()
+    );
+    let notebook = write(&folder, "endless", Some(&code));
+    let mut report = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .arg("report")
+        .arg(notebook)
+        .env("LAB_OUT", &folder)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let within = |seconds: u64, done: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+        while !done() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        done()
+    };
+    let written = within(120, &|| std::fs::read_to_string(&pids).is_ok_and(|text| text.ends_with(']')));
+    report.kill().unwrap();
+    report.wait().unwrap();
+    assert!(written, "the endless cell never ran");
+    let listed = std::fs::read_to_string(&pids).unwrap();
+    let listed: Vec<u32> = listed.trim_matches(['[', ']']).split(", ").map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(listed.len(), 3);
+    let alive = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+    assert!(within(20, &|| !listed.iter().any(alive)), "still there: {listed:?}");
+}
+
 #[test]
 fn an_unknown_notebook_is_one_sentence() {
     let (printed, good) = report(Path::new(env!("CARGO_TARGET_TMPDIR")), &[PathBuf::from("99-nothing")]);

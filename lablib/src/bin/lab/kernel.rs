@@ -170,8 +170,13 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
 }
 
 fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> String {
+    let mut argv = serde_json::json!([parts.evcxr, "--control_file", "{connection_file}"]);
+    // A person's kernel may be started by any thread of any program, whose end is not the program's; nbconvert's is its main.
+    if let (Mode::Headless, Some(argv)) = (mode, argv.as_array_mut()) {
+        argv.splice(0..0, [serde_json::json!(folder.join("lab")), "tether".into()]);
+    }
     let spec = serde_json::json!({
-        "argv": [parts.evcxr, "--control_file", "{connection_file}"],
+        "argv": argv,
         "display_name": name,
         "language": "rust",
         "interrupt_mode": "message",

@@ -6,6 +6,7 @@
 //! | `report` | runs notebooks headless and judges them; writes the reports |
 //! | `test` | every check that CI runs |
 //! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
+//! | `tether` | becomes another program that dies with whoever started it |
 //! | `guardian` | holds servers, and ends them when their owner is gone |
 
 mod cells;
@@ -14,6 +15,7 @@ mod kernel;
 mod notebook;
 mod report;
 mod suite;
+mod tether;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "kernel" => kernel::list_or_unlist(&rest),
         "report" => report::run(&rest),
         "test" => suite::run(&rest),
+        "tether" => tether::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
         "guardian" => return guardian::run(),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };

@@ -163,10 +163,11 @@ impl Runner<'_> {
     }
 }
 
-/// One of Jupyter's commands, without whatever the user has configured for their own.
+/// One of Jupyter's commands, without whatever the user has configured for their own; it ends when this process ends.
 pub fn jupyter(command: &str) -> Result<Command> {
     let python = path_from_env("LAB_PYTHON")?;
-    let mut jupyter = Command::new(python.join("bin").join(format!("jupyter-{command}")));
+    let mut jupyter = Command::new(std::env::current_exe().doing("find this program")?);
+    jupyter.arg("tether").arg(python.join("bin").join(format!("jupyter-{command}")));
     let home = place::root().join("target/lab/jupyter");
     jupyter
         .env("JUPYTER_NO_CONFIG", "1")
@@ -178,7 +179,8 @@ pub fn jupyter(command: &str) -> Result<Command> {
     Ok(jupyter)
 }
 
-/// Whether the command succeeded. Its whole process group ends with it, and at the latest when its time is up.
+/// Whether the command succeeded. Its whole process group, and whatever is tethered to it, ends with it, and at the latest
+/// when its time is up.
 fn run_within(mut command: Command, limit: Duration) -> Result<bool> {
     let start = Instant::now();
     let mut child = command.process_group(0).spawn().doing("start nbconvert")?;
