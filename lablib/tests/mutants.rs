@@ -23,7 +23,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("thread-panic", "let _ = std::thread::spawn(|| panic!(\"unseen\")).join();", "panicked: unseen"),
     (
         "late-panic",
-        "std::thread::spawn(|| { std::thread::sleep(Duration::from_millis(300)); panic!(\"late\") });\nlet quiet = 1;",
+        "std::thread::spawn(|| { std::thread::sleep(Duration::from_millis(30)); panic!(\"late\") });\nlet quiet = 1;",
         "panicked: late",
     ),
     ("abort", "std::process::abort();", "code cell 4 ended its process"),

@@ -32,15 +32,17 @@ fn short_panic(panic: &PanicHookInfo<'_>) {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message");
+    let message = message.replace('\n', " ");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     // What is written after a cell has ended is lost, so the report's runner also reads a file. It looks for "panicked at":
     // keep the words.
     if let Some(log) = std::env::var_os("LAB_PANICS")
         && let Ok(mut log) = std::fs::File::options().create(true).append(true).open(log)
     {
-        let _ = writeln!(log, "{} (at {place})", message.replace('\n', " "));
+        let _ = writeln!(log, "{message} (at {place})");
     }
-    eprintln!("{message}\n  (panicked at {place})");
+    // One line: the kernel may hand two of them to different cells.
+    eprintln!("{message} (panicked at {place})");
 }
 
 /// A kernel that was killed leaves the process of its cells behind: idle, that process sees the end of its input, but in an

@@ -83,11 +83,12 @@ impl Runner<'_> {
         let mut cells = if executed.exists() { Some(Cells::read(&executed)?) } else { None };
         outcome.verdict = verdict_of(&run)?;
         if let Some(cells) = &cells {
-            outcome.reasons.extend(failed_cells(cells));
+            outcome.reasons.extend(failed_cells(cells, recorded_panics(&panics).first()));
         }
         // Where a cell shows its failure, what panicked after it only repeats it.
         if outcome.reasons.is_empty() {
-            outcome.reasons.extend(recorded_panics(&panics));
+            let panics = recorded_panics(&panics);
+            outcome.reasons.extend(panics.iter().map(|panic| format!("something panicked: {panic}")));
         }
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
         match &outcome.verdict {
@@ -220,7 +221,9 @@ fn verdict_of(run: &str) -> Result<Option<Verdict>> {
 
 /// What went wrong in the cells, in the order of the notebook. After the first loss of all variables every later cell fails
 /// for that reason alone, so only the first failing cell is reported.
-fn failed_cells(cells: &Cells) -> Vec<String> {
+///
+/// The last line of a process that ended may be lost, so its panic is looked up in what the library wrote down.
+fn failed_cells(cells: &Cells, recorded: Option<&String>) -> Vec<String> {
     let reason = |(number, cell): (usize, &Value)| {
         let outputs = cell["outputs"].as_array()?;
         let of_type = |kind: &'static str| outputs.iter().filter(move |output| output["output_type"] == kind);
@@ -232,9 +235,10 @@ fn failed_cells(cells: &Cells) -> Vec<String> {
         let error = of_type("error").next().map(error_text);
         match (panic, error) {
             (Some(panic), _) => Some(format!("code cell {number} panicked: {panic}")),
-            (None, Some(error)) if error.contains("terminated with status") => {
-                Some(format!("code cell {number} ended its process: {error}"))
-            }
+            (None, Some(error)) if error.contains("terminated with status") => match recorded {
+                Some(panic) => Some(format!("code cell {number} panicked: {panic}")),
+                None => Some(format!("code cell {number} ended its process: {error}")),
+            },
             (None, Some(error)) => Some(format!("code cell {number} failed: {error}")),
             (None, None) => None,
         }
@@ -246,9 +250,11 @@ fn failed_cells(cells: &Cells) -> Vec<String> {
 fn panic_in(stderr: &str) -> Option<String> {
     let lines: Vec<&str> = stderr.lines().collect();
     let at = lines.iter().position(|line| line.contains("panicked at"))?;
-    // The lab's own hook writes the message before that line, Rust's after it.
-    let own = lines[at].trim_start().starts_with("(panicked at");
-    let message = if own { lines.get(..at)?.join(" ") } else { lines.get(at + 1).unwrap_or(&"").to_string() };
+    // The lab's own hook writes the message before those words, Rust's on the next line.
+    let message = match lines[at].split_once(" (panicked at ") {
+        Some((message, _)) => message,
+        None => lines.get(at + 1).unwrap_or(&""),
+    };
     Some(message.trim().to_string())
 }
 
@@ -276,7 +282,7 @@ fn without_colours(text: &str) -> String {
 /// had ended.
 fn recorded_panics(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().map(|line| format!("something panicked: {line}")).collect()
+    text.lines().map(str::to_string).collect()
 }
 
 /// Puts the judgement at the top of the page, and the claims where the cell that should have shown them failed.
@@ -306,7 +312,7 @@ mod tests {
     fn a_panic_is_found_in_either_form() {
         let rust = "\nthread 'main' panicked at src/lib.rs:3:1:\nboom\nnote: run with";
         assert_eq!(panic_in(rust).as_deref(), Some("boom"));
-        let own = "boom\nand more\n  (panicked at src/lib.rs:3:1)";
+        let own = "a warning\nboom and more (panicked at src/lib.rs:3:1)";
         assert_eq!(panic_in(own).as_deref(), Some("boom and more"));
         assert_eq!(panic_in("all is well"), None);
     }
