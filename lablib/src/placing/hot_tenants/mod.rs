@@ -1,0 +1,1 @@
+//! Hot tenants: a search index whose tenants differ a thousandfold.

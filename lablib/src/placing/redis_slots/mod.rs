@@ -1,0 +1,1 @@
+//! Redis Cluster: slots, hot keys, moving slots, and what a failover loses.

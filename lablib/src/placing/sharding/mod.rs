@@ -1,0 +1,1 @@
+//! Sharding: users over several SQL servers, and moving them while they are read and written.
