@@ -1,41 +1,66 @@
 //! Consistent hashing: a key's node, and how few keys move when nodes come and go.
 //!
-//! Guarantees:
+//! | placement | a lookup | what it keeps | keys moved when one of n nodes leaves |
+//! |---|---|---|---|
+//! | [`Modulo`] | one division | the nodes | nearly all |
+//! | [`Ring`] | the next point clockwise | v points a node | the node's own |
+//! | [`Ketama`] | the same | 160 points a node, where memcached's clients have them | the node's own, with equal weights |
+//! | [`Rendezvous`] | a score for every node | the nodes | the node's own |
+//! | [`Jump`] | about ln n steps | a list | the node's own, and those of the last in the list |
+//! | [`Maglev`] | one look into a table | some 100 entries a node | the node's own, and a few more |
+//! | [`BoundedLoads`] | the next point of a node that has room | a ring and each node's load | depends on the loads |
 //!
+//! Guarantees, of all of them unless a placement's own page says otherwise:
+//!
+//! - **Total**: every key has a node. There is no placement without a node: the last one cannot leave.
 //! - **Stable**: a key's node depends on the key and the set of nodes alone; not on the order in which nodes were
-//!   added, the process or the machine.
-//! - **Total**: as long as there is a node, every key has one.
-//! - **Minimal** (the [`Ring`]): when a node leaves, only its own keys move; when one joins, keys move to it alone.
-//! - **Compatible**: points are the full 128-bit MD5 of `NODE#V`, keys the MD5 of the key, so that the prototype's
-//!   published distribution comes out to the key.
+//!   added, the process or the machine. (Not [`Jump`]: its list has an order. Not [`BoundedLoads`]: it depends on the loads.)
+//! - **Minimal** ([`Ring`], [`Rendezvous`]): when a node leaves, only its own keys move; when one joins, keys move to it alone.
+//! - **Fair**: a node of weight w gets w shares of the keys, within the spread that the placement's page states.
+//! - **Compatible**: the ring's points are the full 128-bit MD5 of `NODE#V` and keys the MD5 of the key, so that the
+//!   prototype's published distribution comes out to the key; ketama places keys where memcached's clients look for them.
 
+mod bounded_loads;
+mod continuum;
 pub mod experiment;
+mod hash;
+mod jump;
+mod ketama;
+mod maglev;
 mod modulo;
+mod node;
 mod picture;
+mod rendezvous;
+pub mod replicas;
 mod ring;
 
+pub use bounded_loads::BoundedLoads;
+pub use hash::KeyHash;
+pub use jump::{Jump, jump};
+pub use ketama::Ketama;
+pub use maglev::Maglev;
 pub use modulo::Modulo;
+pub use node::Node;
 pub use picture::RingPicture;
+pub use rendezvous::Rendezvous;
 pub use ring::Ring;
 
-use md5::{Digest, Md5};
+use crate::lab::Result;
 
-/// Places keys on named nodes.
-pub trait Placement {
-    /// The node that holds `key`; none where there are no nodes.
-    fn node_of(&self, key: &str) -> Option<&str>;
+/// Places keys on named nodes; there is always at least one.
+pub trait Placement: Send + Sync {
+    /// The node that holds `key`.
+    fn node_of(&self, key: &str) -> &str;
 
-    /// The nodes, sorted by name.
+    /// The nodes' names, sorted.
     fn nodes(&self) -> Vec<&str>;
 
-    /// Adds a node; one that is there already stays as it is.
-    fn add(&mut self, node: &str);
+    /// Adds a node. One that is there already, or without a name, or of weight 0 is refused.
+    fn add(&mut self, node: Node) -> Result<()>;
 
-    /// Takes a node away; one that is not there is no change.
-    fn remove(&mut self, node: &str);
-}
+    /// Takes a node away. One that is not there, and the last one, cannot leave.
+    fn remove(&mut self, name: &str) -> Result<()>;
 
-/// Where a key, or a node's point, lies: the whole MD5 as one number.
-pub(crate) fn position(text: &str) -> u128 {
-    u128::from_be_bytes(Md5::digest(text.as_bytes()).into())
+    /// What a lookup reads, in bytes: tables, points and names.
+    fn bytes(&self) -> usize;
 }

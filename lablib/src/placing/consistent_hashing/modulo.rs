@@ -1,6 +1,8 @@
-//! The obvious placement: the key's hash modulo the number of nodes.
+//! What everybody writes first.
 
-use crate::placing::consistent_hashing::{Placement, position};
+use super::node::{Members, no_weight};
+use super::{KeyHash, Node, Placement};
+use crate::lab::Result;
 
 /// `hash(key) mod n` over the nodes in the order of their names.
 ///
@@ -9,41 +11,48 @@ use crate::placing::consistent_hashing::{Placement, position};
 /// ```
 /// use lablib::placing::consistent_hashing::{Modulo, Placement};
 ///
-/// let placement = Modulo::new(["a", "b", "c"]);
-/// assert!(placement.node_of("some key").is_some());
+/// let placement = Modulo::new(["a", "b", "c"])?;
+/// assert!(["a", "b", "c"].contains(&placement.node_of("some key")));
+/// # Ok::<(), lablib::lab::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Modulo {
-    nodes: Vec<String>,
+    members: Members,
+    hash: KeyHash,
 }
 
 impl Modulo {
+    /// A placement over these nodes, by MD5.
+    pub fn new<T: Into<Node>>(nodes: impl IntoIterator<Item = T>) -> Result<Self> {
+        Self::hashed(KeyHash::Md5, nodes)
+    }
+
     /// A placement over these nodes.
-    pub fn new<T: AsRef<str>>(nodes: impl IntoIterator<Item = T>) -> Self {
-        let mut nodes: Vec<String> = nodes.into_iter().map(|node| node.as_ref().to_string()).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        Self { nodes }
+    pub fn hashed<T: Into<Node>>(hash: KeyHash, nodes: impl IntoIterator<Item = T>) -> Result<Self> {
+        Ok(Self { members: Members::unweighted("modulo", nodes)?, hash })
     }
 }
 
 impl Placement for Modulo {
-    fn node_of(&self, key: &str) -> Option<&str> {
-        let index = position(key).checked_rem(self.nodes.len() as u128)?;
-        self.nodes.get(index as usize).map(String::as_str)
+    fn node_of(&self, key: &str) -> &str {
+        let index = self.hash.position(key) % self.members.len() as u128;
+        &self.members[index as usize].name
     }
 
     fn nodes(&self) -> Vec<&str> {
-        self.nodes.iter().map(String::as_str).collect()
+        self.members.names()
     }
 
-    fn add(&mut self, node: &str) {
-        if let Err(place) = self.nodes.binary_search_by(|known| known.as_str().cmp(node)) {
-            self.nodes.insert(place, node.to_string());
-        }
+    fn add(&mut self, node: Node) -> Result<()> {
+        no_weight("modulo", &node)?;
+        self.members.insert(node).map(|_| ())
     }
 
-    fn remove(&mut self, node: &str) {
-        self.nodes.retain(|known| known != node);
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.members.remove(name).map(|_| ())
+    }
+
+    fn bytes(&self) -> usize {
+        self.members.bytes()
     }
 }

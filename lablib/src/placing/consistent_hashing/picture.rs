@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::{Placement, Ring};
 use crate::lab::Show;
 use crate::lab::display::escape;
-use crate::placing::consistent_hashing::{Placement, Ring, position};
 
 /// A drawing of a ring and the way from each key to its node.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl RingPicture {
         }
         let mut plain = String::from("A hash ring: each key belongs to the next point, clockwise.\n");
         for key in &keys {
-            let (at, node) = (turn(position(key)), ring.node_of(key).unwrap_or("nobody"));
+            let (at, node) = (turn(ring.position(key)), ring.node_of(key));
             let ((x, y), (text_x, text_y)) = (place(at, RADIUS), place(at, RADIUS + 16.0));
             let anchor = if text_x < CENTRE { "end" } else { "start" };
             let _ = write!(
@@ -61,7 +61,7 @@ impl RingPicture {
         }
         for (index, node) in nodes.iter().enumerate() {
             let y = 130.0 + 24.0 * index as f64;
-            let held = keys.iter().filter(|key| ring.node_of(key) == Some(node)).count();
+            let held = keys.iter().filter(|key| ring.node_of(key) == *node).count();
             let _ = write!(
                 svg,
                 "<circle cx=\"400\" cy=\"{y}\" r=\"7\" fill=\"{}\"/><text x=\"414\" y=\"{}\" fill=\"#1f2933\">{}: {held} of \

@@ -1,91 +1,138 @@
 //! The ring of Karger and others: every node owns the arcs that end at its points.
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use crate::placing::consistent_hashing::{Placement, position};
+use super::continuum::Continuum;
+use super::node::Members;
+use super::{KeyHash, Node, Placement};
+use crate::lab::{Error, Result};
 
 /// A ring of nodes, each at several points (its virtual nodes). A key belongs to the first point at or after its own
 /// position, going round.
 ///
+/// The keys of a node with v points vary by 1/√v of their mean.
+///
 /// ```
 /// use lablib::placing::consistent_hashing::{Placement, Ring};
 ///
-/// let mut ring = Ring::new(["a", "b", "c"], 100);
-/// let home = ring.node_of("some key").map(str::to_string);
-/// ring.add("d");
-/// let now = ring.node_of("some key").map(str::to_string);
-/// assert!(now == home || now.as_deref() == Some("d"));
+/// let mut ring = Ring::new(["a", "b", "c"], 100)?;
+/// let home = ring.node_of("some key").to_string();
+/// ring.add("d".into())?;
+/// let now = ring.node_of("some key");
+/// assert!(now == home || now == "d");
+/// assert_eq!(ring.replicas("some key", 3).len(), 3);
+/// # Ok::<(), lablib::lab::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Ring {
-    /// Each node with the number by which its points name it. Numbers are not used again.
-    nodes: BTreeMap<String, u32>,
-    names: Vec<String>,
-    /// (position, node's number), sorted. Two nodes at one position are possible in theory: the smaller name wins, so
-    /// that the order of joining decides nothing.
-    points: Vec<(u128, u32)>,
+    members: Members,
+    circle: Continuum,
     virtual_nodes: u32,
+    hash: KeyHash,
 }
 
 impl Ring {
-    /// A ring of these nodes, each at so many points; at least one.
-    pub fn new<T: AsRef<str>>(nodes: impl IntoIterator<Item = T>, virtual_nodes: u32) -> Self {
-        let mut ring =
-            Self { nodes: BTreeMap::new(), names: Vec::new(), points: Vec::new(), virtual_nodes: virtual_nodes.max(1) };
-        for node in nodes {
-            ring.insert(node.as_ref());
-        }
-        ring.sort();
-        ring
+    /// A ring of these nodes by MD5, a node of weight w at w × `virtual_nodes` points.
+    pub fn new<T: Into<Node>>(nodes: impl IntoIterator<Item = T>, virtual_nodes: u32) -> Result<Self> {
+        Self::hashed(KeyHash::Md5, nodes, virtual_nodes)
     }
 
-    /// How many points each node has.
+    /// As [`new`](Self::new), by another hash.
+    pub fn hashed<T: Into<Node>>(
+        hash: KeyHash,
+        nodes: impl IntoIterator<Item = T>,
+        virtual_nodes: u32,
+    ) -> Result<Self> {
+        if virtual_nodes == 0 {
+            return Err(Error::new("build a ring", "a node without a point would hold nothing").remedy("give it one"));
+        }
+        let members = Members::new(nodes)?;
+        if members.weight() * u64::from(virtual_nodes) > u64::from(u32::MAX) {
+            let cause = format!("{} points do not fit", members.weight() * u64::from(virtual_nodes));
+            return Err(Error::new("build a ring", cause).remedy("use smaller weights or fewer virtual nodes"));
+        }
+        let mut points = Vec::with_capacity(members.weight() as usize * virtual_nodes as usize);
+        for (index, node) in members.all().iter().enumerate() {
+            points.extend(places(hash, node, virtual_nodes).map(|place| (place, index as u32)));
+        }
+        Ok(Self { members, circle: Continuum::new(points), virtual_nodes, hash })
+    }
+
+    /// How many points a node of weight 1 has.
     pub fn virtual_nodes(&self) -> u32 {
         self.virtual_nodes
     }
 
     /// Every point with its node, in the order of their positions.
     pub fn points(&self) -> impl Iterator<Item = (u128, &str)> {
-        self.points.iter().map(|&(position, number)| (position, self.names[number as usize].as_str()))
+        self.circle.points().map(|(position, owner)| (position, self.members[owner].name.as_str()))
     }
 
-    fn insert(&mut self, node: &str) {
-        if self.nodes.contains_key(node) {
-            return;
+    /// The nodes that hold the copies of `key`: its own, then the next ones clockwise, no node twice; all nodes where
+    /// there are no more than `count`.
+    ///
+    /// When one of them leaves, the others stay and the next one clockwise takes its place at the end.
+    pub fn replicas(&self, key: &str, count: usize) -> Vec<&str> {
+        let count = count.min(self.members.len());
+        let mut chosen: Vec<usize> = Vec::with_capacity(count);
+        for owner in self.circle.owners_from(self.position(key)) {
+            if chosen.len() == count {
+                break;
+            }
+            if !chosen.contains(&owner) {
+                chosen.push(owner);
+            }
         }
-        let number = self.names.len() as u32;
-        self.names.push(node.to_string());
-        self.nodes.insert(node.to_string(), number);
-        let points = (0..self.virtual_nodes).map(|point| (position(&format!("{node}#{point}")), number));
-        self.points.extend(points);
+        chosen.into_iter().map(|owner| self.members[owner].name.as_str()).collect()
     }
 
-    fn sort(&mut self) {
-        let names = &self.names;
-        self.points.sort_unstable_by(|a, b| (a.0, &names[a.1 as usize]).cmp(&(b.0, &names[b.1 as usize])));
+    pub(super) fn position(&self, key: &str) -> u128 {
+        self.hash.position(key)
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The nodes from the key on, clockwise, the same one several times.
+    pub(super) fn walk(&self, key: &str) -> impl Iterator<Item = usize> {
+        self.circle.owners_from(self.position(key))
     }
 }
 
 impl Placement for Ring {
-    fn node_of(&self, key: &str) -> Option<&str> {
-        let position = position(key);
-        let next = self.points.partition_point(|point| point.0 < position);
-        let (_, number) = self.points.get(next).or(self.points.first())?;
-        self.names.get(*number as usize).map(String::as_str)
+    fn node_of(&self, key: &str) -> &str {
+        &self.members[self.circle.owner(self.position(key))].name
     }
 
     fn nodes(&self) -> Vec<&str> {
-        self.nodes.keys().map(String::as_str).collect()
+        self.members.names()
     }
 
-    fn add(&mut self, node: &str) {
-        self.insert(node);
-        self.sort();
+    fn add(&mut self, node: Node) -> Result<()> {
+        let places = places(self.hash, &node, self.virtual_nodes).collect();
+        let index = self.members.insert(node)?;
+        self.circle.insert(index, places);
+        Ok(())
     }
 
-    fn remove(&mut self, node: &str) {
-        if let Some(number) = self.nodes.remove(node) {
-            self.points.retain(|point| point.1 != number);
-        }
+    fn remove(&mut self, name: &str) -> Result<()> {
+        let index = self.members.remove(name)?;
+        self.circle.remove(index);
+        Ok(())
     }
+
+    fn bytes(&self) -> usize {
+        self.members.bytes() + self.circle.bytes()
+    }
+}
+
+/// Where a node's points lie.
+fn places(hash: KeyHash, node: &Node, virtual_nodes: u32) -> impl Iterator<Item = u128> {
+    let mut point = String::with_capacity(node.name.len() + 11);
+    (0..virtual_nodes.saturating_mul(node.weight)).map(move |number| {
+        point.clear();
+        let _ = write!(point, "{}#{number}", node.name);
+        hash.position(&point)
+    })
 }
