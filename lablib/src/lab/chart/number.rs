@@ -110,6 +110,12 @@ impl From<&crate::lab::Samples> for Spread {
     }
 }
 
+impl From<crate::lab::Samples> for Spread {
+    fn from(samples: crate::lab::Samples) -> Self {
+        samples.values().into()
+    }
+}
+
 impl<N: Number + Copy> From<&[N]> for Spread {
     fn from(samples: &[N]) -> Self {
         let mut usable: Vec<f64> = samples.iter().map(Number::value).filter(|value| value.is_finite()).collect();

@@ -76,7 +76,9 @@ impl BoundedLoads {
     fn room(&self, node: usize) -> u64 {
         let members = self.ring.members();
         let share = f64::from(members[node].weight) / members.weight() as f64;
-        ((1.0 + self.slack) * (self.held + 1) as f64 * share).ceil() as u64
+        let exact = (1.0 + self.slack) * (self.held + 1) as f64 * share;
+        // 1.1 × 100 is a hair above 110 in binary, and must not be rounded up to 111.
+        (exact * (1.0 - 1e-12)).ceil() as u64
     }
 
     fn with_room(&self, key: &str) -> usize {

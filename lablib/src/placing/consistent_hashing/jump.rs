@@ -1,9 +1,9 @@
 //! Jump consistent hashing: no memory at all, for buckets that only come and go at the end.
 
 use super::hash::bits;
-use super::node::{Members, no_weight};
+use super::node::{Members, check, last, no_weight, nobody, twice};
 use super::{Node, Placement};
-use crate::lab::{Error, Result};
+use crate::lab::Result;
 
 /// The bucket of `key` among `buckets` (at least 1), as Lamping and Veach define it.
 ///
@@ -56,16 +56,19 @@ impl Placement for Jump {
 
     fn add(&mut self, node: Node) -> Result<()> {
         no_weight("jump hashing", &node)?;
-        let all = self.names.iter().map(String::as_str).map(Node::from).chain([node.clone()]);
-        Members::new(all)?;
+        check(&node)?;
+        if self.names.contains(&node.name) {
+            return Err(twice(&node.name));
+        }
         self.names.push(node.name);
         Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Result<()> {
-        Members::new(&self.names)?.remove(name)?;
-        let index = self.names.iter().position(|known| known == name);
-        let index = index.ok_or_else(|| Error::new("remove a node", "there is none of this name").at(name))?;
+        let index = self.names.iter().position(|known| known == name).ok_or_else(|| nobody(name))?;
+        if self.names.len() == 1 {
+            return Err(last(name));
+        }
         self.names.swap_remove(index);
         Ok(())
     }

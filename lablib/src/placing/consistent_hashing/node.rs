@@ -83,16 +83,14 @@ impl Members {
     pub(super) fn remove(&mut self, name: &str) -> Result<usize> {
         let index = self.index(name)?;
         if self.0.len() == 1 {
-            return Err(Error::new("remove a node", "it is the last one, and every key needs a node").at(name));
+            return Err(last(name));
         }
         self.0.remove(index);
         Ok(index)
     }
 
     pub(super) fn index(&self, name: &str) -> Result<usize> {
-        self.0
-            .binary_search_by(|known| known.name.as_str().cmp(name))
-            .map_err(|_| Error::new("find the node", "there is none of this name").at(format!("{name:?}")))
+        self.0.binary_search_by(|known| known.name.as_str().cmp(name)).map_err(|_| nobody(name))
     }
 
     pub(super) fn all(&self) -> &[Node] {
@@ -126,14 +124,15 @@ impl std::ops::Index<usize> for Members {
 }
 
 pub(super) fn no_weight(placement: &str, node: &Node) -> Result<()> {
-    if node.weight == 1 {
+    // That 0 is nobody's weight is said elsewhere.
+    if node.weight <= 1 {
         return Ok(());
     }
     let cause = format!("{placement} gives every node the same share, and this one has weight {}", node.weight);
     Err(Error::new("add a node", cause).at(&node.name).remedy("use the ring, rendezvous or maglev for weights"))
 }
 
-fn check(node: &Node) -> Result<()> {
+pub(super) fn check(node: &Node) -> Result<()> {
     if node.name.is_empty() {
         return Err(Error::new("add a node", "it has no name"));
     }
@@ -144,6 +143,14 @@ fn check(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn twice(name: &str) -> Error {
+pub(super) fn twice(name: &str) -> Error {
     Error::new("add a node", "there is one of this name already").at(name)
+}
+
+pub(super) fn nobody(name: &str) -> Error {
+    Error::new("find the node", "there is none of this name").at(format!("{name:?}"))
+}
+
+pub(super) fn last(name: &str) -> Error {
+    Error::new("remove a node", "it is the last one, and every key needs a node").at(name)
 }

@@ -101,9 +101,17 @@ pub fn predicted_spread(virtual_nodes: f64, keys_per_shard: f64) -> f64 {
     (1.0 / virtual_nodes + 1.0 / keys_per_shard).sqrt()
 }
 
-/// How level a placement is over so many nodes, a sample per seed.
+/// How level a placement is over several numbers of nodes.
 #[derive(Debug, Clone)]
 pub struct Evenness {
+    /// The placement.
+    pub scheme: Scheme,
+    at: Vec<Level>,
+}
+
+/// How level it is over one number of nodes, a sample per seed.
+#[derive(Debug, Clone, Default)]
+pub struct Level {
     /// Nodes.
     pub nodes: usize,
     /// The fullest node's keys over the mean.
@@ -116,11 +124,10 @@ pub struct Evenness {
 
 impl Evenness {
     /// Measures `scheme` over these numbers of nodes, with so many keys for each node.
-    pub fn sweep(scheme: Scheme, node_counts: &[usize], keys_per_node: usize, seeds: u64, seed: u64) -> Vec<Self> {
+    pub fn sweep(scheme: Scheme, node_counts: &[usize], keys_per_node: usize, seeds: u64, seed: u64) -> Self {
         let mut progress = Progress::new(format!("levelling, {}", scheme.name()), node_counts.len() as u64 * seeds);
         let mut measure = |&nodes: &usize| {
-            let mut level =
-                Self { nodes, fullest: Samples::default(), spread: Samples::default(), empty: Samples::default() };
+            let mut level = Level { nodes, ..Level::default() };
             for repetition in 0..seeds {
                 let name = Rng::seeded(seed.wrapping_add(repetition), "evenness").word(8);
                 let names: Vec<String> = (0..nodes).map(|index| format!("{name}-{index}")).collect();
@@ -136,7 +143,17 @@ impl Evenness {
             }
             level
         };
-        node_counts.iter().map(&mut measure).collect()
+        Self { scheme, at: node_counts.iter().map(&mut measure).collect() }
+    }
+
+    /// The fullest node over the mean, for each number of nodes.
+    pub fn fullest(&self) -> Vec<(usize, Samples)> {
+        self.at.iter().map(|level| (level.nodes, level.fullest.clone())).collect()
+    }
+
+    /// Over the most nodes.
+    pub fn at_most_nodes(&self) -> Level {
+        self.at.last().cloned().unwrap_or_default()
     }
 }
 

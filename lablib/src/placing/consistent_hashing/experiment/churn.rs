@@ -55,6 +55,11 @@ pub struct Churn {
 }
 
 impl Churn {
+    /// Per cent of the keys moved for nothing when shards left, and when they joined.
+    pub fn strays_in_per_cent(&self) -> [f64; 2] {
+        [self.strays_leaving, self.strays_joining].map(|strays| strays as f64 * 100.0 / self.keys as f64)
+    }
+
     /// Keys moved for nothing, over all seeds.
     pub fn strays(&self) -> u64 {
         self.strays_leaving + self.strays_joining

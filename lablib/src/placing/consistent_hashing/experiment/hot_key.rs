@@ -80,7 +80,7 @@ impl Router {
                 // Counted here and not by the balancer's own rule.
                 let loads: Vec<(&str, u64)> = balancer.loads().collect();
                 let held: u64 = loads.iter().map(|(_, load)| load).sum();
-                let bound = ((1.0 + *slack) * held as f64 / loads.len() as f64).ceil() as u64;
+                let bound = ((1.0 + *slack) * held as f64 / loads.len() as f64 - 1e-9).ceil() as u64;
                 let load = loads.iter().find(|(name, _)| *name == node).map_or(0, |(_, load)| *load);
                 (node.clone(), balancer.home_of(key) == node, load <= bound)
             }

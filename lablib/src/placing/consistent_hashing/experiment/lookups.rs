@@ -63,6 +63,17 @@ pub struct Rivals {
     pub fullest: Vec<(String, f64)>,
 }
 
+/// One arm of [`Rivals`].
+#[derive(Debug, Clone)]
+pub struct Arm {
+    /// Ours, or the crate.
+    pub name: String,
+    /// Nanoseconds a lookup.
+    pub nanoseconds: Samples,
+    /// The fullest node's keys over the mean.
+    pub fullest: f64,
+}
+
 impl Rivals {
     /// Rings of `nodes` nodes with 160 points each: ours, `hashring` and `pingora-ketama`.
     pub fn rings(nodes: usize, rounds: usize) -> Self {
@@ -102,7 +113,9 @@ impl Rivals {
         let (names, keys) = (shards(nodes), keys(KEYS / 10));
         let ours = Rendezvous::new(&names).or_fail();
         let mut theirs = rendezvous_hash::RendezvousNodes::default();
-        names.iter().for_each(|name| drop(theirs.insert(name.as_str())));
+        for name in &names {
+            theirs.insert(name.as_str());
+        }
         let raced = Race::of(rounds)
             .arm("our rendezvous", || find_all(&keys, |key| ours.node_of(key)))
             .arm("rendezvous_hash", || find_all(&keys, |key| theirs.calc_candidates(&key).next().copied()))
@@ -132,6 +145,19 @@ impl Rivals {
             ("jumphash".to_string(), imbalance(nodes, &many, |key| theirs.slot(&key, nodes as u32) as usize)),
         ];
         Self { raced, fullest }
+    }
+
+    /// All arms of these races, in order.
+    pub fn arms(races: &[Self]) -> Vec<Arm> {
+        let arm = |race: &Self, name: &String, fullest: f64| Arm {
+            name: name.clone(),
+            nanoseconds: race.raced.nanoseconds_each(name),
+            fullest,
+        };
+        races
+            .iter()
+            .flat_map(|race| race.fullest.iter().map(move |(name, fullest)| arm(race, name, *fullest)))
+            .collect()
     }
 
     /// Our time over that of the best rival, round by round: 1 or less is no slower.

@@ -7,14 +7,14 @@ mod dead_node;
 mod hot_key;
 mod lookups;
 
-pub use balance::{Balance, Evenness, predicted_fullest, predicted_spread, spread_by_virtual_nodes};
+pub use balance::{Balance, Evenness, Level, predicted_fullest, predicted_spread, spread_by_virtual_nodes};
 pub use churn::{
     Churn, ChurnSpec, Movement, joined_with_fixed_names, modulo_as_published, modulo_moves, modulo_moves_at_best,
     predicted_share_below,
 };
 pub use dead_node::{Death, DeathSpec};
 pub use hot_key::{HotKey, Overflow};
-pub use lookups::{Change, Lookups, Rivals};
+pub use lookups::{Arm, Change, Lookups, Rivals};
 
 use std::collections::HashSet;
 
