@@ -6,7 +6,10 @@
 //! | room | what is in it | notebooks |
 //! |---|---|---|
 //! | [`lab`] | the workbench: experiments, claims, measuring, charts, real servers, tools of proof | all |
-//! | [`placing`] | which node holds a key: modulo and the consistent-hashing ring | `01-consistent-hashing` |
+//! | [`placing::consistent_hashing`] | which node holds a key: modulo, the ring, ketama, rendezvous, jump, maglev, bounded loads | `01-consistent-hashing` |
+//! | [`placing::hot_tenants`] | a search index whose tenants differ a thousandfold: routing, and splitting the hot ones | `02-hot-tenants` |
+//! | [`placing::redis_slots`] | Redis Cluster: slots, hot keys, moving slots, what a failover loses | `03-redis-slots-and-hot-keys` |
+//! | [`placing::sharding`] | users over several SQL servers, and moving them while they are read and written | `04-sharding` |
 //! | [`tour`] | what the tour measures: the price list of round trips, and clients whose servers fail | `00-tour` |
 //!
 //! A notebook begins with `use lablib::prelude::*;`.

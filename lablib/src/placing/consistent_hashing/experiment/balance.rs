@@ -101,6 +101,14 @@ pub fn predicted_spread(virtual_nodes: f64, keys_per_shard: f64) -> f64 {
     (1.0 / virtual_nodes + 1.0 / keys_per_shard).sqrt()
 }
 
+/// The largest difference, in per cent, between [`spread_by_virtual_nodes`] and what is predicted.
+pub fn largest_error(measured: &[(u32, Samples)], keys_per_shard: f64) -> f64 {
+    let error = |(points, spread): &(u32, Samples)| {
+        100.0 * (spread.mean() / predicted_spread(f64::from(*points), keys_per_shard) - 1.0).abs()
+    };
+    measured.iter().map(error).fold(0.0, f64::max)
+}
+
 /// How level a placement is over several numbers of nodes.
 #[derive(Debug, Clone)]
 pub struct Evenness {

@@ -20,11 +20,13 @@ pub struct Movement {
 impl Movement {
     /// Compares two placements, key by key.
     pub fn between(before: &dyn Placement, after: &dyn Placement, keys: &[String]) -> Self {
-        let old: HashSet<&str> = before.nodes().into_iter().collect();
-        let new: HashSet<&str> = after.nodes().into_iter().collect();
-        let mut movement = Self { keys: keys.len() as u64, moved: 0, strays: 0 };
-        for key in keys {
-            let (from, to) = (before.node_of(key), after.node_of(key));
+        Self::of(&Homes::of(before, keys), &Homes::of(after, keys))
+    }
+
+    fn of(before: &Homes<'_>, after: &Homes<'_>) -> Self {
+        let (old, new) = (&before.nodes, &after.nodes);
+        let mut movement = Self { keys: before.homes.len() as u64, moved: 0, strays: 0 };
+        for (&from, &to) in before.homes.iter().zip(&after.homes) {
             if from != to {
                 movement.moved += 1;
                 movement.strays += u64::from(new.contains(from) && old.contains(to));
@@ -36,6 +38,19 @@ impl Movement {
     /// Per cent of the keys that moved.
     pub fn percent(&self) -> f64 {
         self.moved as f64 * 100.0 / self.keys as f64
+    }
+}
+
+/// Where each key is, looked up once.
+struct Homes<'a> {
+    nodes: HashSet<&'a str>,
+    homes: Vec<&'a str>,
+}
+
+impl<'a> Homes<'a> {
+    fn of(placement: &'a dyn Placement, keys: &[String]) -> Self {
+        let homes = keys.iter().map(|key| placement.node_of(key)).collect();
+        Self { nodes: placement.nodes().into_iter().collect(), homes }
     }
 }
 
@@ -95,8 +110,8 @@ impl ChurnSpec {
             let staying: Vec<String> = old.iter().filter(|shard| !leaving.contains(*shard)).cloned().collect();
             let grown = [&staying[..], new].concat();
             let steps = scheme.through([old, &staying, &grown]).or_fail();
-            let left = Movement::between(steps[0].as_ref(), steps[1].as_ref(), &keys);
-            let joined = Movement::between(steps[1].as_ref(), steps[2].as_ref(), &keys);
+            let homes: Vec<Homes<'_>> = steps.iter().map(|placement| Homes::of(placement.as_ref(), &keys)).collect();
+            let [left, joined] = [0, 1].map(|step| Movement::of(&homes[step], &homes[step + 1]));
             churn.left.push(left.percent());
             churn.joined.push(joined.percent());
             churn.strays_leaving += left.strays;

@@ -7,7 +7,9 @@ mod dead_node;
 mod hot_key;
 mod lookups;
 
-pub use balance::{Balance, Evenness, Level, predicted_fullest, predicted_spread, spread_by_virtual_nodes};
+pub use balance::{
+    Balance, Evenness, Level, largest_error, predicted_fullest, predicted_spread, spread_by_virtual_nodes,
+};
 pub use churn::{
     Churn, ChurnSpec, Movement, joined_with_fixed_names, modulo_as_published, modulo_moves, modulo_moves_at_best,
     predicted_share_below,
