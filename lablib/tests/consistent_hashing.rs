@@ -219,6 +219,25 @@ fn balanced_within_its_bound() {
 }
 
 #[test]
+fn a_key_on_a_point_belongs_to_it() {
+    let ring = Ring::new(shards(20), 5).unwrap();
+    for shard in shards(20) {
+        for point in 0..5 {
+            assert_eq!(ring.node_of(&format!("{shard}#{point}")), shard);
+        }
+    }
+}
+
+#[test]
+fn the_bound_is_as_wide_as_the_paper_has_it() {
+    let mut bounded = BoundedLoads::new(Ring::new(["a", "b", "c", "d"], 100).unwrap(), 0.25).unwrap();
+    (0..100).for_each(|_| drop(bounded.take("the one hot key").to_string()));
+    let home = bounded.home_of("the one hot key").to_string();
+    assert_eq!(bounded.loads().find(|(node, _)| *node == home).unwrap().1, 32, "1.25 × 100 / 4, rounded up");
+    assert_eq!(bounded.capacity("a").unwrap(), 32, "1.25 × 101 / 4");
+}
+
+#[test]
 fn a_hot_key_overflows_bounded_loads_and_crushes_the_rest() {
     let spec = HotKey { nodes: 20, hot: 0.4, in_flight: 400, requests: 20_000 };
     let (ring, bounded) = (spec.run(Scheme::FastRing(100), 1), spec.run(Scheme::Bounded(0.25), 1));
@@ -251,7 +270,8 @@ fn a_death_without_copies_loses_what_it_held_and_with_three_nothing() {
     assert!(one.lost > 0 && one.lost == one.lacking && one.failed_reads > 0 && one.copied == 0, "{one:?}");
     let three = DeathSpec { copies: 3, ..spec }.run(3);
     assert_eq!((three.lost, three.short, three.failed_reads, three.refused_writes), (0, 0, 0, 0), "{three:?}");
-    assert!(three.lacking > 0 && three.copied >= three.lacking, "{three:?}");
+    // A write under the new ring may be under way while the repair looks, and be completed by either.
+    assert!(three.lacking > 0 && (three.lacking..three.lacking + 50).contains(&three.copied), "{three:?}");
 }
 
 #[test]
