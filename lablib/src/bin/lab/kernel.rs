@@ -21,6 +21,8 @@ pub struct Kernel {
     folder: PathBuf,
     /// Seconds that building it took; none where it was up to date.
     pub built_in: Option<f64>,
+    /// Says to whoever prunes that this process has notebooks left to run on it.
+    _held: Flock<fs::File>,
 }
 
 /// How a kernel treats a panic.
@@ -53,7 +55,7 @@ pub fn build() -> Result<Kernel> {
     let root = place::root();
     let home = root.join("target/lab/kernel");
     fs::create_dir_all(&home).doing(format!("create {}", home.display()))?;
-    let _lock = lock(&home.join("lock"))?;
+    let _lock = lock(&home.join("lock"), FlockArg::LockExclusive)?;
     let sources = freshness::fingerprint(&root);
     let rustc = compiler()?;
     let evcxr = path_from_env("LAB_EVCXR")?;
@@ -72,7 +74,8 @@ pub fn build() -> Result<Kernel> {
     }
     point_current_at(&home, &key).doing("point at the new kernel")?;
     prune(&home, &key);
-    Ok(Kernel { folder, built_in })
+    let held = lock(&folder.join(HELD), FlockArg::LockShared)?;
+    Ok(Kernel { folder, built_in, _held: held })
 }
 
 struct Compiler {
@@ -96,9 +99,12 @@ fn key(parts: &[&str]) -> String {
     format!("{hash:016x}")
 }
 
-fn lock(path: &Path) -> Result<Flock<fs::File>> {
+/// A kernel's file that whoever runs notebooks on it holds a lock on.
+const HELD: &str = "held";
+
+fn lock(path: &Path, how: FlockArg) -> Result<Flock<fs::File>> {
     let file = fs::File::create(path).doing(format!("open {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
+    Flock::lock(file, how).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
 }
 
 /// The artifacts that tests and benches use, linked as a dynamic library.
@@ -233,10 +239,14 @@ fn prune(home: &Path, current: &str) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_kernel = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_kernel && name != current && !used.contains(&name) {
+        if is_kernel && name != current && !used.contains(&name) && !is_held(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+fn is_held(kernel: &Path) -> bool {
+    fs::File::open(kernel.join(HELD)).is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
 }
 
 fn environments_of_all_processes() -> String {
@@ -289,8 +299,26 @@ fn user_kernels() -> Result<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::face_of;
+    use super::*;
+
+    #[test]
+    fn a_kernel_with_notebooks_left_to_run_is_not_pruned() {
+        let home = std::env::temp_dir().join(format!("lab-prune-{}", std::process::id()));
+        let [current, held, old] = ["0123456789abcdef", "00000000feedbeef", "00000000deadbeef"];
+        for name in [current, held, old] {
+            fs::create_dir_all(home.join(name)).unwrap();
+        }
+        let left = |home: &Path| [current, held, old].map(|name| home.join(name).exists());
+        let hold = lock(&home.join(held).join(HELD), FlockArg::LockShared).unwrap();
+        prune(&home, current);
+        assert_eq!(left(&home), [true, true, false]);
+        drop(hold);
+        prune(&home, current);
+        assert_eq!(left(&home), [true, false, false]);
+        fs::remove_dir_all(home).unwrap();
+    }
 
     #[test]
     fn the_face_hides_every_module_from_the_compiler() {

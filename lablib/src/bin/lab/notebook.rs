@@ -167,7 +167,8 @@ impl Runner<'_> {
 /// One of Jupyter's commands, without whatever the user has configured for their own; it ends when this process ends.
 pub fn jupyter(command: &str) -> Result<Command> {
     let python = path_from_env("LAB_PYTHON")?;
-    let mut jupyter = Command::new(std::env::current_exe().doing("find this program")?);
+    // Not by its path, where a build may have put another program meanwhile.
+    let mut jupyter = Command::new("/proc/self/exe");
     jupyter.arg("tether").arg(python.join("bin").join(format!("jupyter-{command}")));
     let home = place::root().join("target/lab/jupyter");
     jupyter
