@@ -4,13 +4,16 @@
 //!   link to its master is up.
 //! - Roles are looked up when asked for, because a failover changes them.
 //! - A dead master is noticed after a second and a half, where Redis by default takes fifteen.
+//! - The wire between a master and its replicas can be a [`Link`], which its clients do not pass.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::redis::{Redis, RedisBuilder};
 use super::secret::secret;
-use crate::lab::{Error, OrFail, Result};
+use crate::lab::{Error, Link, OrFail, Result};
 
 /// Lists the nodes of the user's own cluster, with commas between them.
 const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
@@ -41,6 +44,8 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     ready_in: Duration,
+    /// Addresses that nodes announce, where these are not their own.
+    routes: Mutex<BTreeMap<String, String>>,
 }
 
 /// A cluster to be started, with settings that differ from the lab's.
@@ -68,7 +73,7 @@ impl RedisCluster {
     fn own(urls: &[String], masters: usize, replicas: usize) -> Result<Self> {
         let asked = Instant::now();
         let nodes = urls.iter().map(|url| Redis::own(VARIABLE, url)).collect::<Result<Vec<_>>>()?;
-        let cluster = Self { nodes, ready_in: Duration::ZERO };
+        let cluster = Self { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
         let (has_masters, has_replicas) = (cluster.try_masters()?.len(), cluster.try_replicas()?.len());
         if has_masters < masters || has_replicas < replicas {
             let cause =
@@ -92,6 +97,65 @@ impl RedisCluster {
     /// What a cluster client starts from: all nodes' URLs.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url().to_owned()).collect()
+    }
+
+    /// Where a client finds a node that announces another address than its own: announced to real.
+    pub fn routes(&self) -> BTreeMap<String, String> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a link between a master and its replicas: from now on they reach it through the link alone.
+    ///
+    /// The master announces the link's port instead of its own. The nodes' gossip goes on directly, and so do clients that
+    /// heed [`routes`](Self::routes). A restart of the master undoes it.
+    ///
+    /// ```
+    /// use lablib::lab::service;
+    ///
+    /// let cluster = service::private_redis_cluster(3, 3);
+    /// let wire = cluster.replicate_through_link(cluster.masters()[0]);
+    /// wire.delay(std::time::Duration::from_millis(5));
+    /// assert_eq!(cluster.masters().len(), 3);
+    /// ```
+    #[track_caller]
+    pub fn replicate_through_link(&self, master: &Redis) -> Link {
+        self.try_replicate_through_link(master).or_fail()
+    }
+
+    /// As [`replicate_through_link`](Self::replicate_through_link).
+    pub fn try_replicate_through_link(&self, master: &Redis) -> Result<Link> {
+        let operation = "put a link between a master and its replicas";
+        if !master.is_private() {
+            let cause = "this is your own server, which the lab leaves alone";
+            return Err(Error::new(operation, cause).at(master.address()));
+        }
+        if !self.try_masters()?.iter().any(|one| one.address() == master.address()) {
+            return Err(Error::new(operation, "it is no master of this cluster").at(master.name()));
+        }
+        let link = Link::to(master.address())?;
+        let port = link.port().to_string();
+        self.routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(link.address().to_owned(), master.address().to_owned());
+        master.command(&["CONFIG", "SET", "cluster-announce-port", &port], ANSWER)?;
+        let id = master.command(&["CLUSTER", "MYID"], ANSWER)?;
+        self.until("every node has heard of the link", || {
+            self.every_living(|node| {
+                let view = node.command(&["CLUSTER", "NODES"], ANSWER)?;
+                if !view.contains(&format!("{id} {}@", link.address())) {
+                    return Ok(Some(format!("{} knows the master's old address", node.name())));
+                }
+                let mine = view.lines().any(|line| line.contains("myself,slave") && line.contains(&id));
+                let through = !mine
+                    || node.command(&["INFO", "replication"], ANSWER)?.contains(&format!("master_port:{port}\r\n"));
+                match through {
+                    true => not_serving(node),
+                    false => Ok(Some(format!("{} follows the master directly", node.name()))),
+                }
+            })
+        })?;
+        Ok(link)
     }
 
     /// How long it took from the request until it was whole.
@@ -157,7 +221,7 @@ impl RedisCluster {
                 if let Some(missing) = not_serving(node)? {
                     return Ok(Some(missing));
                 }
-                let view = View::of(node)?;
+                let view = self.seen_by(node)?;
                 let sees =
                     |other: &&&Redis| view.0.iter().any(|member| member.address == other.address() && member.is_well());
                 if living.iter().filter(sees).count() < living.len() {
@@ -196,7 +260,19 @@ impl RedisCluster {
     }
 
     fn view(&self) -> Result<View> {
-        self.any(View::of)
+        self.any(|node| self.seen_by(node))
+    }
+
+    /// A node's view, with every node's own address in it, whatever it announces.
+    fn seen_by(&self, node: &Redis) -> Result<View> {
+        let routes = self.routes();
+        let mut view = View::of(node)?;
+        for member in &mut view.0 {
+            if let Some(real) = routes.get(&member.address) {
+                member.address.clone_from(real);
+            }
+        }
+        Ok(view)
     }
 
     fn ask_any(&self, words: &[&str]) -> Result<String> {
@@ -251,7 +327,7 @@ impl RedisClusterBuilder {
         }
         let count = self.masters + self.replicas;
         let nodes = super::side_by_side((0..count).map(|_| || builder.clone().start()))?;
-        let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO };
+        let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
         cluster.join(self.masters)?;
         cluster.ready_in = asked.elapsed();
         Ok(cluster)
@@ -308,6 +384,10 @@ impl RedisCluster {
     fn each(&self, act: impl Fn(usize, &Redis) -> Result<()> + Sync) -> Result<()> {
         let act = &act;
         super::side_by_side(self.nodes.iter().enumerate().map(|(number, node)| move || act(number, node))).map(drop)
+    }
+
+    fn every_living(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {
+        self.every(|node| if node.is_running() && !node.is_paused() { missing(node) } else { Ok(None) })
     }
 
     fn every(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {

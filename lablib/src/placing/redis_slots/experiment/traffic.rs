@@ -1,0 +1,185 @@
+//! Which slot, and what follows from it: the prototype's traffic, node by node.
+
+use redis::Value;
+use redis::cluster::ClusterClient;
+use redis::cluster_routing::Slot;
+
+use crate::lab::service::RedisCluster;
+use crate::lab::{Doing, Error, OrFail, Result, Rng};
+use crate::placing::redis_slots::{ClientOptions, Meter, Request, SlotMap, SplitKey, slot_of, slot_without_tags};
+
+/// Keys of all sorts: plain ones, any bytes, and braces in every arrangement that somebody has got wrong.
+pub fn random_keys(count: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
+    let word = |rng: &mut Rng| {
+        let length = rng.below(12) as usize;
+        rng.word(length)
+    };
+    let key = |rng: &mut Rng| match rng.below(6) {
+        0 => (0..rng.below(40)).map(|_| rng.below(256) as u8).collect(),
+        1 => format!("{}:{}", word(rng), rng.below(1_000_000)).into_bytes(),
+        2 => format!("{}{{{}}}{}", word(rng), word(rng), word(rng)).into_bytes(),
+        3 => format!("{{{}}}{}{{{}}}", word(rng), word(rng), word(rng)).into_bytes(),
+        4 => (0..rng.below(10)).map(|_| b"{}ab"[rng.below(4) as usize]).collect(),
+        _ => format!("}}{}{{{{{}}}", word(rng), word(rng)).into_bytes(),
+    };
+    (0..count).map(|_| key(rng)).collect()
+}
+
+/// What others say of our slots.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotCheck {
+    /// Keys looked at.
+    pub keys: u64,
+    /// Keys of which the server's `CLUSTER KEYSLOT` says the same as ours.
+    pub as_the_server: u64,
+    /// Keys of which the `redis` crate says the same.
+    pub as_the_crate: u64,
+    /// Keys of which a function that has never heard of hash tags says the same as the server.
+    pub without_tags: u64,
+}
+
+/// Asks the server for every key's slot.
+pub fn check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> SlotCheck {
+    try_check_slots(cluster, keys).or_fail()
+}
+
+fn try_check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> Result<SlotCheck> {
+    let operation = "ask for the slots of keys";
+    let node = cluster.nodes().first().ok_or_else(|| Error::new(operation, "the cluster has no nodes"))?;
+    let mut connection = redis::Client::open(node.url()).and_then(|client| client.get_connection()).doing(operation)?;
+    let mut check = SlotCheck { keys: keys.len() as u64, as_the_server: 0, as_the_crate: 0, without_tags: 0 };
+    for keys in keys.chunks(500) {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            pipeline.cmd("CLUSTER").arg("KEYSLOT").arg(key);
+        }
+        let slots: Vec<u16> = pipeline.query(&mut connection).doing(operation)?;
+        for (key, slot) in keys.iter().zip(slots) {
+            check.as_the_server += u64::from(slot_of(key) == slot);
+            check.as_the_crate += u64::from(Slot::new(slot_of(key)) == Some(Slot::for_key(key)));
+            check.without_tags += u64::from(slot_without_tags(key) == slot);
+        }
+    }
+    Ok(check)
+}
+
+/// Where the masters' slots lie.
+pub fn slots_of(cluster: &RedisCluster) -> SlotMap {
+    ClientOptions::of(cluster).connect().or_fail().map().clone()
+}
+
+/// What the traffic's keys are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// `{bulkKey}:key-0`, …: the prototype's.
+    Braces,
+    /// `bulkKey:key-0`, …
+    Plain,
+}
+
+impl Naming {
+    fn key(self, index: usize) -> String {
+        match self {
+            Self::Braces => format!("{{bulkKey}}:key-{index}"),
+            Self::Plain => format!("bulkKey:key-{index}"),
+        }
+    }
+}
+
+/// What each master did for the traffic.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// "node 1", …
+    pub nodes: Vec<String>,
+    /// SETs and GETs that each node counted itself.
+    pub counted: Vec<u64>,
+    /// SETs and GETs that the keys' slots say it should get.
+    pub predicted: Vec<u64>,
+    /// Each node's share of the CPU time, in per cent.
+    pub cpu: Vec<f64>,
+    /// Values that came back other than they went in.
+    pub wrong: u64,
+}
+
+/// The prototype's script: so many SETs and GETs, pipelined by a hundred.
+pub fn traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Traffic {
+    try_traffic(cluster, naming, keys).or_fail()
+}
+
+fn try_traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Result<Traffic> {
+    let options = ClientOptions::of(cluster);
+    let mut client = options.connect()?;
+    let mut meter = Meter::on(&options)?;
+    let names: Vec<String> = (0..keys).map(|index| naming.key(index)).collect();
+    let masters: Vec<String> = client.map().masters().into_iter().map(str::to_owned).collect();
+    let held = |master: &String| {
+        2 * names.iter().filter(|name| client.map().owner(slot_of(name)) == Some(master.as_str())).count() as u64
+    };
+    let predicted = masters.iter().map(held).collect();
+    let (wrong, metered) = meter.measure(|| -> Result<u64> {
+        let mut wrong = 0;
+        for names in names.chunks(100) {
+            let sets: Vec<Request> =
+                names.iter().map(|name| Request::repeatable_write(["SET", name, &format!("value of {name}")])).collect();
+            let gets: Vec<Request> = names.iter().map(|name| Request::read(["GET", name])).collect();
+            for answer in client.call_many(&sets) {
+                answer?;
+            }
+            for (answer, name) in client.call_many(&gets).into_iter().zip(names) {
+                wrong += u64::from(answer? != Value::BulkString(format!("value of {name}").into_bytes()));
+            }
+        }
+        Ok(wrong)
+    })?;
+    let cpu = metered.cpu();
+    let whole: f64 = cpu.iter().sum();
+    Ok(Traffic {
+        nodes: (1..=masters.len()).map(|number| format!("node {number}")).collect(),
+        counted: metered.calls(&["set", "get"]),
+        predicted,
+        cpu: cpu.iter().map(|cpu| 100.0 * cpu / whole).collect(),
+        wrong: wrong?,
+    })
+}
+
+/// How many of the traffic's keys the `redis` crate's own cluster client finds, with the values that ours wrote.
+pub fn found_by_the_crate(cluster: &RedisCluster, naming: Naming, keys: usize) -> u64 {
+    let find = || -> Result<u64> {
+        let operation = "read with the redis crate's cluster client";
+        let mut connection =
+            ClusterClient::new(cluster.urls()).and_then(|client| client.get_connection()).doing(operation)?;
+        let names: Vec<String> = (0..keys).map(|index| naming.key(index)).collect();
+        let mut found = 0;
+        for names in names.chunks(500) {
+            let mut pipeline = redis::cluster::cluster_pipe();
+            for name in names {
+                pipeline.cmd("GET").arg(name);
+            }
+            let values: Vec<Option<String>> = pipeline.query(&mut connection).doing(operation)?;
+            found += values.iter().zip(names).filter(|(value, name)| **value == Some(format!("value of {name}"))).count();
+        }
+        Ok(found as u64)
+    };
+    find().or_fail()
+}
+
+/// What a cluster says to one command that names two keys.
+pub fn two_keys_in_one_command(cluster: &RedisCluster, keys: [&str; 2]) -> String {
+    let mut client = ClientOptions::of(cluster).connect().or_fail();
+    match client.call(&Request::repeatable_write(["MSET", keys[0], "1", keys[1], "2"])) {
+        Ok(_) => "done".into(),
+        Err(failure) => crate::lab::Error::from(failure).cause().to_owned(),
+    }
+}
+
+/// How many of so many keys fall onto as many different masters as they have parts, when the parts are called `key:0`, `key:1`, …
+pub fn suffixes_that_spread(map: &SlotMap, keys: usize, parts: usize, rng: &mut Rng) -> u64 {
+    let spreads = |key: String| {
+        let split = SplitKey::naive(&key, parts).or_fail();
+        let mut owners: Vec<Option<&str>> = split.parts().iter().map(|part| map.owner(slot_of(part))).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.len() == parts
+    };
+    (0..keys).filter(|_| spreads(rng.word(10))).count() as u64
+}
