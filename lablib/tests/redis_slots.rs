@@ -21,7 +21,7 @@ fn try_it() {
     println!("{}", found_by_the_crate(&cluster, Naming::Plain, 10_000));
     println!("{}", two_keys_in_one_command(&cluster, ["a", "b"]));
     lap("traffic");
-    let spec = HotSpec { keys: 1_000, skew: 1.5, requests: 5_000, rounds: 5, clients: 2 };
+    let spec = HotSpec { keys: 1_000, skew: 1.5, requests: 5_000, rounds: 5, clients: 2, batch: 200 };
     let remedies = [Remedy::OneKey, Remedy::Suffixes(3), Remedy::Parts(3), Remedy::Parts(12), Remedy::Cache, Remedy::Replicas];
     let hot = spec.run(&cluster, &remedies, &[10, 90], 1);
     lap("hot");
@@ -37,10 +37,10 @@ fn try_it() {
         println!("old after {flaw:?}: {}", old_after_overwriting(&cluster, 100, flaw));
     }
     lap("old");
-    let stale = StalenessSpec { versions: 200, every: Duration::from_millis(2), delay: Duration::from_millis(25) }.run(&cluster);
+    let stale = StalenessSpec { versions: 200, every: Duration::from_millis(2), delay: Duration::from_millis(25), own_writes: 15 }.run(&cluster);
     println!("{:?}\n{:?}\n{:?}\n{:?} back {} soonest {}", stale.readers(), stale.reads(), stale.stale_percent(), stale.stuck(), stale.backwards(), stale.soonest_far_away());
     lap("stale");
-    println!("{:?}", read_own_writes(&cluster, 15, Duration::from_millis(25)));
+    println!("{:?}", stale.own);
     lap("own");
     for flaw in [Some(Flaw::IgnoresAsk), None] {
         let spec = MoveSpec { keys: 500, batch: 10, rest: Duration::from_millis(250), deadline: Duration::from_millis(if flaw.is_some() { 50 } else { 5_000 }) };
@@ -49,7 +49,7 @@ fn try_it() {
         lap("moved");
     }
     let spec = FailoverSpec {
-        load: Duration::from_millis(1_000),
+        load: Duration::from_millis(700),
         deaths: vec![Death { delay: Duration::ZERO, full_coverage: true }, Death { delay: Duration::from_millis(150), full_coverage: false }],
         batch: 20,
         node_timeout: Duration::from_millis(1_000),

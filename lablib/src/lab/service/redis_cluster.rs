@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::redis::{Redis, RedisBuilder};
@@ -100,14 +100,18 @@ impl RedisCluster {
     }
 
     /// Where a client finds a node that announces another address than its own: announced to real.
-    pub fn routes(&self) -> BTreeMap<String, String> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn announced(&self) -> BTreeMap<String, String> {
+        self.routes().clone()
+    }
+
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a link between a master and its replicas: from now on they reach it through the link alone.
     ///
     /// The master announces the link's port instead of its own. The nodes' gossip goes on directly, and so do clients that
-    /// heed [`routes`](Self::routes). A restart of the master undoes it.
+    /// heed [`announced`](Self::announced). A restart of the master undoes it.
     ///
     /// ```
     /// use lablib::lab::service;
@@ -133,29 +137,45 @@ impl RedisCluster {
             return Err(Error::new(operation, "it is no master of this cluster").at(master.name()));
         }
         let link = Link::to(master.address())?;
-        let port = link.port().to_string();
-        self.routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(link.address().to_owned(), master.address().to_owned());
-        master.command(&["CONFIG", "SET", "cluster-announce-port", &port], ANSWER)?;
-        let id = master.command(&["CLUSTER", "MYID"], ANSWER)?;
-        self.until("every node has heard of the link", || {
-            self.every_living(|node| {
-                let view = node.command(&["CLUSTER", "NODES"], ANSWER)?;
-                if !view.contains(&format!("{id} {}@", link.address())) {
-                    return Ok(Some(format!("{} knows the master's old address", node.name())));
+        self.routes().insert(link.address().to_owned(), master.address().to_owned());
+        self.announce(master, link.address(), link.port())?;
+        Ok(link)
+    }
+
+    /// Takes a link away again: the replicas follow their master directly before it is closed.
+    pub fn try_replicate_directly(&self, link: Link) -> Result<()> {
+        let master = self.routes().get(link.address()).cloned();
+        let Some(master) = self.nodes.iter().find(|node| Some(node.address()) == master.as_deref()) else {
+            return Err(Error::new("take a link away", "it is none of this cluster's").at(link.address()));
+        };
+        self.announce(master, master.address(), master.port())?;
+        self.routes().remove(link.address());
+        Ok(())
+    }
+
+    /// Lets a node announce an address, and waits until everybody has heard of it and its replicas follow it there.
+    fn announce(&self, node: &Redis, address: &str, port: u16) -> Result<()> {
+        node.command(&["CONFIG", "SET", "cluster-announce-port", &port.to_string()], ANSWER)?;
+        let id = node.command(&["CLUSTER", "MYID"], ANSWER)?;
+        self.until(&format!("everybody knows {} as {address}", node.name()), || {
+            self.every(|other| {
+                if !other.is_running() || other.is_paused() {
+                    return Ok(None);
                 }
-                let mine = view.lines().any(|line| line.contains("myself,slave") && line.contains(&id));
-                let through = !mine
-                    || node.command(&["INFO", "replication"], ANSWER)?.contains(&format!("master_port:{port}\r\n"));
-                match through {
-                    true => not_serving(node),
-                    false => Ok(Some(format!("{} follows the master directly", node.name()))),
+                let view = other.command(&["CLUSTER", "NODES"], ANSWER)?;
+                if !view.contains(&format!("{id} {address}@")) {
+                    return Ok(Some(format!("{} knows another address", other.name())));
                 }
+                if view.lines().any(|line| line.contains("myself,slave") && line.contains(&id)) {
+                    let replication = other.command(&["INFO", "replication"], ANSWER)?;
+                    if !replication.contains(&format!("master_port:{port}\r\n")) {
+                        return Ok(Some(format!("{} follows another address", other.name())));
+                    }
+                }
+                not_serving(other)
             })
         })?;
-        Ok(link)
+        Ok(())
     }
 
     /// How long it took from the request until it was whole.
@@ -265,10 +285,10 @@ impl RedisCluster {
 
     /// A node's view, with every node's own address in it, whatever it announces.
     fn seen_by(&self, node: &Redis) -> Result<View> {
-        let routes = self.routes();
+        let announced = self.announced();
         let mut view = View::of(node)?;
         for member in &mut view.0 {
-            if let Some(real) = routes.get(&member.address) {
+            if let Some(real) = announced.get(&member.address) {
                 member.address.clone_from(real);
             }
         }
@@ -384,10 +404,6 @@ impl RedisCluster {
     fn each(&self, act: impl Fn(usize, &Redis) -> Result<()> + Sync) -> Result<()> {
         let act = &act;
         super::side_by_side(self.nodes.iter().enumerate().map(|(number, node)| move || act(number, node))).map(drop)
-    }
-
-    fn every_living(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {
-        self.every(|node| if node.is_running() && !node.is_paused() { missing(node) } else { Ok(None) })
     }
 
     fn every(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {

@@ -38,7 +38,7 @@ impl ClientOptions {
     /// For a cluster of the lab's, whose nodes are dialled directly whatever they announce.
     pub fn of(cluster: &RedisCluster) -> Self {
         let mut options = Self::to(cluster.urls());
-        options.routes = cluster.routes();
+        options.routes = cluster.announced();
         options
     }
 

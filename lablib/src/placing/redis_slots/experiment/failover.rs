@@ -106,16 +106,22 @@ impl FailoverSpec {
             let timeout = self.node_timeout.as_millis().to_string();
             let cluster = RedisCluster::of(3, 3).with("cluster-node-timeout", &timeout).start()?;
             let masters: Vec<&Redis> = cluster.try_masters()?;
-            for (death, victim) in deaths_of_one.iter().zip(masters) {
-                deaths.push(self.kill(&cluster, victim, *death, deaths.len())?);
+            let victims = || deaths_of_one.iter().zip(&masters);
+            // Side by side, because it takes the news a second to get around.
+            let links = std::thread::scope(|scope| {
+                let links: Vec<_> =
+                    victims().map(|(_, victim)| scope.spawn(|| cluster.try_replicate_through_link(victim))).collect();
+                links.into_iter().map(|link| joined("open a link", link.join())).collect::<Result<Vec<Link>>>()
+            })?;
+            for ((death, victim), link) in victims().zip(&links) {
+                deaths.push(self.kill(&cluster, victim, link, *death, deaths.len())?);
                 progress.step();
             }
         }
         Ok(Failover { deaths })
     }
 
-    fn kill(&self, cluster: &RedisCluster, victim: &Redis, death: Death, number: usize) -> Result<Died> {
-        let link = cluster.try_replicate_through_link(victim)?;
+    fn kill(&self, cluster: &RedisCluster, victim: &Redis, link: &Link, death: Death, number: usize) -> Result<Died> {
         let coverage = if death.full_coverage { "yes" } else { "no" };
         for node in cluster.nodes().iter().filter(|node| node.is_running()) {
             node.try_ask(&format!("CONFIG SET cluster-require-full-coverage {coverage}"))?;
@@ -140,7 +146,7 @@ impl FailoverSpec {
                 writers.push(scope.spawn(move || write_and_wait(options, &prefix, self.batch, wait, start, over)));
             }
             std::thread::sleep(self.load);
-            let died = self.die(victim, &link, start);
+            let died = self.die(victim, link, start);
             let settled = died.and_then(|died| cluster.try_settle().map(|_| died));
             std::thread::sleep(Duration::from_millis(200));
             over.store(true, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use crate::placing::redis_slots::{
     Client, ClientOptions, Detours, Meter, Metered, Request, SlotMap, SplitCounter, SplitKey, slot_of,
 };
 
-use super::joined;
+use super::{joined, with_replicas};
 
 /// What is done about the hottest key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +52,10 @@ pub struct HotSpec {
     pub rounds: usize,
     /// Clients, each a thread with connections of its own.
     pub clients: usize,
+    /// Requests that a client sends at once, as a server does that handles many users at a time.
+    pub batch: usize,
 }
 
-/// Requests that a client sends at once, as a server does that handles many users at a time.
-const BATCH: usize = 50;
 const COUNTED: [&str; 2] = ["get", "incrby"];
 const HOT: &str = "product:0";
 
@@ -88,12 +88,12 @@ impl HotSpec {
 
     /// As [`run`](Self::run).
     pub fn try_run(&self, cluster: &RedisCluster, remedies: &[Remedy], mixes: &[u64], seed: u64) -> Result<HotKey> {
-        if self.keys == 0 || self.clients == 0 || self.rounds == 0 || !self.skew.is_finite() {
-            return Err(Error::new("run the hot key's traffic", "it needs keys, clients, rounds and a finite skew"));
+        if self.keys == 0 || self.clients == 0 || self.rounds == 0 || self.batch == 0 || !self.skew.is_finite() {
+            return Err(Error::new("run the hot key's traffic", "it needs keys, clients, rounds, batches and a finite skew"));
         }
         let options = ClientOptions::of(cluster);
+        let mut first = with_replicas(&options)?;
         let mut meter = Meter::on(&options)?;
-        let mut first = options.connect()?;
         let map = first.map().clone();
         let zipf = Zipf::new(self.keys, self.skew);
         let mut arms: Vec<(Arm, Crew)> = Vec::new();
@@ -187,7 +187,7 @@ struct Zipf {
 
 impl Zipf {
     fn new(keys: usize, skew: f64) -> Self {
-        let spec = HotSpec { keys, skew, requests: 0, rounds: 0, clients: 0 };
+        let spec = HotSpec { keys, skew, requests: 0, rounds: 0, clients: 0, batch: 0 };
         let up_to = spec.weights().into_iter().scan(0.0, |sum, weight| {
             *sum += weight;
             Some(*sum)
@@ -230,7 +230,7 @@ impl Crew {
         let own = |part: &String| format!("{{{part}}}, {reads} % reads, {}", remedy.name());
         let key = match remedy {
             Remedy::Suffixes(parts) => SplitKey::of(SplitKey::naive(HOT, parts)?.parts().iter().map(own))?,
-            Remedy::Parts(parts) => SplitKey::agreed(&format!("{HOT}/{reads}"), parts, first)?,
+            Remedy::Parts(parts) => SplitKey::agreed(&format!("{HOT}/{reads}/{parts}"), parts, first)?,
             _ => SplitKey::of([own(&HOT.to_owned())])?,
         };
         let options = match remedy {
@@ -248,7 +248,8 @@ impl Crew {
     }
 
     fn work(&mut self, spec: &HotSpec, zipf: &Zipf, reads: u64, seed: u64) -> Result<Done> {
-        let (remedy, counter, share) = (self.remedy, &self.counter, spec.requests / self.clients.len());
+        let (remedy, counter) = (self.remedy, &self.counter);
+        let (share, batch) = (spec.requests / self.clients.len(), spec.batch);
         let done = std::thread::scope(|scope| {
             let workers: Vec<_> = self
                 .clients
@@ -256,7 +257,7 @@ impl Crew {
                 .enumerate()
                 .map(|(number, client)| {
                     let rng = Rng::seeded(seed, &format!("client {number}"));
-                    scope.spawn(move || work(client, remedy, counter, zipf, reads, share, rng))
+                    scope.spawn(move || work(client, remedy, counter, zipf, reads, (share, batch), rng))
                 })
                 .collect();
             workers.into_iter().map(|worker| joined("drive the hot key", worker.join())).collect::<Result<Vec<_>>>()
@@ -276,7 +277,7 @@ fn work(
     counter: &SplitCounter,
     zipf: &Zipf,
     reads: u64,
-    requests: usize,
+    (requests, batch): (usize, usize),
     mut rng: Rng,
 ) -> Result<Done> {
     let mut done = Done::default();
@@ -284,9 +285,9 @@ fn work(
     let mut choices = rng.clone();
     let mut left = requests;
     while left > 0 {
-        let mut batch: Vec<Request> = Vec::new();
+        let mut asked: Vec<Request> = Vec::new();
         let mut hot_writes: Vec<usize> = Vec::new();
-        for _ in 0..left.min(BATCH) {
+        for _ in 0..left.min(batch) {
             let (rank, reading) = (zipf.draw(&mut rng), rng.below(100) < reads);
             let read = |key: &str, choices: &mut Rng| match remedy {
                 Remedy::Cache => Request::cached(key),
@@ -294,24 +295,24 @@ fn work(
                 _ => Request::read(["GET", key]),
             };
             match (rank, reading) {
-                (0, true) => batch.extend(counter.parts().iter().map(|part| read(part, &mut choices))),
+                (0, true) => asked.extend(counter.parts().iter().map(|part| read(part, &mut choices))),
                 (0, false) => {
-                    hot_writes.push(batch.len());
-                    batch.push(counter.add(1, &mut choices));
+                    hot_writes.push(asked.len());
+                    asked.push(counter.add(1, &mut choices));
                 }
-                (rank, true) => batch.push(read(&product(rank), &mut choices)),
-                (rank, false) => batch.push(Request::write(["INCRBY", &product(rank), "1"])),
+                (rank, true) => asked.push(read(&product(rank), &mut choices)),
+                (rank, false) => asked.push(Request::write(["INCRBY", &product(rank), "1"])),
             }
         }
-        done.asked.extend(batch.iter().map(|request| (slot_of(request.key()), 1)));
-        let answers = client.call_many(&batch);
+        done.asked.extend(asked.iter().map(|request| (slot_of(request.key()), 1)));
+        let answers = client.call_many(&asked);
         for index in hot_writes {
             done.acknowledged += u64::from(matches!(answers[index], Ok(Value::Int(_))));
         }
         for answer in answers {
             answer?;
         }
-        left -= left.min(BATCH);
+        left -= left.min(batch);
     }
     Ok(done)
 }
@@ -431,7 +432,7 @@ mod tests {
 
     #[test]
     fn zipf_draws_as_its_weights_say() {
-        let spec = HotSpec { keys: 100, skew: 1.5, requests: 0, rounds: 0, clients: 0 };
+        let spec = HotSpec { keys: 100, skew: 1.5, requests: 0, rounds: 0, clients: 0, batch: 0 };
         let (zipf, mut rng) = (Zipf::new(100, 1.5), Rng::seeded(1, "zipf"));
         let draws: Vec<usize> = (0..20_000).map(|_| zipf.draw(&mut rng)).collect();
         for rank in [0, 1, 9] {

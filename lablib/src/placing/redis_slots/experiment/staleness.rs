@@ -10,7 +10,7 @@ use crate::lab::service::RedisCluster;
 use crate::lab::{Error, Latency, OrFail, Result};
 use crate::placing::redis_slots::{ClientOptions, Flaw, Request};
 
-use super::joined;
+use super::{joined, with_replicas};
 
 /// Where a reader reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +34,16 @@ pub struct StalenessSpec {
     pub every: Duration,
     /// How much the wire between the master and its replica is delayed, one way.
     pub delay: Duration,
+    /// Writes that are read back from the delayed replica.
+    pub own_writes: u64,
 }
 
 /// What the readers saw.
 #[derive(Debug, Clone)]
 pub struct Staleness {
     seen: Vec<Seen>,
+    /// Reads of one's own writes.
+    pub own: OwnWrites,
 }
 
 /// What one reader saw.
@@ -64,6 +68,7 @@ struct Look {
     version: u64,
 }
 
+/// What decides the slot; every watch has a key of its own in it.
 const KEY: &str = "hot:version";
 /// Between two looks of a reader, so that it leaves the processor to the others.
 const BREATH: Duration = Duration::from_micros(200);
@@ -79,22 +84,24 @@ impl StalenessSpec {
     fn try_run(&self, cluster: &RedisCluster) -> Result<Staleness> {
         let master = cluster.try_master_for(KEY)?;
         let link = cluster.try_replicate_through_link(master)?;
+        with_replicas(&ClientOptions::of(cluster))?;
         let near = [Source::Master, Source::Cache, Source::DeafCache, Source::Replica];
         let mut seen = self.watch(cluster, &near, "")?;
         link.delay(self.delay);
         let wire = format!(", {} ms away", self.delay.as_millis());
         seen.extend(self.watch(cluster, &[Source::Replica], &wire)?);
+        let own = read_own_writes(cluster, self.own_writes)?;
         link.heal();
-        // The next experiments want the master's own address back.
-        master.try_ask(&format!("CONFIG SET cluster-announce-port {}", master.port()))?;
-        cluster.try_settle()?;
-        Ok(Staleness { seen })
+        cluster.try_replicate_directly(link)?;
+        Ok(Staleness { seen, own })
     }
 
     fn watch(&self, cluster: &RedisCluster, sources: &[Source], wire: &str) -> Result<Vec<Seen>> {
         let options = ClientOptions::of(cluster);
         let mut writer = options.connect()?;
-        writer.call(&Request::repeatable_write(["SET", KEY, "0"]))?;
+        // A far replica may still be busy with what was written before.
+        let key = &format!("{{{KEY}}}{wire}");
+        writer.call(&Request::repeatable_write(["SET", key, "0"]))?;
         let start = Instant::now();
         let now = || start.elapsed().as_nanos() as u64;
         let times = |_| AtomicU64::new(u64::MAX);
@@ -113,13 +120,13 @@ impl StalenessSpec {
                         }
                         _ => options.clone(),
                     };
-                    (source, scope.spawn(move || look(&options, source, over, &now)))
+                    (source, scope.spawn(move || look(&options, source, key, over, &now)))
                 })
                 .collect();
             std::thread::sleep(Duration::from_millis(50));
             let written = (1..=self.versions).try_for_each(|version| -> Result<()> {
                 sent[version as usize].store(now(), Ordering::SeqCst);
-                writer.call(&Request::repeatable_write(["SET", KEY, &version.to_string()]))?;
+                writer.call(&Request::repeatable_write(["SET", key, &version.to_string()]))?;
                 acknowledged[version as usize].store(now(), Ordering::SeqCst);
                 std::thread::sleep(self.every);
                 Ok(())
@@ -146,14 +153,15 @@ impl StalenessSpec {
 fn look(
     options: &ClientOptions,
     source: Source,
+    key: &str,
     over: &AtomicBool,
     now: &(impl Fn() -> u64 + Sync),
 ) -> Result<Vec<Look>> {
     let mut client = options.connect()?;
     let request = match source {
-        Source::Master => Request::read(["GET", KEY]),
-        Source::Cache | Source::DeafCache => Request::cached(KEY),
-        Source::Replica => Request::read(["GET", KEY]).from_replica(),
+        Source::Master => Request::read(["GET", key]),
+        Source::Cache | Source::DeafCache => Request::cached(key),
+        Source::Replica => Request::read(["GET", key]).from_replica(),
     };
     let mut looks = Vec::new();
     while !over.load(Ordering::SeqCst) {
@@ -164,7 +172,7 @@ fn look(
             Value::Nil => Some(0),
             _ => None,
         };
-        let version = version.ok_or_else(|| Error::new("watch a version", "the key holds something else").at(KEY))?;
+        let version = version.ok_or_else(|| Error::new("watch a version", "the key holds something else").at(key))?;
         looks.push(Look { start, end: now(), version });
         std::thread::sleep(BREATH);
     }
@@ -286,15 +294,8 @@ pub struct OwnWrites {
     pub not_confirmed: u64,
 }
 
-/// Writes, and reads it back from a replica behind a wire with that delay: at once, and after WAIT 1.
-pub fn read_own_writes(cluster: &RedisCluster, writes: u64, delay: Duration) -> OwnWrites {
-    try_read_own_writes(cluster, writes, delay).or_fail()
-}
-
-fn try_read_own_writes(cluster: &RedisCluster, writes: u64, delay: Duration) -> Result<OwnWrites> {
-    let master = cluster.try_master_for(KEY)?;
-    let link = cluster.try_replicate_through_link(master)?;
-    link.delay(delay);
+/// Writes, and reads it back from a replica: at once, and after WAIT 1.
+fn read_own_writes(cluster: &RedisCluster, writes: u64) -> Result<OwnWrites> {
     let mut client = ClientOptions::of(cluster).connect()?;
     let mut result = OwnWrites { writes, missed: 0, missed_after_wait: 0, not_confirmed: 0 };
     for number in 0..writes {
@@ -322,9 +323,6 @@ fn try_read_own_writes(cluster: &RedisCluster, writes: u64, delay: Duration) -> 
             }
         }
     }
-    link.heal();
-    master.try_ask(&format!("CONFIG SET cluster-announce-port {}", master.port()))?;
-    cluster.try_settle()?;
     Ok(result)
 }
 
