@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::lab::chart::{Chart, Lines, Timeline};
 use crate::lab::service::{Redis, RedisCluster};
-use crate::lab::{Error, Link, OrFail, Progress, Result};
+use crate::lab::{Error, Link, OrFail, Progress, Result, Samples, Table};
 use crate::placing::redis_slots::{ClientOptions, Failure, Request, SlotMap, slot_of};
 
 use super::joined;
@@ -294,15 +294,47 @@ impl Failover {
         &self.deaths
     }
 
-    /// The deaths with a delayed wire, or those without.
-    pub fn delayed(&self, delayed: bool) -> Vec<&Died> {
-        self.deaths.iter().filter(|died| died.death.delay.is_zero() != delayed).collect()
+    /// The first death that went like this.
+    pub fn first(&self, death: Death) -> &Died {
+        let found = self.deaths.iter().find(|died| died.death == death);
+        found.ok_or_else(|| Error::new("find a death", format!("{death:?} was not run"))).or_fail()
     }
 
-    /// The first death with a delayed wire, or without.
-    pub fn first(&self, delayed: bool) -> &Died {
-        let found = self.delayed(delayed).into_iter().next();
-        found.ok_or_else(|| Error::new("find a death", "none of that kind was run")).or_fail()
+    /// All deaths, one a row.
+    pub fn table(&self, title: &str) -> Table {
+        let counts = |of: fn(&Died) -> u64| self.deaths.iter().map(of).collect::<Vec<u64>>();
+        let numbers = |of: fn(&Died) -> f64| self.deaths.iter().map(of).collect::<Vec<f64>>();
+        Table::new(title)
+            .numbers("wire to the replica", "ms", numbers(|died| died.death.delay.as_secs_f64() * 1e3))
+            .counts("acknowledged", "", counts(|died| died.acknowledged))
+            .counts("gone", "", counts(|died| died.lost))
+            .counts("vouched for by WAIT", "", counts(|died| died.replicated))
+            .counts("gone of these", "", counts(|died| died.replicated_lost))
+            .counts("fate unknown", "", counts(|died| died.unknown))
+            .numbers("its slots unserved", "s", numbers(|died| died.silent.first().copied().unwrap_or(f64::NAN)))
+            .text("full coverage", self.deaths.iter().map(|died| if died.death.full_coverage { "yes" } else { "no" }))
+            .counts("others refused", "", counts(|died| died.others_refused))
+    }
+
+    /// Acknowledged writes that are gone, a sample for each death behind a delayed wire.
+    pub fn lost_behind_the_wire(&self) -> Samples {
+        self.deaths.iter().filter(|died| !died.death.delay.is_zero()).map(|died| died.lost as f64).collect()
+    }
+
+    /// Writes that WAIT had vouched for, a sample for each death behind a delayed wire.
+    pub fn vouched_for_behind_the_wire(&self) -> Samples {
+        self.deaths.iter().filter(|died| !died.death.delay.is_zero()).map(|died| died.replicated as f64).collect()
+    }
+
+    /// Writes that WAIT had vouched for and that are gone, a sample for each death.
+    pub fn vouched_for_and_lost(&self) -> Samples {
+        self.deaths.iter().map(|died| died.replicated_lost as f64).collect()
+    }
+
+    /// Requests for the other masters' slots that were refused, a sample for each death with full coverage, or without.
+    pub fn others_refused(&self, full_coverage: bool) -> Samples {
+        let like_this = self.deaths.iter().filter(|died| died.death.full_coverage == full_coverage);
+        like_this.map(|died| died.others_refused as f64).collect()
     }
 }
 

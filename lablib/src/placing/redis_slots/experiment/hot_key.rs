@@ -4,7 +4,7 @@ use redis::Value;
 
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples};
+use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples, Table};
 use crate::placing::redis_slots::{
     Client, ClientOptions, Detours, Meter, Metered, Request, SlotMap, SplitCounter, SplitKey, slot_of,
 };
@@ -373,6 +373,18 @@ impl HotKey {
         })
     }
 
+    /// That, against what it is with one key and no remedy: a sample a round.
+    pub fn against_one_key(&self, remedy: Remedy, reads: u64) -> Samples {
+        let (with, without) = (self.busiest(remedy, reads), self.busiest(Remedy::OneKey, reads));
+        with.values().iter().zip(without.values()).map(|(with, without)| with / without).collect()
+    }
+
+    /// The busiest master's share of the CPU time, against what it is with one key and no remedy: a sample a round.
+    pub fn cpu_against_one_key(&self, remedy: Remedy, reads: u64) -> Samples {
+        let (with, without) = (self.busiest_cpu(remedy, reads), self.busiest_cpu(Remedy::OneKey, reads));
+        with.values().iter().zip(without.values()).map(|(with, without)| with / without).collect()
+    }
+
     /// What all masters and replicas have to execute for 100 requests, what replicas replay left out: a sample a round.
     pub fn executed(&self, remedy: Remedy, reads: u64) -> Samples {
         self.arm(remedy, reads).each(|metered| {
@@ -405,6 +417,17 @@ impl HotKey {
     pub fn hit_rate(&self, reads: u64) -> f64 {
         let detours = self.arm(Remedy::Cache, reads).detours;
         100.0 * detours.hits as f64 / (detours.hits + detours.misses) as f64
+    }
+
+    /// What each remedy costs under one mix: commands of all nodes, and the busiest master's CPU time.
+    pub fn table(&self, title: &str, reads: u64) -> Table {
+        let remedies: Vec<Remedy> = self.arms.iter().filter(|arm| arm.reads == reads).map(|arm| arm.remedy).collect();
+        let all = |of: &dyn Fn(Remedy) -> Samples| remedies.iter().map(|&remedy| of(remedy).median()).collect::<Vec<_>>();
+        Table::new(title)
+            .text("remedy", remedies.iter().map(|remedy| remedy.name()))
+            .numbers("commands on all nodes", "", all(&|remedy| self.executed(remedy, reads)))
+            .numbers("on the busiest", "", all(&|remedy| self.busiest(remedy, reads)))
+            .numbers("busiest master's share of CPU", "%", all(&|remedy| self.busiest_cpu(remedy, reads)))
     }
 
     /// The busiest node under each remedy, a group for each mix, with what was predicted.

@@ -6,7 +6,7 @@ use redis::cluster_routing::Slot;
 
 use crate::lab::service::RedisCluster;
 use crate::lab::{Doing, Error, OrFail, Result, Rng};
-use crate::placing::redis_slots::{ClientOptions, Meter, Request, SlotMap, SplitKey, slot_of, slot_without_tags};
+use crate::placing::redis_slots::{ClientOptions, Meter, Request, SLOTS, SlotMap, SplitKey, slot_of, slot_without_tags};
 
 /// Keys of all sorts: plain ones, any bytes, and braces in every arrangement that somebody has got wrong.
 pub fn random_keys(count: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
@@ -101,6 +101,18 @@ pub struct Traffic {
     pub wrong: u64,
 }
 
+impl Traffic {
+    /// Commands that a node counted and that the keys' slots had not foretold, or the other way round.
+    pub fn unforeseen(&self) -> u64 {
+        self.counted.iter().zip(&self.predicted).map(|(counted, predicted)| counted.abs_diff(*predicted)).sum()
+    }
+
+    /// The most commands that one node got.
+    pub fn most(&self) -> u64 {
+        self.counted.iter().copied().max().unwrap_or(0)
+    }
+}
+
 /// The prototype's script: so many SETs and GETs, pipelined by a hundred.
 pub fn traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Traffic {
     try_traffic(cluster, naming, keys).or_fail()
@@ -172,14 +184,42 @@ pub fn two_keys_in_one_command(cluster: &RedisCluster, keys: [&str; 2]) -> Strin
     }
 }
 
-/// How many of so many keys fall onto as many different masters as they have parts, when the parts are called `key:0`, `key:1`, …
-pub fn suffixes_that_spread(map: &SlotMap, keys: usize, parts: usize, rng: &mut Rng) -> u64 {
-    let spreads = |key: String| {
+/// Per cent of so many random keys whose parts `key:0`, `key:1`, … (ten at most) are all on different masters.
+pub fn suffixes_that_spread(map: &SlotMap, keys: usize, parts: usize, rng: &mut Rng) -> f64 {
+    let spread = |key: String| {
         let split = SplitKey::naive(&key, parts).or_fail();
-        let mut owners: Vec<Option<&str>> = split.parts().iter().map(|part| map.owner(slot_of(part))).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        owners.len() == parts
+        on_different_masters(map, split.parts().iter().map(slot_of))
     };
-    (0..keys).filter(|_| spreads(rng.word(10))).count() as u64
+    100.0 * (0..keys).filter(|_| spread(rng.word(10))).count() as f64 / keys as f64
+}
+
+/// The same by theory. A CRC is linear: the slots of keys that differ in their last digit differ by the same bits whatever the
+/// key is, so all slots that the first can have are all cases that there are.
+pub fn suffixes_that_should_spread(map: &SlotMap, parts: usize) -> f64 {
+    let bits = |part: usize| slot_of(format!("{part}")) ^ slot_of("0");
+    let spread = |first: &u16| on_different_masters(map, (0..parts).map(|part| first ^ bits(part)));
+    100.0 * (0..SLOTS).filter(spread).count() as f64 / f64::from(SLOTS)
+}
+
+fn on_different_masters(map: &SlotMap, slots: impl Iterator<Item = u16>) -> bool {
+    let mut owners: Vec<Option<&str>> = slots.map(|slot| map.owner(slot)).collect();
+    let parts = owners.len();
+    owners.sort_unstable();
+    owners.dedup();
+    owners.len() == parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_in_the_last_digit_are_the_same_bits_apart() {
+        let mut rng = Rng::seeded(1, "suffixes");
+        for _ in 0..1_000 {
+            let key = rng.word(8);
+            let slot = |part: usize| slot_of(format!("{key}:{part}"));
+            assert_eq!((slot(0) ^ slot(1), slot(0) ^ slot(2)), (4_129, 8_258), "{key}");
+        }
+    }
 }
