@@ -178,7 +178,7 @@ impl Client {
                 .iter_mut()
                 .map(|(home, indices)| (home.clone(), indices.drain(..indices.len().min(BATCH)).collect()))
                 .collect();
-            for (index, said) in self.exchange(&batches, requests, deadline) {
+            for (index, said) in self.exchange(&batches, requests) {
                 answers[index] = Some(match said {
                     Said::Answer(value) => Ok(value),
                     other => self.pursue(&requests[index], Some(other), deadline),
@@ -214,12 +214,10 @@ impl Client {
             let cause = || Said::Unreached("nobody is known to hold the slot".into());
             return (requests.iter().map(|_| fail(cause())).collect(), 0);
         };
-        let words = ["WAIT".to_owned(), replicas.to_string(), patience.as_millis().to_string()];
         let mut all = requests.to_vec();
-        all.push(Request::wait(&words));
-        let deadline = Instant::now() + patience + self.options.patience;
+        all.push(Request::wait(replicas, patience));
         let batch = [(home, (0..all.len()).collect::<Vec<usize>>())];
-        let mut said: Vec<Said> = self.exchange(&batch, &all, deadline).into_iter().map(|(_, said)| said).collect();
+        let mut said: Vec<Said> = self.exchange(&batch, &all).into_iter().map(|(_, said)| said).collect();
         let reached = match said.pop() {
             Some(Said::Answer(Value::Int(count))) => u64::try_from(count).unwrap_or(0),
             _ => 0,
@@ -292,8 +290,8 @@ impl Client {
                 }
             }
             said = Some(match (ask, self.home(request)) {
-                (Some(address), _) => self.ask_once(request, &address, deadline),
-                (None, Some(home)) => self.ask_at(request, &home, deadline),
+                (Some(address), _) => self.ask_once(request, &address),
+                (None, Some(home)) => self.ask_at(request, &home),
                 (None, None) => Said::Down("nobody is known to hold the slot".into()),
             });
         }
@@ -315,14 +313,14 @@ impl Client {
         Some((owner.to_owned(), false))
     }
 
-    fn ask_at(&mut self, request: &Request, home: &(String, bool), deadline: Instant) -> Said {
+    fn ask_at(&mut self, request: &Request, home: &(String, bool)) -> Said {
         let batch = [(home.clone(), vec![0])];
-        let said = self.exchange(&batch, std::slice::from_ref(request), deadline);
+        let said = self.exchange(&batch, std::slice::from_ref(request));
         said.into_iter().next().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
     }
 
     /// Asks a node that does not hold the slot yet, which it will only answer after ASKING.
-    fn ask_once(&mut self, request: &Request, address: &str, deadline: Instant) -> Said {
+    fn ask_once(&mut self, request: &Request, address: &str) -> Said {
         // What comes from a node that is about to be the owner is not kept: the slot's entries are the owner's.
         let request = Request { keep: false, ..request.clone() };
         let asking = Request::asking();
@@ -331,7 +329,7 @@ impl Client {
             _ => vec![asking, request],
         };
         let indices = (0..batch.len()).collect();
-        let said = self.exchange(&[((address.to_owned(), false), indices)], &batch, deadline);
+        let said = self.exchange(&[((address.to_owned(), false), indices)], &batch);
         said.into_iter().next_back().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
     }
 
@@ -340,12 +338,11 @@ impl Client {
         &mut self,
         batches: &[((String, bool), Vec<usize>)],
         requests: &[Request],
-        deadline: Instant,
     ) -> Vec<(usize, Said)> {
         let mut said: Vec<(usize, Said)> = Vec::new();
         let mut sent: Vec<bool> = Vec::new();
         for (home, indices) in batches {
-            let unreached = match self.wire(home, deadline) {
+            let unreached = match self.wire(home) {
                 Err(cause) => Some(Said::Unreached(cause)),
                 Ok(wire) => {
                     let packed: Vec<u8> = indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
@@ -367,9 +364,8 @@ impl Client {
             for &index in indices {
                 let answer = match (&broken, self.wires.get_mut(home)) {
                     (None, Some(wire)) => {
-                        let until = deadline.min(Instant::now() + self.options.patience);
-                        // Whoever waits for replicas is slower than anybody else.
-                        wire.receive(if requests[index].is_wait() { deadline } else { until })
+                        let until = Instant::now() + self.options.patience;
+                        wire.receive(until + requests[index].takes)
                     }
                     (Some(cause), _) => Err(cause.clone()),
                     (None, None) => Err("the connection is gone".into()),
@@ -390,7 +386,7 @@ impl Client {
         said
     }
 
-    fn wire(&mut self, home: &(String, bool), deadline: Instant) -> Result<&mut Wire, String> {
+    fn wire(&mut self, home: &(String, bool)) -> Result<&mut Wire, String> {
         if !self.wires.contains_key(home) {
             let mut greetings: Vec<&[&str]> = Vec::new();
             if home.1 {
@@ -398,8 +394,7 @@ impl Client {
             } else if self.options.lease.is_some() {
                 greetings.push(&["CLIENT", "TRACKING", "ON"]);
             }
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let (dial, patience) = (self.options.dial(&home.0), self.options.patience.min(left));
+            let (dial, patience) = (self.options.dial(&home.0), self.options.patience);
             let wire = Wire::open(dial, &self.login, &greetings, self.options.flaw, patience)?;
             self.wires.insert(home.clone(), wire);
         }
@@ -434,8 +429,7 @@ impl Client {
         addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
         let mut last = "there is no other node to ask".to_owned();
         for address in addresses.into_iter().filter(|address| Some(address.as_str()) != but) {
-            let deadline = Instant::now() + self.options.patience;
-            let said = self.ask_at(&Request::slots(), &(address.clone(), false), deadline);
+            let said = self.ask_at(&Request::slots(), &(address.clone(), false));
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
             let map = match said {
                 Said::Answer(value) => SlotMap::read(&value, host).map_err(|error| error.cause().to_owned()),

@@ -11,7 +11,7 @@ use crate::lab::{Error, Result};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long the nodes are watched doing nothing.
-const IDLE: Duration = Duration::from_millis(300);
+const IDLE: Duration = Duration::from_millis(200);
 
 /// Reads every node's counters before and after some work, and takes off what an idle cluster does all the time: gossip and
 /// housekeeping.

@@ -55,7 +55,7 @@ impl ClientOptions {
         self
     }
 
-    /// How long a request may be redirected and tried again before it has failed.
+    /// How long a request may be redirected and tried again before it has failed; its last attempt may end a patience later.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

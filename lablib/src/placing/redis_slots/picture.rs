@@ -65,13 +65,24 @@ impl SlotPicture {
             from = slot;
         }
         let _ = write!(svg, "<text x=\"{LEFT}\" y=\"15\" fill=\"#6b7280\">slot = CRC16(what is hashed) mod 16384</text>");
+        let base = |row: usize| STRIP + 30.0 + ROW * row as f64;
+        // All lines first, so that none is drawn over a name.
+        for (row, (_, slot)) in keys.iter().enumerate() {
+            let _ = write!(
+                svg,
+                "<path d=\"M{0:.1} {1:.1} V{STRIP}\" stroke=\"{2}\" stroke-width=\"1.5\"/>",
+                x(*slot),
+                base(row),
+                colour(*slot)
+            );
+        }
         for (row, (key, slot)) in keys.iter().enumerate() {
-            let (at, base) = (x(*slot), STRIP + 30.0 + ROW * row as f64);
+            let (at, base) = (x(*slot), base(row));
             // Names on the right half stand to the left of their line, so that none leaves the picture.
             let (text, anchor) = if at > LEFT + WIDTH / 2.0 { (at - 9.0, "end") } else { (at + 9.0, "start") };
             let _ = write!(
                 svg,
-                "<path d=\"M{at:.1} {base:.1} V{STRIP}\" stroke=\"{0}\" stroke-width=\"1.5\"/><circle cx=\"{at:.1}\" \
+                "<circle cx=\"{at:.1}\" \
                  cy=\"{base:.1}\" r=\"4\" fill=\"{0}\"/><text x=\"{text:.1}\" y=\"{1:.1}\" text-anchor=\"{anchor}\" \
                  fill=\"#1f2933\" stroke=\"#fff\" stroke-width=\"4\" paint-order=\"stroke\">{2} <tspan fill=\"#6b7280\">→ \
                  {slot}</tspan></text>",

@@ -1,6 +1,7 @@
 //! What a client asks, and what may become of it.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::wire::pack;
 use crate::lab::Error;
@@ -32,6 +33,8 @@ pub struct Request {
     pub(super) from_replica: bool,
     /// Whether the answer is kept, and may come from what was kept.
     pub(super) keep: bool,
+    /// How long the server may take by its own word, besides what a client has patience for.
+    pub(super) takes: Duration,
     pub(super) verb: String,
     pub(super) key: Vec<u8>,
 }
@@ -79,18 +82,15 @@ impl Request {
         Self::new(&["CLUSTER", "SLOTS"], Effect::Read)
     }
 
-    pub(super) fn wait(words: &[String]) -> Self {
-        Self::new(words, Effect::Read)
-    }
-
-    pub(super) fn is_wait(&self) -> bool {
-        self.verb == "WAIT"
+    pub(super) fn wait(replicas: u32, patience: Duration) -> Self {
+        let words = ["WAIT".to_owned(), replicas.to_string(), patience.as_millis().to_string()];
+        Self { takes: patience, ..Self::new(&words, Effect::Read) }
     }
 
     fn new<T: AsRef<[u8]>>(words: &[T], effect: Effect) -> Self {
         let word = |index: usize| words.get(index).map(|word| word.as_ref().to_vec()).unwrap_or_default();
         let verb = String::from_utf8_lossy(&word(0)).into_owned();
-        Self { packed: pack(words), effect, from_replica: false, keep: false, verb, key: word(1) }
+        Self { packed: pack(words), effect, from_replica: false, keep: false, takes: Duration::ZERO, verb, key: word(1) }
     }
 }
 

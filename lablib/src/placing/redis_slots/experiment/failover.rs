@@ -275,9 +275,8 @@ fn write_and_wait(
                 Err(Failure::NotDone(_)) => refused = true,
             }
         }
-        if refused {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        // As many as one can look up again; the other writer is the one who fills the wire.
+        std::thread::sleep(Duration::from_millis(if refused { 10 } else { 3 }));
     }
     Ok(written)
 }

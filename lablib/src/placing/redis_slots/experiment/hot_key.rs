@@ -419,6 +419,21 @@ impl HotKey {
         100.0 * detours.hits as f64 / (detours.hits + detours.misses) as f64
     }
 
+    /// Each master's share of the commands, with what was predicted, and of the CPU time, without a remedy.
+    pub fn shares_chart(&self, title: &str, reads: u64) -> Bars {
+        let predicted = self.spec.predict(Remedy::OneKey, reads, &self.map).unwrap_or_default();
+        let mut chart = Chart::bars(title).y("share", "%").group("commands");
+        for (node, share) in self.operations(Remedy::OneKey, reads).iter().enumerate() {
+            let name = format!("node {}", node + 1);
+            chart = chart.bar_with_spread(&name, share).predicted(&name, predicted.get(node).copied().unwrap_or(f64::NAN));
+        }
+        chart = chart.group("CPU time");
+        for (node, share) in self.cpu(Remedy::OneKey, reads).iter().enumerate() {
+            chart = chart.bar_with_spread(format!("node {}", node + 1), share);
+        }
+        chart
+    }
+
     /// What each remedy costs under one mix: commands of all nodes, and the busiest master's CPU time.
     pub fn table(&self, title: &str, reads: u64) -> Table {
         let remedies: Vec<Remedy> = self.arms.iter().filter(|arm| arm.reads == reads).map(|arm| arm.remedy).collect();

@@ -8,7 +8,7 @@ use redis::cluster::ClusterClient;
 
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::{Redis, RedisCluster};
-use crate::lab::{Doing, Error, OrFail, Result, Rng};
+use crate::lab::{Doing, Error, OrFail, Result, Rng, Table};
 use crate::placing::redis_slots::{Client, ClientOptions, Detours, Failure, Flaw, Request, SlotMove, slot_of};
 
 use super::joined;
@@ -53,14 +53,13 @@ pub struct Moved {
     steps: Vec<(String, f64)>,
 }
 
-/// One request: when it ended, and what detours it took.
+/// One request: when it ended, how long it took, and whether it was redirected.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     end: f64,
     took: f64,
     asked: bool,
-    tried_again: bool,
-    moved: bool,
+    pair: bool,
 }
 
 /// What one client did.
@@ -102,10 +101,11 @@ impl MoveSpec {
         let (start, over) = (Instant::now(), AtomicBool::new(false));
         let over = &over;
         let run = std::thread::scope(|scope| -> Result<(Vec<Report>, (u64, u64), Vec<(String, f64)>, u64)> {
-            let clients: Vec<_> = (0..2)
-                .map(|number| {
-                    let (options, rng) = (options.clone(), Rng::seeded(seed, &format!("mover's client {number}")));
-                    scope.spawn(move || traffic(&options, number == 0, self.keys, rng, start, over))
+            let clients: Vec<_> = [Task::Increment, Task::Read, Task::ReadPairs]
+                .into_iter()
+                .map(|task| {
+                    let (options, rng) = (options.clone(), Rng::seeded(seed, &format!("{task:?}")));
+                    scope.spawn(move || traffic(&options, task, self.keys, rng, start, over))
                 })
                 .collect();
             let other = scope.spawn(move || traffic_of_the_crate(cluster, self.keys, flaw.is_some(), over));
@@ -194,10 +194,19 @@ impl MoveSpec {
     }
 }
 
-/// Increments and pairs of reads, as fast as one client can, until it is over.
+/// What one of the clients does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Increment,
+    Read,
+    /// Two keys in one command.
+    ReadPairs,
+}
+
+/// Does one task, as fast as one client can, until it is over.
 fn traffic(
     options: &ClientOptions,
-    writing: bool,
+    task: Task,
     keys: usize,
     mut rng: Rng,
     start: Instant,
@@ -207,11 +216,12 @@ fn traffic(
     let mut report = Report { increments: vec![0; keys], ..Report::default() };
     while !over.load(Ordering::SeqCst) {
         let (index, other) = (rng.below(keys as u64) as usize, rng.below(keys as u64) as usize);
-        let request = match writing {
-            true => Request::write(["INCR", &key(index)]),
-            false if rng.below(4) == 0 => Request::read(["MGET", &key(index), &key(other)]),
-            false => Request::read(["GET", &key(index)]),
+        let request = match task {
+            Task::Increment => Request::write(["INCR", &key(index)]),
+            Task::Read => Request::read(["GET", &key(index)]),
+            Task::ReadPairs => Request::read(["MGET", &key(index), &key(other)]),
         };
+        let writing = task == Task::Increment;
         let (before, sent) = (client.detours(), Instant::now());
         let answer = client.call(&request);
         let after = client.detours();
@@ -222,8 +232,7 @@ fn traffic(
                     end: start.elapsed().as_secs_f64(),
                     took: sent.elapsed().as_secs_f64(),
                     asked: after.asked > before.asked,
-                    tried_again: after.tried_again > before.tried_again,
-                    moved: after.moved > before.moved,
+                    pair: task == Task::ReadPairs,
                 });
             }
             Err(failure) => {
@@ -258,31 +267,38 @@ fn traffic_of_the_crate(cluster: &RedisCluster, keys: usize, idle: bool, over: &
 }
 
 impl Moved {
-    /// What share of the requests took which detour, over time.
+    /// What share of the requests for one key went by ASK, over time.
     pub fn chart(&self, title: &str) -> Lines {
         const STEP: f64 = 0.02;
         let steps = self.requests.last().map_or(0, |last| (last.end / STEP) as usize + 1);
-        let mut counts = vec![[0_u64; 4]; steps];
-        for request in &self.requests {
+        let mut counts = vec![(0_u64, 0_u64); steps];
+        for request in self.requests.iter().filter(|request| !request.pair) {
             let count = &mut counts[(request.end / STEP) as usize];
-            count[0] += 1;
-            count[1] += u64::from(request.asked);
-            count[2] += u64::from(request.tried_again);
-            count[3] += u64::from(request.moved);
+            count.0 += 1;
+            count.1 += u64::from(request.asked);
         }
-        let line = |kind: usize| {
-            let share = |(step, count): (usize, &[u64; 4])| {
-                (count[0] > 0).then(|| ((step as f64 + 0.5) * STEP, 100.0 * count[kind] as f64 / count[0] as f64))
-            };
-            counts.iter().enumerate().filter_map(share).collect::<Vec<(f64, f64)>>()
-        };
+        let share = counts.iter().enumerate().filter(|(_, count)| count.0 > 0);
+        let share = share.map(|(step, count)| ((step as f64 + 0.5) * STEP, 100.0 * count.1 as f64 / count.0 as f64));
+        let at = |what: &str| self.steps.iter().find(|(name, _)| name == what).map_or(f64::NAN, |(_, at)| *at);
         let chart = Chart::lines(title)
             .x("time", "s")
-            .y("requests answered after a detour", "%")
-            .line("ASK", line(1))
-            .line("TRYAGAIN", line(2))
-            .line("MOVED", line(3))
+            .y("requests for one key that went by ASK", "%")
+            .line("measured", share.collect::<Vec<(f64, f64)>>())
+            .predicted_points("half of the keys", [(at("half is over"), 50.0), (at("goes on"), 50.0)])
             .y_range(0, 100);
         self.steps.iter().fold(chart, |chart, (what, at)| chart.mark_x(what, *at))
+    }
+
+    /// What the clients saw, in a row of its own for each of these moves.
+    pub fn table(title: &str, moves: &[(&str, &Self)]) -> Table {
+        let counts = |of: fn(&Self) -> u64| moves.iter().map(|(_, moved)| of(moved)).collect::<Vec<u64>>();
+        Table::new(title)
+            .text("client", moves.iter().map(|(name, _)| *name))
+            .counts("answered", "", counts(|moved| moved.answered))
+            .counts("failed", "", counts(|moved| moved.failed))
+            .counts("ASK", "", counts(|moved| moved.detours.asked))
+            .counts("TRYAGAIN", "", counts(|moved| moved.detours.tried_again))
+            .counts("MOVED", "", counts(|moved| moved.detours.moved))
+            .numbers("longest request", "ms", moves.iter().map(|(_, moved)| moved.longest))
     }
 }

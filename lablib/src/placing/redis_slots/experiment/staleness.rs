@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Error, Latency, OrFail, Result};
+use crate::lab::{Error, Latency, OrFail, Result, Table, readable};
 use crate::placing::redis_slots::{ClientOptions, Flaw, Request};
 
 use super::{joined, with_replicas};
@@ -217,6 +217,16 @@ impl Seen {
     }
 }
 
+impl OwnWrites {
+    /// How many were there, at once and after WAIT.
+    pub fn table(&self, title: &str) -> Table {
+        Table::new(title)
+            .text("read", ["at once", "after WAIT 1"])
+            .counts("writes", "", [self.writes, self.writes - self.not_confirmed])
+            .counts("not there", "", [self.missed, self.missed_after_wait])
+    }
+}
+
 impl Staleness {
     fn of(&self, source: &str) -> &Seen {
         let found = self.seen.iter().find(|seen| seen.name == source || seen.name.starts_with(&format!("{source},")));
@@ -229,29 +239,9 @@ impl Staleness {
         found.ok_or_else(|| Error::new("find the far replica", "nobody watched it")).or_fail()
     }
 
-    /// The readers' names.
-    pub fn readers(&self) -> Vec<String> {
-        self.seen.iter().map(|seen| seen.name.clone()).collect()
-    }
-
-    /// How often each reader looked.
-    pub fn reads(&self) -> Vec<u64> {
-        self.seen.iter().map(|seen| seen.reads).collect()
-    }
-
-    /// How often each reader saw what had been overwritten before it asked, in per cent.
-    pub fn stale_percent(&self) -> Vec<f64> {
-        self.seen.iter().map(|seen| 100.0 * seen.stale as f64 / seen.reads as f64).collect()
-    }
-
     /// Stale reads of the master.
     pub fn stale_at_the_master(&self) -> u64 {
         self.of("master").stale
-    }
-
-    /// Reads of each reader that were still stale when everything had long got to everybody.
-    pub fn stuck(&self) -> Vec<u64> {
-        self.seen.iter().map(|seen| seen.stuck).collect()
     }
 
     /// The cache's reads that were still stale when everything had long got to everybody.
@@ -272,6 +262,20 @@ impl Staleness {
     /// The shortest time, in milliseconds, from sending a version to the master until a reader of the far replica saw it.
     pub fn soonest_far_away(&self) -> f64 {
         self.far().visible_after.percentile(0.0).as_secs_f64() * 1e3
+    }
+
+    /// What each reader saw, one a row.
+    pub fn table(&self, title: &str) -> Table {
+        let stale = |seen: &Seen| 100.0 * seen.stale as f64 / seen.reads as f64;
+        Table::new(title)
+            .text("reader", self.seen.iter().map(|seen| seen.name.clone()))
+            .counts("reads", "", self.seen.iter().map(|seen| seen.reads))
+            .numbers("overwritten before", "%", self.seen.iter().map(stale))
+            .text("such a value's age, median", self.seen.iter().map(|seen| match seen.stale {
+                0 => "–".to_owned(),
+                _ => readable(seen.age.p50()),
+            }))
+            .counts("still old at the end", "", self.seen.iter().map(|seen| seen.stuck))
     }
 
     /// The same time for every reader that gets to see new versions.

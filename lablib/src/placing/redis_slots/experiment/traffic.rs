@@ -4,8 +4,9 @@ use redis::Value;
 use redis::cluster::ClusterClient;
 use redis::cluster_routing::Slot;
 
+use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Doing, Error, OrFail, Result, Rng};
+use crate::lab::{Doing, Error, OrFail, Result, Rng, Table};
 use crate::placing::redis_slots::{ClientOptions, Meter, Request, SLOTS, SlotMap, SplitKey, slot_of, slot_without_tags};
 
 /// Keys of all sorts: plain ones, any bytes, and braces in every arrangement that somebody has got wrong.
@@ -36,6 +37,17 @@ pub struct SlotCheck {
     pub as_the_crate: u64,
     /// Keys of which a function that has never heard of hash tags says the same as the server.
     pub without_tags: u64,
+}
+
+impl SlotCheck {
+    /// Who agrees with the server, and how often.
+    pub fn table(&self, title: &str) -> Table {
+        let agree = [self.without_tags, self.as_the_server];
+        Table::new(title)
+            .text("function", ["without hash tags", "ours"])
+            .counts("of the keys", "", agree)
+            .numbers("share", "%", agree.map(|agree| 100.0 * agree as f64 / self.keys as f64))
+    }
 }
 
 /// Asks the server for every key's slot.
@@ -107,9 +119,16 @@ impl Traffic {
         self.counted.iter().zip(&self.predicted).map(|(counted, predicted)| counted.abs_diff(*predicted)).sum()
     }
 
-    /// The most commands that one node got.
-    pub fn most(&self) -> u64 {
-        self.counted.iter().copied().max().unwrap_or(0)
+    /// What each node counted, a group of bars for each of these runs.
+    pub fn chart(title: &str, runs: &[(&str, &Self)]) -> Bars {
+        let mut chart = Chart::bars(title).y("commands", "");
+        for (name, run) in runs {
+            chart = chart.group(name);
+            for (node, (counted, predicted)) in run.nodes.iter().zip(run.counted.iter().zip(&run.predicted)) {
+                chart = chart.bar(node, counted).predicted(node, predicted);
+            }
+        }
+        chart
     }
 }
 
@@ -175,13 +194,18 @@ pub fn found_by_the_crate(cluster: &RedisCluster, naming: Naming, keys: usize) -
     find().or_fail()
 }
 
-/// What a cluster says to one command that names two keys.
-pub fn two_keys_in_one_command(cluster: &RedisCluster, keys: [&str; 2]) -> String {
+/// What a cluster says to one command that names two keys, for each of these pairs.
+pub fn two_keys_in_one_command(cluster: &RedisCluster, pairs: &[[&str; 2]]) -> Table {
     let mut client = ClientOptions::of(cluster).connect().or_fail();
-    match client.call(&Request::repeatable_write(["MSET", keys[0], "1", keys[1], "2"])) {
-        Ok(_) => "done".into(),
-        Err(failure) => crate::lab::Error::from(failure).cause().to_owned(),
-    }
+    let mut says = |[one, other]: &[&str; 2]| {
+        match client.call(&Request::repeatable_write(["MSET", one, "1", other, "2"])) {
+            Ok(_) => "done".to_owned(),
+            Err(failure) => Error::from(failure).cause().to_owned(),
+        }
+    };
+    Table::new("Two keys in one command")
+        .text("command", pairs.iter().map(|[one, other]| format!("MSET {one} … {other} …")))
+        .text("the cluster says", pairs.iter().map(&mut says))
 }
 
 /// Per cent of so many random keys whose parts `key:0`, `key:1`, … (ten at most) are all on different masters.
