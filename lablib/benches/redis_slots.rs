@@ -8,7 +8,9 @@ use redis::cluster_routing::Slot;
 
 fn slots(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("slot");
-    for (name, key) in [("short", "test1:0".to_owned()), ("tagged", "{user1000}.following".into()), ("long", "k".repeat(200))] {
+    for (name, key) in
+        [("short", "test1:0".to_owned()), ("tagged", "{user1000}.following".into()), ("long", "k".repeat(200))]
+    {
         group.throughput(Throughput::Bytes(key.len() as u64));
         group.bench_with_input(BenchmarkId::new("ours", name), &key, |bencher, key| {
             bencher.iter(|| slot_of(black_box(key)));

@@ -51,7 +51,10 @@ fn sentence(error: impl Into<Error>) -> String {
 /// CRC-16/XMODEM a bit at a time, as its definition goes.
 fn crc16_by_bits(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 })
+        (0..8).fold(
+            crc ^ (u16::from(*byte) << 8),
+            |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 },
+        )
     })
 }
 
@@ -272,7 +275,10 @@ fn parts_sum_up_to_the_acknowledged_increments_of_all_clients() {
                     let mut client = options().connect().unwrap();
                     let key = SplitKey::agreed("likes", 7, &mut client).unwrap();
                     let (counter, mut rng) = (SplitCounter::on(key), Rng::seeded(number, "likes"));
-                    (1..=300).filter(|amount| client.call(&counter.add(amount % 3, &mut rng)).is_ok()).map(|n| n % 3).sum::<u64>()
+                    (1..=300)
+                        .filter(|amount| client.call(&counter.add(amount % 3, &mut rng)).is_ok())
+                        .map(|n| n % 3)
+                        .sum::<u64>()
                 })
             })
             .collect();
@@ -385,7 +391,8 @@ fn a_flush_empties_the_cache_and_a_move_takes_its_slot_along() {
     let mut writer = ClientOptions::of(&cluster).connect().unwrap();
     let keys: Vec<String> = (0..30).map(|number| format!("{{gone}}:{number}")).collect();
     let owner = cluster.master_for(&keys[0]);
-    let fill = |writer: &mut Client, value: &str| keys.iter().for_each(|key| drop(writer.call(&set(key, value)).unwrap()));
+    let fill =
+        |writer: &mut Client, value: &str| keys.iter().for_each(|key| drop(writer.call(&set(key, value)).unwrap()));
     let all = |reader: &mut Client, value: &Value| {
         keys.iter().for_each(|key| assert_eq!(reader.call(&Request::cached(key)).unwrap(), *value, "{key}"));
     };
@@ -444,7 +451,8 @@ fn a_far_replica_is_late_by_its_wire_and_the_deaf_cache_for_ever() {
 fn a_failover_behind_a_delayed_wire_loses_what_nobody_vouched_for() {
     let death = Death { delay: Duration::from_millis(100), full_coverage: false };
     let load = Duration::from_millis(600);
-    let failover = FailoverSpec { load, deaths: vec![death], batch: 10, node_timeout: Duration::from_millis(1_000) }.run();
+    let failover =
+        FailoverSpec { load, deaths: vec![death], batch: 10, node_timeout: Duration::from_millis(1_000) }.run();
     let died = failover.first(death);
     assert!(died.lost > 0 && died.lost < died.acknowledged, "{} of {}", died.lost, died.acknowledged);
     assert!(died.replicated > 0, "WAIT vouched for some");
@@ -459,7 +467,8 @@ fn what_cannot_be_is_one_sentence() {
     let plain = service::redis();
     let error = ClientOptions::to([plain.url().to_owned()]).connect().err().unwrap().to_string();
     assert!(error.contains("cluster support disabled") && error.contains("of a cluster"), "{error}");
-    let nobody = || ClientOptions::to(["redis://127.0.0.1:1/".to_owned()]).patience(Duration::from_millis(200)).connect();
+    let nobody =
+        || ClientOptions::to(["redis://127.0.0.1:1/".to_owned()]).patience(Duration::from_millis(200)).connect();
     assert!(nobody().err().unwrap().to_string().contains("refused"), "{}", nobody().err().unwrap());
     let none = ClientOptions::to([]).connect().err().unwrap().to_string();
     assert!(none.contains("no node was named"), "{none}");
@@ -488,6 +497,7 @@ fn what_cannot_be_is_one_sentence() {
     assert!(spec.try_run(cluster(), &[Remedy::OneKey], &[50], 1).is_err());
     let spec = MoveSpec { keys: 1, batch: 1, rest: Duration::ZERO, deadline: Duration::ZERO };
     assert!(spec.try_run(cluster(), None, 1).is_err());
-    let none = FailoverSpec { load: Duration::ZERO, deaths: Vec::new(), batch: 1, node_timeout: Duration::from_secs(1) };
+    let none =
+        FailoverSpec { load: Duration::ZERO, deaths: Vec::new(), batch: 1, node_timeout: Duration::from_secs(1) };
     assert!(none.try_run().is_err());
 }

@@ -215,7 +215,8 @@ impl Client {
             return (requests.iter().map(|_| fail(cause())).collect(), 0);
         };
         let mut all = requests.to_vec();
-        all.push(Request::wait(replicas, patience));
+        // To the server, no time at all means for ever.
+        all.push(Request::wait(replicas, patience.max(Duration::from_millis(1))));
         let batch = [(home, (0..all.len()).collect::<Vec<usize>>())];
         let mut said: Vec<Said> = self.exchange(&batch, &all).into_iter().map(|(_, said)| said).collect();
         let reached = match said.pop() {
@@ -298,8 +299,7 @@ impl Client {
     }
 
     fn error(&self, request: &Request, cause: String) -> Error {
-        Error::new(format!("{} in the Redis cluster", request.verb), cause)
-            .at(String::from_utf8_lossy(request.key()))
+        Error::new(format!("{} in the Redis cluster", request.verb), cause).at(String::from_utf8_lossy(request.key()))
     }
 
     /// Where a request goes, by the map: the master's address, or that of one of its replicas in turn.
@@ -334,18 +334,15 @@ impl Client {
     }
 
     /// Sends each node its requests, then reads all answers.
-    fn exchange(
-        &mut self,
-        batches: &[((String, bool), Vec<usize>)],
-        requests: &[Request],
-    ) -> Vec<(usize, Said)> {
+    fn exchange(&mut self, batches: &[((String, bool), Vec<usize>)], requests: &[Request]) -> Vec<(usize, Said)> {
         let mut said: Vec<(usize, Said)> = Vec::new();
         let mut sent: Vec<bool> = Vec::new();
         for (home, indices) in batches {
             let unreached = match self.wire(home) {
                 Err(cause) => Some(Said::Unreached(cause)),
                 Ok(wire) => {
-                    let packed: Vec<u8> = indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
+                    let packed: Vec<u8> =
+                        indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
                     let keep = indices.iter().map(|&index| {
                         let request = &requests[index];
                         request.keep.then(|| request.key().to_vec())

@@ -159,12 +159,14 @@ mod tests {
         let backwards = range(9, 1, &[("a", 1)]);
         let too_far = range(0, 16_384, &[("a", 1)]);
         let nobody = range(0, 1, &[]);
-        for answer in [Value::Nil, Value::Array(vec![Value::Int(1)]), backwards, too_far, nobody].map(|range| match range {
-            Value::Array(ref parts) if matches!(parts.first(), Some(Value::Int(_))) && parts.len() > 1 => {
-                Value::Array(vec![range])
-            }
-            other => other,
-        }) {
+        for answer in
+            [Value::Nil, Value::Array(vec![Value::Int(1)]), backwards, too_far, nobody].map(|range| match range {
+                Value::Array(ref parts) if matches!(parts.first(), Some(Value::Int(_))) && parts.len() > 1 => {
+                    Value::Array(vec![range])
+                }
+                other => other,
+            })
+        {
             assert!(SlotMap::read(&answer, "asked").is_err(), "{answer:?}");
         }
         assert_eq!(SlotMap::read(&Value::Array(Vec::new()), "asked").unwrap().covered(), 0);

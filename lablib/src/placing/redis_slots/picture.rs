@@ -64,7 +64,8 @@ impl SlotPicture {
             let _ = writeln!(plain, "{name} holds {from} to {}", slot - 1);
             from = slot;
         }
-        let _ = write!(svg, "<text x=\"{LEFT}\" y=\"15\" fill=\"#6b7280\">slot = CRC16(what is hashed) mod 16384</text>");
+        let _ =
+            write!(svg, "<text x=\"{LEFT}\" y=\"15\" fill=\"#6b7280\">slot = CRC16(what is hashed) mod 16384</text>");
         let base = |row: usize| STRIP + 30.0 + ROW * row as f64;
         // All lines first, so that none is drawn over a name.
         for (row, (_, slot)) in keys.iter().enumerate() {

@@ -90,7 +90,15 @@ impl Request {
     fn new<T: AsRef<[u8]>>(words: &[T], effect: Effect) -> Self {
         let word = |index: usize| words.get(index).map(|word| word.as_ref().to_vec()).unwrap_or_default();
         let verb = String::from_utf8_lossy(&word(0)).into_owned();
-        Self { packed: pack(words), effect, from_replica: false, keep: false, takes: Duration::ZERO, verb, key: word(1) }
+        Self {
+            packed: pack(words),
+            effect,
+            from_replica: false,
+            keep: false,
+            takes: Duration::ZERO,
+            verb,
+            key: word(1),
+        }
     }
 }
 

@@ -104,7 +104,8 @@ impl SlotMove {
             return Ok(0);
         }
         let patience = PATIENCE.as_millis().to_string();
-        let mut words: Vec<&[u8]> = vec![b"MIGRATE", self.target.host.as_bytes(), self.target.port.as_bytes(), b"", b"0"];
+        let mut words: Vec<&[u8]> =
+            vec![b"MIGRATE", self.target.host.as_bytes(), self.target.port.as_bytes(), b"", b"0"];
         words.push(patience.as_bytes());
         if let Some(password) = &self.target.login.password {
             let user = self.target.login.user.as_deref().unwrap_or("default");
@@ -123,7 +124,9 @@ impl SlotMove {
         let left = self.left()?;
         if left > 0 {
             let cause = format!("{left} of its keys are still at the source");
-            return Err(Error::new("finish the move of a slot", cause).at(&self.source.name).remedy("carry them over first"));
+            return Err(Error::new("finish the move of a slot", cause)
+                .at(&self.source.name)
+                .remedy("carry them over first"));
         }
         let number = self.slot.to_string();
         let owner = self.target.id.clone();

@@ -137,10 +137,10 @@ impl FailoverSpec {
         let (over, options) = (&over, &options);
         let wait = 6 * death.delay + Duration::from_secs(1);
         let (probes, written, died) = std::thread::scope(|scope| {
-            let probes: Vec<_> =
-                tags.iter().map(|tag| scope.spawn(move || probe(options, tag, start, over))).collect();
+            let probes: Vec<_> = tags.iter().map(|tag| scope.spawn(move || probe(options, tag, start, over))).collect();
             let tag = &tags[0];
-            let mut writers = vec![scope.spawn(move || write(options, &format!("{{{tag}}}:{number}:plain"), start, over))];
+            let mut writers =
+                vec![scope.spawn(move || write(options, &format!("{{{tag}}}:{number}:plain"), start, over))];
             for writer in 0..2 {
                 let prefix = format!("{{{tag}}}:{number}:wait{writer}");
                 writers.push(scope.spawn(move || write_and_wait(options, &prefix, self.batch, wait, start, over)));
@@ -150,7 +150,8 @@ impl FailoverSpec {
             let settled = died.and_then(|died| cluster.try_settle().map(|_| died));
             std::thread::sleep(Duration::from_millis(200));
             over.store(true, Ordering::SeqCst);
-            let probes = probes.into_iter().map(|probe| joined("probe the slots", probe.join())).collect::<Result<Vec<_>>>();
+            let probes =
+                probes.into_iter().map(|probe| joined("probe the slots", probe.join())).collect::<Result<Vec<_>>>();
             let written = writers.into_iter().map(|writer| joined("write", writer.join())).collect::<Result<Vec<_>>>();
             Ok::<_, Error>((probes?, written?.into_iter().flatten().collect::<Vec<Written>>(), settled?))
         })?;
@@ -299,20 +300,32 @@ impl Failover {
         found.ok_or_else(|| Error::new("find a death", format!("{death:?} was not run"))).or_fail()
     }
 
-    /// All deaths, one a row.
-    pub fn table(&self, title: &str) -> Table {
-        let counts = |of: fn(&Died) -> u64| self.deaths.iter().map(of).collect::<Vec<u64>>();
-        let numbers = |of: fn(&Died) -> f64| self.deaths.iter().map(of).collect::<Vec<f64>>();
+    /// What was written and what is gone, a row for each death.
+    pub fn writes(&self, title: &str) -> Table {
         Table::new(title)
-            .numbers("wire to the replica", "ms", numbers(|died| died.death.delay.as_secs_f64() * 1e3))
-            .counts("acknowledged", "", counts(|died| died.acknowledged))
-            .counts("gone", "", counts(|died| died.lost))
-            .counts("vouched for by WAIT", "", counts(|died| died.replicated))
-            .counts("gone of these", "", counts(|died| died.replicated_lost))
-            .counts("fate unknown", "", counts(|died| died.unknown))
-            .numbers("its slots unserved", "s", numbers(|died| died.silent.first().copied().unwrap_or(f64::NAN)))
-            .text("full coverage", self.deaths.iter().map(|died| if died.death.full_coverage { "yes" } else { "no" }))
-            .counts("others refused", "", counts(|died| died.others_refused))
+            .numbers("wire", "ms", self.each(|died| died.death.delay.as_secs_f64() * 1e3))
+            .counts("acknowledged", "", self.each(|died| died.acknowledged))
+            .counts("gone", "", self.each(|died| died.lost))
+            .counts("vouched for by WAIT", "", self.each(|died| died.replicated))
+            .counts("gone of these", "", self.each(|died| died.replicated_lost))
+            .counts("fate unknown", "", self.each(|died| died.unknown))
+    }
+
+    /// Who was not served, and for how long, a row for each death.
+    pub fn service(&self, title: &str) -> Table {
+        Table::new(title)
+            .text("full coverage", self.each(|died| if died.death.full_coverage { "yes" } else { "no" }))
+            .numbers("its slots unserved", "s", self.each(|died| died.silent.first().copied().unwrap_or(f64::NAN)))
+            .numbers(
+                "other slots unserved",
+                "s",
+                self.each(|died| died.silent.iter().skip(1).copied().fold(0.0, f64::max)),
+            )
+            .counts("requests for these refused", "", self.each(|died| died.others_refused))
+    }
+
+    fn each<T>(&self, of: impl Fn(&Died) -> T) -> Vec<T> {
+        self.deaths.iter().map(of).collect()
     }
 
     /// Acknowledged writes that are gone, a sample for each death behind a delayed wire.
@@ -320,14 +333,10 @@ impl Failover {
         self.deaths.iter().filter(|died| !died.death.delay.is_zero()).map(|died| died.lost as f64).collect()
     }
 
-    /// Writes that WAIT had vouched for, a sample for each death behind a delayed wire.
-    pub fn vouched_for_behind_the_wire(&self) -> Samples {
-        self.deaths.iter().filter(|died| !died.death.delay.is_zero()).map(|died| died.replicated as f64).collect()
-    }
-
-    /// Writes that WAIT had vouched for and that are gone, a sample for each death.
+    /// Writes that WAIT had vouched for and that are gone, a sample for each death; no number where it vouched for none.
     pub fn vouched_for_and_lost(&self) -> Samples {
-        self.deaths.iter().map(|died| died.replicated_lost as f64).collect()
+        let lost = |died: &Died| if died.replicated > 0 { died.replicated_lost as f64 } else { f64::NAN };
+        self.deaths.iter().map(lost).collect()
     }
 
     /// Requests for the other masters' slots that were refused, a sample for each death with full coverage, or without.

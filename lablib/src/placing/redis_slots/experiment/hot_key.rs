@@ -89,7 +89,10 @@ impl HotSpec {
     /// As [`run`](Self::run).
     pub fn try_run(&self, cluster: &RedisCluster, remedies: &[Remedy], mixes: &[u64], seed: u64) -> Result<HotKey> {
         if self.keys == 0 || self.clients == 0 || self.rounds == 0 || self.batch == 0 || !self.skew.is_finite() {
-            return Err(Error::new("run the hot key's traffic", "it needs keys, clients, rounds, batches and a finite skew"));
+            return Err(Error::new(
+                "run the hot key's traffic",
+                "it needs keys, clients, rounds, batches and a finite skew",
+            ));
         }
         let options = ClientOptions::of(cluster);
         let mut first = with_replicas(&options)?;
@@ -99,7 +102,10 @@ impl HotSpec {
         let mut arms: Vec<(Arm, Crew)> = Vec::new();
         for &reads in mixes {
             for &remedy in remedies {
-                arms.push((Arm::new(remedy, reads, &map), Crew::new(remedy, reads, &options, self.clients, &mut first)?));
+                arms.push((
+                    Arm::new(remedy, reads, &map),
+                    Crew::new(remedy, reads, &options, self.clients, &mut first)?,
+                ));
             }
         }
         let mut progress = Progress::new("hot key's traffic", (self.rounds * arms.len()) as u64);
@@ -219,7 +225,8 @@ struct Done {
 
 impl Done {
     fn planned(&self, map: &SlotMap) -> Vec<u64> {
-        let of = |master: &str| self.asked.iter().filter(|(slot, _)| map.owner(*slot) == Some(master)).map(|(_, n)| n).sum();
+        let of =
+            |master: &str| self.asked.iter().filter(|(slot, _)| map.owner(*slot) == Some(master)).map(|(_, n)| n).sum();
         map.masters().into_iter().map(of).collect()
     }
 }
@@ -333,7 +340,8 @@ impl Arm {
 impl HotKey {
     fn arm(&self, remedy: Remedy, reads: u64) -> &Arm {
         let found = self.arms.iter().find(|arm| arm.remedy == remedy && arm.reads == reads);
-        let missing = || Error::new("find an arm of the experiment", format!("{remedy:?} with {reads} % reads was not run"));
+        let missing =
+            || Error::new("find an arm of the experiment", format!("{remedy:?} with {reads} % reads was not run"));
         found.ok_or_else(missing).or_fail()
     }
 
@@ -425,7 +433,8 @@ impl HotKey {
         let mut chart = Chart::bars(title).y("share", "%").group("commands");
         for (node, share) in self.operations(Remedy::OneKey, reads).iter().enumerate() {
             let name = format!("node {}", node + 1);
-            chart = chart.bar_with_spread(&name, share).predicted(&name, predicted.get(node).copied().unwrap_or(f64::NAN));
+            chart =
+                chart.bar_with_spread(&name, share).predicted(&name, predicted.get(node).copied().unwrap_or(f64::NAN));
         }
         chart = chart.group("CPU time");
         for (node, share) in self.cpu(Remedy::OneKey, reads).iter().enumerate() {
@@ -437,7 +446,8 @@ impl HotKey {
     /// What each remedy costs under one mix: commands of all nodes, and the busiest master's CPU time.
     pub fn table(&self, title: &str, reads: u64) -> Table {
         let remedies: Vec<Remedy> = self.arms.iter().filter(|arm| arm.reads == reads).map(|arm| arm.remedy).collect();
-        let all = |of: &dyn Fn(Remedy) -> Samples| remedies.iter().map(|&remedy| of(remedy).median()).collect::<Vec<_>>();
+        let all =
+            |of: &dyn Fn(Remedy) -> Samples| remedies.iter().map(|&remedy| of(remedy).median()).collect::<Vec<_>>();
         Table::new(title)
             .text("remedy", remedies.iter().map(|remedy| remedy.name()))
             .numbers("commands on all nodes", "", all(&|remedy| self.executed(remedy, reads)))

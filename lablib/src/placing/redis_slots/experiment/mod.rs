@@ -23,7 +23,9 @@ fn with_replicas(options: &ClientOptions) -> Result<Client> {
     const PATIENCE: Duration = Duration::from_secs(20);
     let (asked, mut client) = (Instant::now(), options.connect()?);
     for master in client.map().masters().into_iter().map(str::to_owned).collect::<Vec<_>>() {
-        let key = (0..).map(|number: u32| format!("hello:{number}")).find(|key| client.map().owner(slot_of(key)) == Some(&master));
+        let key = (0..)
+            .map(|number: u32| format!("hello:{number}"))
+            .find(|key| client.map().owner(slot_of(key)) == Some(&master));
         client.call(&Request::repeatable_write(["SET", &key.unwrap_or_default(), "hello"]))?;
     }
     loop {

@@ -88,7 +88,10 @@ impl MoveSpec {
     /// As [`run`](Self::run).
     pub fn try_run(&self, cluster: &RedisCluster, flaw: Option<Flaw>, seed: u64) -> Result<Moved> {
         if self.keys < 2 || self.batch == 0 {
-            return Err(Error::new("move a slot under traffic", "it needs two keys at least, and a batch of one at least"));
+            return Err(Error::new(
+                "move a slot under traffic",
+                "it needs two keys at least, and a batch of one at least",
+            ));
         }
         let mut options = ClientOptions::of(cluster).deadline(self.deadline);
         if let Some(flaw) = flaw {

@@ -135,9 +135,8 @@ impl StalenessSpec {
             let settled = now();
             std::thread::sleep(GRACE / 2);
             over.store(true, Ordering::SeqCst);
-            let looks = readers.into_iter().map(|(source, reader)| {
-                Ok((source, joined("watch a version", reader.join())?))
-            });
+            let looks =
+                readers.into_iter().map(|(source, reader)| Ok((source, joined("watch a version", reader.join())?)));
             let looks = looks.collect::<Result<Vec<_>>>();
             written?;
             acknowledged[0].store(settled, Ordering::SeqCst);
@@ -146,7 +145,10 @@ impl StalenessSpec {
         let settled = acknowledged[0].load(Ordering::SeqCst);
         let load = |times: &[AtomicU64]| times.iter().map(|time| time.load(Ordering::SeqCst)).collect::<Vec<u64>>();
         let (sent, acknowledged) = (load(sent), load(acknowledged));
-        Ok(looks.into_iter().map(|(source, looks)| Seen::of(source, wire, &looks, &sent, &acknowledged, settled)).collect())
+        Ok(looks
+            .into_iter()
+            .map(|(source, looks)| Seen::of(source, wire, &looks, &sent, &acknowledged, settled))
+            .collect())
     }
 }
 
@@ -271,10 +273,13 @@ impl Staleness {
             .text("reader", self.seen.iter().map(|seen| seen.name.clone()))
             .counts("reads", "", self.seen.iter().map(|seen| seen.reads))
             .numbers("overwritten before", "%", self.seen.iter().map(stale))
-            .text("such a value's age, median", self.seen.iter().map(|seen| match seen.stale {
-                0 => "–".to_owned(),
-                _ => readable(seen.age.p50()),
-            }))
+            .text(
+                "such a value's age, median",
+                self.seen.iter().map(|seen| match seen.stale {
+                    0 => "–".to_owned(),
+                    _ => readable(seen.age.p50()),
+                }),
+            )
             .counts("still old at the end", "", self.seen.iter().map(|seen| seen.stuck))
     }
 

@@ -7,7 +7,9 @@ use redis::cluster_routing::Slot;
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::RedisCluster;
 use crate::lab::{Doing, Error, OrFail, Result, Rng, Table};
-use crate::placing::redis_slots::{ClientOptions, Meter, Request, SLOTS, SlotMap, SplitKey, slot_of, slot_without_tags};
+use crate::placing::redis_slots::{
+    ClientOptions, Meter, Request, SLOTS, SlotMap, SplitKey, slot_of, slot_without_tags,
+};
 
 /// Keys of all sorts: plain ones, any bytes, and braces in every arrangement that somebody has got wrong.
 pub fn random_keys(count: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
@@ -43,10 +45,11 @@ impl SlotCheck {
     /// Who agrees with the server, and how often.
     pub fn table(&self, title: &str) -> Table {
         let agree = [self.without_tags, self.as_the_server];
-        Table::new(title)
-            .text("function", ["without hash tags", "ours"])
-            .counts("of the keys", "", agree)
-            .numbers("share", "%", agree.map(|agree| 100.0 * agree as f64 / self.keys as f64))
+        Table::new(title).text("function", ["without hash tags", "ours"]).counts("of the keys", "", agree).numbers(
+            "share",
+            "%",
+            agree.map(|agree| 100.0 * agree as f64 / self.keys as f64),
+        )
     }
 }
 
@@ -150,8 +153,10 @@ fn try_traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Result<Tr
     let (wrong, metered) = meter.measure(|| -> Result<u64> {
         let mut wrong = 0;
         for names in names.chunks(100) {
-            let sets: Vec<Request> =
-                names.iter().map(|name| Request::repeatable_write(["SET", name, &format!("value of {name}")])).collect();
+            let sets: Vec<Request> = names
+                .iter()
+                .map(|name| Request::repeatable_write(["SET", name, &format!("value of {name}")]))
+                .collect();
             let gets: Vec<Request> = names.iter().map(|name| Request::read(["GET", name])).collect();
             for answer in client.call_many(&sets) {
                 answer?;
@@ -187,7 +192,8 @@ pub fn found_by_the_crate(cluster: &RedisCluster, naming: Naming, keys: usize) -
                 pipeline.cmd("GET").arg(name);
             }
             let values: Vec<Option<String>> = pipeline.query(&mut connection).doing(operation)?;
-            found += values.iter().zip(names).filter(|(value, name)| **value == Some(format!("value of {name}"))).count();
+            found +=
+                values.iter().zip(names).filter(|(value, name)| **value == Some(format!("value of {name}"))).count();
         }
         Ok(found as u64)
     };
@@ -197,12 +203,11 @@ pub fn found_by_the_crate(cluster: &RedisCluster, naming: Naming, keys: usize) -
 /// What a cluster says to one command that names two keys, for each of these pairs.
 pub fn two_keys_in_one_command(cluster: &RedisCluster, pairs: &[[&str; 2]]) -> Table {
     let mut client = ClientOptions::of(cluster).connect().or_fail();
-    let mut says = |[one, other]: &[&str; 2]| {
-        match client.call(&Request::repeatable_write(["MSET", one, "1", other, "2"])) {
+    let mut says =
+        |[one, other]: &[&str; 2]| match client.call(&Request::repeatable_write(["MSET", one, "1", other, "2"])) {
             Ok(_) => "done".to_owned(),
             Err(failure) => Error::from(failure).cause().to_owned(),
-        }
-    };
+        };
     Table::new("Two keys in one command")
         .text("command", pairs.iter().map(|[one, other]| format!("MSET {one} … {other} …")))
         .text("the cluster says", pairs.iter().map(&mut says))
