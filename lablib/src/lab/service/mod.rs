@@ -22,6 +22,7 @@ mod port;
 pub mod protocol;
 mod redis;
 mod redis_cluster;
+mod redis_view;
 mod replication;
 mod secret;
 mod surroundings;

@@ -19,6 +19,7 @@ mod meter;
 mod options;
 mod picture;
 mod request;
+mod said;
 mod slot;
 mod slot_move;
 mod split;

@@ -73,6 +73,12 @@ struct Report {
     detours: Detours,
 }
 
+/// What the mover did, and when.
+struct Carried {
+    keys: u64,
+    steps: Vec<(String, f64)>,
+}
+
 const TAG: &str = "basket";
 
 fn key(index: usize) -> String {
@@ -103,7 +109,7 @@ impl MoveSpec {
         whole.call_many(&zeros).into_iter().collect::<Result<Vec<_>, _>>()?;
         let (start, over) = (Instant::now(), AtomicBool::new(false));
         let over = &over;
-        let run = std::thread::scope(|scope| -> Result<(Vec<Report>, (u64, u64), Vec<(String, f64)>, u64)> {
+        let run = std::thread::scope(|scope| -> Result<(Vec<Report>, (u64, u64), Carried)> {
             let clients: Vec<_> = [Task::Increment, Task::Read, Task::ReadPairs]
                 .into_iter()
                 .map(|task| {
@@ -117,15 +123,14 @@ impl MoveSpec {
             let reports = clients.into_iter().map(|client| joined("use a moving slot", client.join()));
             let reports = reports.collect::<Result<Vec<_>>>()?;
             let other = joined("use a moving slot", other.join())?;
-            let (steps, carried) = moved?;
-            Ok((reports, other, steps, carried))
+            Ok((reports, other, moved?))
         });
-        let (reports, (crate_answered, crate_failed), steps, carried) = run?;
-        self.judge(whole, reports, crate_answered, crate_failed, steps, carried)
+        let (reports, of_the_crate, carried) = run?;
+        self.judge(whole, reports, of_the_crate, carried)
     }
 
     /// Carries the slot over, with a rest half-way; when each step was, and how many keys.
-    fn move_it(&self, cluster: &RedisCluster, start: Instant) -> Result<(Vec<(String, f64)>, u64)> {
+    fn move_it(&self, cluster: &RedisCluster, start: Instant) -> Result<Carried> {
         let mut steps: Vec<(String, f64)> = Vec::new();
         let mut note = |what: &str| steps.push((what.to_owned(), start.elapsed().as_secs_f64()));
         let masters = cluster.try_masters()?;
@@ -148,17 +153,15 @@ impl MoveSpec {
         slot.finish(&others)?;
         note("new owner");
         std::thread::sleep(self.rest);
-        Ok((steps, carried))
+        Ok(Carried { keys: carried, steps })
     }
 
     fn judge(
         &self,
         mut whole: Client,
         reports: Vec<Report>,
-        crate_answered: u64,
-        crate_failed: u64,
-        steps: Vec<(String, f64)>,
-        carried: u64,
+        (crate_answered, crate_failed): (u64, u64),
+        carried: Carried,
     ) -> Result<Moved> {
         let reads: Vec<Request> = (0..self.keys).map(|index| Request::read(["GET", &key(index)])).collect();
         let held = whole.call_many(&reads).into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -186,13 +189,13 @@ impl MoveSpec {
             first_failure,
             acknowledged,
             miscounted: miscounted.saturating_sub(unknown),
-            carried,
+            carried: carried.keys,
             detours,
             crate_answered,
             crate_failed,
             longest: requests.iter().map(|request| request.took).fold(0.0, f64::max) * 1e3,
             requests,
-            steps,
+            steps: carried.steps,
         })
     }
 }
