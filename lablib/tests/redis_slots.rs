@@ -264,6 +264,21 @@ fn a_read_whose_connection_breaks_is_tried_again() {
     assert_eq!(client.call_many(&[get("again"), get("again")]), [Ok(text("yes")), Ok(text("yes"))]);
 }
 
+#[test]
+fn wait_says_how_many_replicas_have_it_and_nothing_when_they_are_out_of_reach() {
+    let cluster = service::private_redis_cluster(3, 3);
+    let link = cluster.replicate_through_link(cluster.master_for("waited"));
+    let mut client = ClientOptions::of(&cluster).connect().unwrap();
+    let writes = [set("{waited}:1", "1"), set("{waited}:2", "2")];
+    let (answers, replicas) = client.write_and_wait(&writes, 1, Duration::from_secs(10));
+    assert_eq!((answers, replicas), (vec![Ok(Value::Okay), Ok(Value::Okay)], 1));
+    link.half_open();
+    let (answers, replicas) = client.write_and_wait(&writes, 1, Duration::from_millis(50));
+    assert_eq!((answers, replicas), (vec![Ok(Value::Okay), Ok(Value::Okay)], 0));
+    let (answers, replicas) = client.write_and_wait(&writes, 1, Duration::ZERO);
+    assert_eq!((answers.len(), replicas), (2, 0), "no patience is not for ever");
+}
+
 // --- the split counter ---------------------------------------------------------------------------------------------
 
 #[test]
@@ -312,6 +327,9 @@ fn a_part_that_is_no_number_is_an_error() {
     client.call(&set("words:0", "many")).unwrap();
     let counter = SplitCounter::on(SplitKey::naive("words", 2).unwrap());
     assert!(sentence(counter.read(&mut client).unwrap_err()).contains("\"many\""));
+    let silent = Err(Failure::NotDone(Error::new("read", "nobody answers")));
+    assert!(SplitCounter::sum(&[Ok(text("1")), silent]).is_err(), "half a sum is none");
+    assert_eq!(SplitCounter::sum(&[Ok(text("1")), Ok(Value::Nil), Ok(text("2"))]), Ok(3));
 }
 
 // --- the cache -----------------------------------------------------------------------------------------------------

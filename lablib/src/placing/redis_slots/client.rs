@@ -97,11 +97,6 @@ impl Client {
         self.detours
     }
 
-    /// Invalidations that have been taken in, on all connections that are open now.
-    pub fn invalidations(&self) -> u64 {
-        self.wires.values().map(|wire| wire.kept().invalidations()).sum()
-    }
-
     /// Reads the map anew.
     pub fn refresh(&mut self) -> Result<()> {
         self.try_refresh(None).map_err(|cause| Error::new("read the slots of the Redis cluster", cause))
@@ -138,6 +133,7 @@ impl Client {
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
         let mut homes: BTreeMap<(String, bool), Vec<usize>> = BTreeMap::new();
+        let mut homeless: Vec<usize> = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             if request.keep {
                 if let Some(value) = self.hit(request) {
@@ -153,9 +149,9 @@ impl Client {
                 self.detours.misses += 1;
                 first.insert(request.key(), index);
             }
-            // A request without a home is pursued by itself below.
-            if let Some(home) = self.home(request) {
-                homes.entry(home).or_default().push(index);
+            match self.home(request) {
+                Some(home) => homes.entry(home).or_default().push(index),
+                None => homeless.push(index),
             }
         }
         while homes.values().any(|indices| !indices.is_empty()) {
@@ -170,10 +166,8 @@ impl Client {
                 });
             }
         }
-        for index in 0..requests.len() {
-            if answers[index].is_none() && !twins.iter().any(|(twin, _)| *twin == index) {
-                answers[index] = Some(self.pursue(&requests[index], None, deadline));
-            }
+        for index in homeless {
+            answers[index] = Some(self.pursue(&requests[index], None, deadline));
         }
         for (index, twin) in twins {
             answers[index] = answers[twin].clone();
@@ -306,12 +300,9 @@ impl Client {
 
     /// Asks a node that does not hold the slot yet, which it will only answer after ASKING.
     fn ask_once(&mut self, request: &Request, address: &str) -> Said {
-        // What comes from a node that is about to be the owner is not kept: the slot's entries are the owner's.
-        let request = Request { keep: false, ..request.clone() };
-        let asking = Request::asking();
         let batch: Vec<Request> = match self.options.flaw {
-            Some(Flaw::IgnoresAsk) => vec![request],
-            _ => vec![asking, request],
+            Some(Flaw::IgnoresAsk) => vec![request.clone()],
+            _ => vec![Request::asking(), request.clone()],
         };
         let indices = (0..batch.len()).collect();
         let said = self.exchange(&[((address.to_owned(), false), indices)], &batch);
@@ -392,9 +383,14 @@ impl Client {
             if wire.confirmed().elapsed() < lease {
                 return Ok(());
             }
-            // Silence may mean that nothing has changed, or that the wire is dead.
-            wire.send(&super::wire::pack(&["PING"]), [None])?;
-            wire.receive(Instant::now() + self.options.patience).map(drop)
+            // Silence may mean that nothing has changed, or that the wire is dead, or that the slot is somebody else's now: a
+            // question about the key finds out, where a PING would not.
+            let question: [&[u8]; 2] = [b"EXISTS", request.key()];
+            wire.send(&super::wire::pack(&question), [None])?;
+            match wire.receive(Instant::now() + self.options.patience)? {
+                Value::ServerError(error) => Err(error.to_string()),
+                _ => Ok(()),
+            }
         });
         match alive {
             Ok(()) => wire.kept().get(request.key()).map(<[u8]>::to_vec),

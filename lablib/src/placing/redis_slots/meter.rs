@@ -32,8 +32,6 @@ struct Probe {
 struct Reading {
     calls: BTreeMap<String, u64>,
     cpu: f64,
-    received: u64,
-    sent: u64,
 }
 
 /// What one node did.
@@ -47,10 +45,6 @@ pub struct NodeWork {
     pub calls: BTreeMap<String, u64>,
     /// Seconds of CPU time, without what it needs when idle.
     pub cpu: f64,
-    /// Bytes received from clients.
-    pub received: u64,
-    /// Bytes sent to clients.
-    pub sent: u64,
 }
 
 impl NodeWork {
@@ -127,8 +121,6 @@ impl Meter {
                 master: probe.master,
                 calls: calls.filter(|(_, calls)| *calls > 0).collect(),
                 cpu: (after.cpu - before.cpu - probe.idle * seconds).max(0.0),
-                received: after.received - before.received,
-                sent: after.sent - before.sent,
             }
         });
         Ok((result, Metered { nodes: nodes.collect() }))
@@ -141,7 +133,7 @@ impl Meter {
 
 impl Probe {
     fn read(&mut self) -> Result<Reading> {
-        let asked = self.wire.send(&pack(&["INFO", "commandstats", "cpu", "stats"]), [None]);
+        let asked = self.wire.send(&pack(&["INFO", "commandstats", "cpu"]), [None]);
         let answer = asked.and_then(|()| self.wire.receive(Instant::now() + PATIENCE));
         let fail = |cause: String| Error::new("measure a node", cause).at(&self.node);
         match answer.map_err(&fail)? {
@@ -162,11 +154,8 @@ impl Reading {
                     reading.calls.insert(command.to_owned(), calls);
                 }
             }
-            match name {
-                "used_cpu_user" | "used_cpu_sys" => reading.cpu += value.parse().unwrap_or(0.0),
-                "total_net_input_bytes" => reading.received = value.parse().unwrap_or(0),
-                "total_net_output_bytes" => reading.sent = value.parse().unwrap_or(0),
-                _ => {}
+            if matches!(name, "used_cpu_user" | "used_cpu_sys") {
+                reading.cpu += value.parse().unwrap_or(0.0);
             }
         }
         reading
@@ -180,11 +169,10 @@ mod tests {
     #[test]
     fn counters_are_read_from_info() {
         let reading = Reading::of(
-            "# CPU\r\nused_cpu_sys:1.5\r\nused_cpu_user:0.25\r\nused_cpu_sys_children:9\r\n# Stats\r\n\
-             total_net_input_bytes:10\r\ntotal_net_output_bytes:20\r\n# Commandstats\r\n\
+            "# CPU\r\nused_cpu_sys:1.5\r\nused_cpu_user:0.25\r\nused_cpu_sys_children:9\r\n# Commandstats\r\n\
              cmdstat_get:calls=7,usec=1,usec_per_call=0.1\r\ncmdstat_cluster|info:calls=2,usec=3\r\n",
         );
-        assert_eq!((reading.cpu, reading.received, reading.sent), (1.75, 10, 20));
+        assert_eq!(reading.cpu, 1.75);
         assert_eq!((reading.calls.get("get"), reading.calls.get("cluster|info")), (Some(&7), Some(&2)));
     }
 }

@@ -81,7 +81,7 @@ struct Written {
     how: How,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Acknowledged,
     Replicated,
@@ -266,20 +266,23 @@ fn write_and_wait(
         let writes: Vec<Request> = keys.iter().map(|key| Request::write(["SET", key, key])).collect();
         let (answers, replicas) = client.write_and_wait(&writes, 1, wait);
         let at = start.elapsed().as_secs_f64();
-        let mut refused = false;
-        for (key, answer) in keys.into_iter().zip(answers) {
-            match answer {
-                Ok(_) if replicas > 0 => written.push(Written { key, at, how: How::Replicated }),
-                // Acknowledged, but nobody vouches for it: neither arm is judged by it.
-                Ok(_) => {}
-                Err(Failure::Unknown(_)) => written.push(Written { key, at, how: How::Unknown }),
-                Err(Failure::NotDone(_)) => refused = true,
-            }
-        }
+        let refused = answers.iter().any(|answer| matches!(answer, Err(Failure::NotDone(_))));
+        let known = keys.into_iter().zip(answers).filter_map(|(key, answer)| Some((key, fate(&answer, replicas)?)));
+        written.extend(known.map(|(key, how)| Written { key, at, how }));
         // As many as one can look up again; the other writer is the one who fills the wire.
         std::thread::sleep(Duration::from_millis(if refused { 10 } else { 3 }));
     }
     Ok(written)
+}
+
+/// What a write before a WAIT has come to. One that was acknowledged, but that no replica vouches for (the WAIT ran out of time,
+/// or the connection broke in it), says nothing about either arm.
+fn fate(answer: &Result<Value, Failure>, replicas: u64) -> Option<How> {
+    match answer {
+        Ok(_) if replicas > 0 => Some(How::Replicated),
+        Ok(_) | Err(Failure::NotDone(_)) => None,
+        Err(Failure::Unknown(_)) => Some(How::Unknown),
+    }
 }
 
 /// The longest time between two answers.
@@ -401,6 +404,15 @@ fn stretches(probes: &[Probe], from: f64) -> Vec<Probe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_no_replica_vouches_for_is_not_counted_as_replicated() {
+        let error = || Error::new("write", "broken");
+        assert_eq!(fate(&Ok(Value::Okay), 1), Some(How::Replicated));
+        assert_eq!(fate(&Ok(Value::Okay), 0), None);
+        assert_eq!(fate(&Err(Failure::Unknown(error())), 1), Some(How::Unknown));
+        assert_eq!(fate(&Err(Failure::NotDone(error())), 1), None);
+    }
 
     #[test]
     fn the_longest_silence_is_between_two_answers() {
