@@ -94,3 +94,36 @@ fn two_masters_are_refused_with_the_reason() {
         assert!(error.contains("at least 3"), "{error}");
     }
 }
+
+#[test]
+fn a_link_stands_between_a_master_and_its_replica_and_not_before_its_clients() {
+    let cluster = service::private_redis_cluster(3, 3);
+    let master = cluster.master_for("key:7");
+    let link = cluster.replicate_through_link(master);
+    assert_eq!(cluster.announced().get(link.address()).map(String::as_str), Some(master.address()));
+    assert_eq!(cluster.master_for("key:7").name(), master.name(), "it is still found by its own address");
+    let followers = |link: &lablib::lab::Link| {
+        let port = format!("master_port:{}", link.port());
+        cluster.replicas().iter().filter(|node| node.ask("INFO replication").contains(&port)).count()
+    };
+    assert_eq!((followers(&link), link.stats().open), (1, 1));
+
+    link.delay(std::time::Duration::from_millis(300));
+    let asked = std::time::Instant::now();
+    assert_eq!(master.ask("SET key:7 through"), "OK");
+    let answered = asked.elapsed();
+    assert_eq!(master.ask("WAIT 1 10"), "0", "the replica cannot know of it yet");
+    assert!(answered.as_millis() < 300, "the client does not pass the link: {answered:?}");
+
+    cluster.settle();
+    let stranger = cluster.replicas()[0];
+    let error = cluster.try_replicate_through_link(stranger).unwrap_err().to_string();
+    assert!(error.contains("no master"), "{error}");
+
+    link.heal();
+    cluster.try_replicate_directly(link).unwrap();
+    assert!(cluster.announced().is_empty());
+    assert_eq!(master.ask("WAIT 1 10000"), "1", "its replica follows it again");
+    let elsewhere = lablib::lab::link(master.address());
+    assert!(cluster.try_replicate_directly(elsewhere).is_err());
+}

@@ -50,6 +50,8 @@ pub use race::{Race, Raced};
 pub use random::Rng;
 pub use samples::{Samples, significant};
 pub use scale::Scale;
-pub use service::{kafka, mysql, mysql_instances, mysql_replicated, private_mysql, redis, redis_cluster};
+pub use service::{
+    kafka, mysql, mysql_instances, mysql_replicated, private_mysql, private_redis_cluster, redis, redis_cluster,
+};
 pub use style::STYLE;
 pub use table::Table;

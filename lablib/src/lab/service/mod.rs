@@ -22,6 +22,7 @@ mod port;
 pub mod protocol;
 mod redis;
 mod redis_cluster;
+mod redis_view;
 mod replication;
 mod secret;
 mod surroundings;
@@ -104,6 +105,19 @@ pub fn redis() -> Redis {
 #[track_caller]
 pub fn redis_cluster(masters: usize, replicas: usize) -> RedisCluster {
     RedisCluster::start(masters, replicas).or_fail()
+}
+
+/// A private Redis cluster, whatever `LAB_REDIS_CLUSTER_URL` says: for an experiment that kills nodes, moves slots or counts
+/// every command.
+///
+/// ```
+/// let cluster = lablib::lab::service::private_redis_cluster(3, 3);
+/// cluster.replicas()[0].kill();
+/// assert_eq!(cluster.replicas().len(), 2);
+/// ```
+#[track_caller]
+pub fn private_redis_cluster(masters: usize, replicas: usize) -> RedisCluster {
+    RedisCluster::of(masters, replicas).start().or_fail()
 }
 
 /// A Kafka broker, or the one that `LAB_KAFKA_URL` names.

@@ -4,21 +4,22 @@
 //!   link to its master is up.
 //! - Roles are looked up when asked for, because a failover changes them.
 //! - A dead master is noticed after a second and a half, where Redis by default takes fifteen.
+//! - The wire between a master and its replicas can be a [`Link`], which its clients do not pass.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::redis::{Redis, RedisBuilder};
+use super::redis_view::{ANSWER, Member, SLOTS, View};
 use super::secret::secret;
-use crate::lab::{Error, OrFail, Result};
+use crate::lab::{Error, Link, OrFail, Result};
 
 /// Lists the nodes of the user's own cluster, with commas between them.
 const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
-const SLOTS: usize = 16_384;
 /// How long a cluster may take to agree on something on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one node gets to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 
 const SETTINGS: &[(&str, &str)] = &[
     ("cluster-node-timeout", "1500"),
@@ -41,6 +42,8 @@ const SETTINGS: &[(&str, &str)] = &[
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     ready_in: Duration,
+    /// Addresses that nodes announce, where these are not their own.
+    routes: Mutex<BTreeMap<String, String>>,
 }
 
 /// A cluster to be started, with settings that differ from the lab's.
@@ -68,7 +71,7 @@ impl RedisCluster {
     fn own(urls: &[String], masters: usize, replicas: usize) -> Result<Self> {
         let asked = Instant::now();
         let nodes = urls.iter().map(|url| Redis::own(VARIABLE, url)).collect::<Result<Vec<_>>>()?;
-        let cluster = Self { nodes, ready_in: Duration::ZERO };
+        let cluster = Self { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
         let (has_masters, has_replicas) = (cluster.try_masters()?.len(), cluster.try_replicas()?.len());
         if has_masters < masters || has_replicas < replicas {
             let cause =
@@ -92,6 +95,90 @@ impl RedisCluster {
     /// What a cluster client starts from: all nodes' URLs.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url().to_owned()).collect()
+    }
+
+    /// Where a client finds a node that announces another address than its own: announced to real.
+    pub fn announced(&self) -> BTreeMap<String, String> {
+        self.routes().clone()
+    }
+
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a link between a master and its replicas: from now on they reach it through the link alone.
+    ///
+    /// The master announces the link's port instead of its own. The nodes' gossip goes on directly, and so do clients that
+    /// heed [`announced`](Self::announced). A restart of the master undoes it.
+    ///
+    /// ```
+    /// use lablib::lab::service;
+    ///
+    /// let cluster = service::private_redis_cluster(3, 3);
+    /// let wire = cluster.replicate_through_link(cluster.masters()[0]);
+    /// wire.delay(std::time::Duration::from_millis(5));
+    /// assert_eq!(cluster.masters().len(), 3);
+    /// ```
+    #[track_caller]
+    pub fn replicate_through_link(&self, master: &Redis) -> Link {
+        self.try_replicate_through_link(master).or_fail()
+    }
+
+    /// As [`replicate_through_link`](Self::replicate_through_link).
+    pub fn try_replicate_through_link(&self, master: &Redis) -> Result<Link> {
+        let operation = "put a link between a master and its replicas";
+        if !master.is_private() {
+            let cause = "this is your own server, which the lab leaves alone";
+            return Err(Error::new(operation, cause).at(master.address()));
+        }
+        if !self.try_masters()?.iter().any(|one| one.address() == master.address()) {
+            return Err(Error::new(operation, "it is no master of this cluster").at(master.name()));
+        }
+        let link = Link::to(master.address())?;
+        self.routes().insert(link.address().to_owned(), master.address().to_owned());
+        self.announce(master, link.address(), link.port())?;
+        Ok(link)
+    }
+
+    /// Takes a link away again: the replicas follow their master directly before it is closed.
+    pub fn try_replicate_directly(&self, link: Link) -> Result<()> {
+        let master = self.routes().get(link.address()).cloned();
+        let Some(master) = self.nodes.iter().find(|node| Some(node.address()) == master.as_deref()) else {
+            return Err(Error::new("take a link away", "it is none of this cluster's").at(link.address()));
+        };
+        self.announce(master, master.address(), master.port())?;
+        self.routes().remove(link.address());
+        Ok(())
+    }
+
+    /// Lets a node announce an address, and waits until everybody has heard of it and its replicas follow it there.
+    fn announce(&self, node: &Redis, address: &str, port: u16) -> Result<()> {
+        node.command(&["CONFIG", "SET", "cluster-announce-port", &port.to_string()], ANSWER)?;
+        let id = node.command(&["CLUSTER", "MYID"], ANSWER)?;
+        // A node sends everybody a ping, with its address in it, twice in its timeout: the news need not take a second.
+        let timeout = |value: &str| node.command(&["CONFIG", "SET", "cluster-node-timeout", value], ANSWER);
+        let usual = node.command(&["CONFIG", "GET", "cluster-node-timeout"], ANSWER)?;
+        timeout("200")?;
+        let heard = self.until(&format!("everybody knows {} as {address}", node.name()), || {
+            self.every(|other| {
+                if !other.is_running() || other.is_paused() {
+                    return Ok(None);
+                }
+                let view = other.command(&["CLUSTER", "NODES"], ANSWER)?;
+                if !view.contains(&format!("{id} {address}@")) {
+                    return Ok(Some(format!("{} knows another address", other.name())));
+                }
+                if view.lines().any(|line| line.contains("myself,slave") && line.contains(&id)) {
+                    let replication = other.command(&["INFO", "replication"], ANSWER)?;
+                    if !replication.contains(&format!("master_port:{port}\r\n")) {
+                        return Ok(Some(format!("{} follows another address", other.name())));
+                    }
+                }
+                not_serving(other)
+            })
+        });
+        timeout(usual.split_whitespace().last().unwrap_or(&usual))?;
+        heard.map(drop)
     }
 
     /// How long it took from the request until it was whole.
@@ -157,7 +244,7 @@ impl RedisCluster {
                 if let Some(missing) = not_serving(node)? {
                     return Ok(Some(missing));
                 }
-                let view = View::of(node)?;
+                let view = self.seen_by(node)?;
                 let sees =
                     |other: &&&Redis| view.0.iter().any(|member| member.address == other.address() && member.is_well());
                 if living.iter().filter(sees).count() < living.len() {
@@ -196,7 +283,19 @@ impl RedisCluster {
     }
 
     fn view(&self) -> Result<View> {
-        self.any(View::of)
+        self.any(|node| self.seen_by(node))
+    }
+
+    /// A node's view, with every node's own address in it, whatever it announces.
+    fn seen_by(&self, node: &Redis) -> Result<View> {
+        let announced = self.announced();
+        let mut view = View::of(node)?;
+        for member in &mut view.0 {
+            if let Some(real) = announced.get(&member.address) {
+                member.address.clone_from(real);
+            }
+        }
+        Ok(view)
     }
 
     fn ask_any(&self, words: &[&str]) -> Result<String> {
@@ -251,7 +350,7 @@ impl RedisClusterBuilder {
         }
         let count = self.masters + self.replicas;
         let nodes = super::side_by_side((0..count).map(|_| || builder.clone().start()))?;
-        let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO };
+        let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
         cluster.join(self.masters)?;
         cluster.ready_in = asked.elapsed();
         Ok(cluster)
@@ -335,103 +434,4 @@ fn bus_port(node: &Redis) -> Result<String> {
     let bus = view.lines().find(|line| line.contains("myself")).and_then(|line| line.split_whitespace().nth(1));
     let bus = bus.and_then(|address| address.split(['@', ',']).nth(1));
     bus.map(str::to_owned).ok_or_else(|| Error::new("read a node's bus port", view.clone()).at(node.name()))
-}
-
-/// A node's view of the cluster.
-#[derive(Debug, PartialEq, Eq)]
-struct View(Vec<Member>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Member {
-    address: String,
-    master: bool,
-    failed: bool,
-    handshake: bool,
-    connected: bool,
-    slots: Vec<(u16, u16)>,
-}
-
-impl View {
-    fn of(node: &Redis) -> Result<Self> {
-        Self::read(&node.command(&["CLUSTER", "NODES"], ANSWER)?).map_err(|error| error.at(node.name()))
-    }
-
-    /// Lines like `id 127.0.0.1:7001@17001,host myself,master - 0 0 1 connected 0-5460 [5461->-id]`.
-    fn read(text: &str) -> Result<Self> {
-        text.lines()
-            .map(Member::read)
-            .collect::<Option<Vec<_>>>()
-            .map(Self)
-            .ok_or_else(|| Error::new("read CLUSTER NODES", text))
-    }
-}
-
-impl Member {
-    fn read(line: &str) -> Option<Self> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, address, flags, _, _, _, _, link, slots @ ..] = words.as_slice() else { return None };
-        let has = |flag: &str| flags.split(',').any(|one| one == flag);
-        // Slots on their way to another node are shown in brackets, besides those that are held.
-        let slots = slots.iter().filter(|slot| !slot.starts_with('[')).map(|slot| {
-            let (from, to) = slot.split_once('-').unwrap_or((slot, slot));
-            Some((from.parse().ok()?, to.parse().ok()?))
-        });
-        Some(Self {
-            address: address.split('@').next()?.to_owned(),
-            master: has("master"),
-            failed: has("fail") || has("fail?") || has("noaddr"),
-            handshake: has("handshake"),
-            connected: *link == "connected",
-            slots: slots.collect::<Option<Vec<_>>>()?,
-        })
-    }
-
-    fn is_well(&self) -> bool {
-        self.connected && !self.failed && !self.handshake
-    }
-
-    fn is_serving_master(&self) -> bool {
-        self.master && !self.failed && !self.slots.is_empty()
-    }
-
-    fn holds(&self, slot: u16) -> bool {
-        self.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
-    }
-
-    fn slot_count(&self) -> usize {
-        self.slots.iter().map(|(from, to)| usize::from(to - from) + 1).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const VIEW: &str = "\
-aa 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5460 5500
-bb 127.0.0.1:7002@17002,host master,fail - 0 0 2 disconnected 5461-5499 [5461->-aa]
-cc 127.0.0.1:7003@17003 slave,fail? aa 0 0 1 connected
-dd :0@0 handshake,noaddr - 0 0 0 disconnected
-";
-
-    #[test]
-    fn a_view_tells_roles_health_and_slots() {
-        let View(members) = View::read(VIEW).unwrap();
-        assert_eq!(members.iter().map(|member| member.master).collect::<Vec<_>>(), [true, true, false, false]);
-        assert_eq!(members.iter().map(|member| member.failed).collect::<Vec<_>>(), [false, true, true, true]);
-        assert_eq!(members[0].slot_count(), 5462);
-        assert!(members[0].holds(5460) && members[0].holds(5500) && !members[0].holds(5461));
-        assert_eq!(members[1].slots, [(5461, 5499)]);
-        assert!(members[0].is_serving_master() && !members[1].is_serving_master() && !members[2].is_serving_master());
-        assert!(members[3].handshake && !members[3].connected);
-    }
-
-    #[test]
-    fn what_is_no_view_is_refused() {
-        for text in ["ERR This instance has cluster support disabled", "aa 127.0.0.1:1@2 master - 0 0 1 connected x-y"]
-        {
-            assert!(View::read(text).is_err(), "{text}");
-        }
-    }
 }

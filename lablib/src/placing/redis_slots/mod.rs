@@ -1,1 +1,36 @@
-//! Redis Cluster: slots, hot keys, moving slots, and what a failover loses.
+//! Redis Cluster: 16,384 slots dealt out to masters, a client that finds them, and three answers to a hot key.
+//!
+//! Guarantees:
+//!
+//! - **The server's slots**: [`slot_of`] is what `CLUSTER KEYSLOT` says, for any bytes, hash tags included.
+//! - **No error from a move**: while a slot moves from one master to another ([`SlotMove`]), a [`Client`]'s request is
+//!   answered, by whoever holds the key: MOVED, ASK and TRYAGAIN are followed, and a write is done once.
+//! - **Told what is unknown**: a write whose connection broke before the answer is [`Failure::Unknown`], and not tried again
+//!   unless doing it twice does no harm.
+//! - **Exact split**: the parts of a [`SplitCounter`] sum up to the acknowledged increments, whichever clients wrote them,
+//!   because all clients agree on one list of parts.
+//! - **No late cache**: a cached value is not served once the server's word that it has changed has arrived here, nor
+//!   longer than the lease after the change if that word is lost; a connection that breaks takes its values along.
+
+mod client;
+pub mod experiment;
+mod map;
+mod meter;
+mod options;
+mod picture;
+mod request;
+mod said;
+mod slot;
+mod slot_move;
+mod split;
+mod wire;
+
+pub use client::{Client, Detours};
+pub use map::SlotMap;
+pub use meter::{Meter, Metered, NodeWork};
+pub use options::{ClientOptions, Flaw};
+pub use picture::SlotPicture;
+pub use request::{Failure, Request};
+pub use slot::{SLOTS, crc16, hash_tag, slot_of, slot_without_tags};
+pub use slot_move::SlotMove;
+pub use split::{SplitCounter, SplitKey};
