@@ -10,7 +10,7 @@ use mysql::prelude::Queryable;
 use super::Skip;
 use super::cluster::{Cluster, User};
 use super::fence::State;
-use super::route::{Slot, SlotMap};
+use super::route::{Owner, Slot, SlotMap};
 use crate::lab::{Doing, Error, Result};
 
 /// What to do when a shard does not answer before the deadline.
@@ -74,6 +74,11 @@ impl Gathered {
         self.missing.is_empty()
     }
 
+    /// How many slots it knows nothing of.
+    pub fn slots_missing(&self) -> u64 {
+        self.missing.iter().map(|missing| missing.slots.len() as u64).sum()
+    }
+
     /// Where the next page begins.
     pub fn cursor(&self) -> Option<Cursor> {
         self.rows.last().map(|user| Cursor { score: user.score, id: user.id })
@@ -112,6 +117,8 @@ struct Answer {
 #[derive(Debug)]
 struct Told {
     served: Vec<Slot>,
+    /// Slots that it has handed over, and to whom.
+    moved: Vec<(Slot, Owner)>,
     rows: Vec<User>,
     rows_read: u64,
 }
@@ -150,33 +157,41 @@ impl Gatherer {
     /// A page of `limit` users, in the order of their scores from the highest.
     pub fn page(&mut self, page: Page, limit: u64, deadline: Duration, policy: Policy) -> Result<Gathered> {
         let until = Instant::now() + deadline;
-        let mut rounds = 0;
+        let (mut rounds, mut best): (u64, Option<Gathered>) = (0, None);
         loop {
             rounds += 1;
             let (told, failed) = self.ask(page, limit, until);
-            let owners = self.accounts(&told, &failed);
-            let again = owners.is_err() || (!failed.is_empty() && failed.values().all(|reason| reason.is_some()));
-            let left = until.saturating_duration_since(Instant::now());
-            // A slot that nobody told of, or two, was handed over while we asked: the next answer accounts for it.
-            if again && self.skip != Some(Skip::Filter) && !left.is_zero() {
-                self.map = self.cluster.map()?;
-                std::thread::sleep(Duration::from_millis(1).min(left));
-                continue;
-            }
-            let missing = match owners {
-                Ok(missing) => missing,
-                // Twice told: there is no telling which rows to believe.
-                Err(_) if self.skip == Some(Skip::Filter) => Vec::new(),
-                Err(contested) => {
-                    let cause = format!("{} slots were told of twice, or by nobody, until the deadline", contested.len());
-                    vec![Missing { instance: "being handed over".into(), slots: contested, reason: cause }]
+            let (missing, twice) = self.accounts(&told, &failed);
+            let moved: Vec<(Slot, Owner)> = told.values().flat_map(|told| told.moved.clone()).collect();
+            if twice.is_empty() || self.skip == Some(Skip::Filter) {
+                let gathered = merge(page, limit, told, missing, rounds);
+                if gathered.is_whole() {
+                    return Ok(gathered);
                 }
-            };
-            let gathered = self.merge(page, limit, told, missing, rounds);
-            return match policy {
-                Policy::Whole if !gathered.is_whole() => Err(incomplete(&gathered.missing)),
-                _ => Ok(gathered),
-            };
+                // Each of them is right about the slots that it does not name; so the one that names the fewest is best.
+                if best.as_ref().is_none_or(|best| gathered.slots_missing() < best.slots_missing()) {
+                    best = Some(gathered);
+                }
+            }
+            // A slot that nobody told of, or two, was handed over while we asked: the next answers account for it.
+            if until.saturating_duration_since(Instant::now()) < Duration::from_millis(2) {
+                return match (best, policy) {
+                    (Some(best), Policy::Partial) => Ok(Gathered { rounds, ..best }),
+                    (Some(best), Policy::Whole) => Err(incomplete(&best.missing)),
+                    (None, _) => Err(Error::new(
+                        "list users of all shards",
+                        format!("{} slots were told of twice until the deadline", twice.len()),
+                    )
+                    .remedy("allow it more time")),
+                };
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            self.map = self.cluster.map()?;
+            for (slot, owner) in moved {
+                if let Some(known) = self.map.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch) {
+                    *known = owner;
+                }
+            }
         }
     }
 
@@ -228,61 +243,51 @@ impl Gatherer {
         (told, failed)
     }
 
-    /// Who is missing, slot by slot; or the slots that were told of twice or, by shards that did answer, not at all.
+    /// Who is missing, slot by slot, and which slots were told of twice.
     fn accounts(
         &self,
         told: &BTreeMap<String, Told>,
         failed: &BTreeMap<String, Option<String>>,
-    ) -> Result<Vec<Missing>, Vec<Slot>> {
+    ) -> (Vec<Missing>, Vec<Slot>) {
         let mut times = vec![0_u8; usize::from(self.map.slots())];
         for slot in told.values().flat_map(|told| &told.served) {
             if let Some(times) = times.get_mut(usize::from(*slot)) {
                 *times = times.saturating_add(1);
             }
         }
-        let mut contested = Vec::new();
+        let twice = (0..).zip(&times).filter(|(_, times)| **times > 1).map(|(slot, _)| slot).collect();
         let mut missing: BTreeMap<&str, Vec<Slot>> = BTreeMap::new();
-        for (slot, times) in (0..).zip(times) {
-            let owner = self.map.owner(slot);
-            match times {
-                1 => {}
-                0 if failed.contains_key(owner) => missing.entry(owner).or_default().push(slot),
-                _ => contested.push(slot),
-            }
-        }
-        if !contested.is_empty() {
-            return Err(contested);
+        for (slot, _) in (0..).zip(&times).filter(|(_, times)| **times == 0) {
+            missing.entry(self.map.owner(slot)).or_default().push(slot);
         }
         let of = |(name, slots): (&str, Vec<Slot>)| {
-            let reason = failed.get(name).cloned().flatten().unwrap_or_else(|| "no answer before the deadline".into());
+            let reason = match failed.get(name) {
+                Some(Some(reason)) => reason.clone(),
+                Some(None) => "no answer before the deadline".into(),
+                None => "it does not serve them: they are being handed over".into(),
+            };
             Missing { instance: name.to_string(), slots, reason }
         };
-        Ok(missing.into_iter().map(of).collect())
+        (missing.into_iter().map(of).collect(), twice)
     }
+}
 
-    fn merge(
-        &self,
-        page: Page,
-        limit: u64,
-        told: BTreeMap<String, Told>,
-        missing: Vec<Missing>,
-        rounds: u64,
-    ) -> Gathered {
-        let rows_sent = told.values().map(|told| told.rows.len() as u64).sum();
-        let rows_read = told.values().map(|told| told.rows_read).sum();
-        let mut rows: Vec<User> = told.into_values().flat_map(|told| told.rows).collect();
-        rows.sort_by(|a, b| (b.score, b.id).cmp(&(a.score, a.id)));
-        let skip = match page {
-            Page::After(_) => 0,
-            Page::Offset(offset) => offset as usize,
-        };
-        let rows = rows.into_iter().skip(skip).take(limit as usize).collect();
-        Gathered { rows, missing, rounds, rows_sent, rows_read }
-    }
+fn merge(page: Page, limit: u64, told: BTreeMap<String, Told>, missing: Vec<Missing>, rounds: u64) -> Gathered {
+    let rows_sent = told.values().map(|told| told.rows.len() as u64).sum();
+    let rows_read = told.values().map(|told| told.rows_read).sum();
+    let mut rows: Vec<User> = told.into_values().flat_map(|told| told.rows).collect();
+    rows.sort_by(|a, b| (b.score, b.id).cmp(&(a.score, a.id)));
+    let skip = match page {
+        Page::After(_) => 0,
+        Page::Offset(offset) => offset as usize,
+    };
+    let rows = rows.into_iter().skip(skip).take(limit as usize).collect();
+    Gathered { rows, missing, rounds, rows_sent, rows_read }
 }
 
 fn incomplete(missing: &[Missing]) -> Error {
     let slots: usize = missing.iter().map(|missing| missing.slots.len()).sum();
+    // One sentence: which of them, and why.
     let names: Vec<String> =
         missing.iter().map(|missing| format!("{} ({})", missing.instance, missing.reason)).collect();
     let cause = format!("{slots} slots are missing: {}", names.join(", "));
@@ -325,8 +330,16 @@ fn tell(cluster: &Cluster, name: &str, connection: &mut Option<Conn>, question: 
     // Both questions see one snapshot, which the first of them takes.
     connection.query_drop("START TRANSACTION READ ONLY").doing(doing)?;
     let serving = format!("IN ({}, {})", State::Serving as u8, State::Captured as u8);
-    let served: Vec<Slot> =
-        connection.query(format!("SELECT slot FROM fences WHERE state {serving}")).doing(doing)?;
+    let known = format!("SELECT slot, state, epoch, next_owner FROM fences WHERE state > {}", State::Absent as u8);
+    let known: Vec<(Slot, u8, u64, Option<String>)> = connection.query(known).doing(doing)?;
+    let (mut served, mut moved) = (Vec::new(), Vec::new());
+    for (slot, state, epoch, next_owner) in known {
+        match (State::from(state), next_owner) {
+            (state, _) if state.serves() => served.push(slot),
+            (State::Released, Some(name)) => moved.push((slot, Owner { name, epoch })),
+            _ => {}
+        }
+    }
     let (bound, limit) = match question.page {
         Page::After(None) => (String::new(), question.limit),
         Page::After(Some(Cursor { score, id })) => {
@@ -349,7 +362,7 @@ fn tell(cluster: &Cluster, name: &str, connection: &mut Option<Conn>, question: 
     connection.query_drop("COMMIT").doing(doing)?;
     let rows = rows.into_iter().map(|(id, name, score, visits)| User { id, name, score, visits }).collect();
     let rows_read = (after - before[1]).saturating_sub(before[1] - before[0]);
-    Ok(Told { served, rows, rows_read })
+    Ok(Told { served, moved, rows, rows_read })
 }
 
 /// Rows that this session has read so far, by the server's own counters.

@@ -199,6 +199,7 @@ impl Mover {
                     self.point("map-changed");
                 }
                 Step::Cleaning => {
+                    self.stamp(&job)?;
                     self.clean(&job)?;
                     directory::advance(&mut self.directory, &mut job, Step::Done)?;
                     moved.clean += took(began);
