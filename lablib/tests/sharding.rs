@@ -241,6 +241,52 @@ fn a_mover_that_was_only_believed_dead_can_do_no_harm() {
 }
 
 #[test]
+fn a_mover_that_is_stuck_while_it_holds_the_writers_loses_its_grip() {
+    let servers = servers(2);
+    let (cluster, mut users) = loaded(&servers, 1, 16, 200);
+    let moving = cluster.map().unwrap().plan(&instances(2)).unwrap();
+    let late = users.iter().position(|user| moving.iter().any(|t| t.slot == cluster.slot_of(user.id))).unwrap();
+    let (id, inside) = (users[late].id, cluster.clone());
+    let mut stuck =
+        Mover::new(&cluster, MoverSpec { grip: 1, ..MoverSpec::default() }).unwrap().watched_by(move |at| {
+            if at == "writers-held" {
+                // Nobody but the instance itself can end this wait: the mover is here, and says nothing.
+                Client::new(&inside).unwrap().put(id, "written at the old owner", 5).unwrap();
+            }
+        });
+    stuck.reshard(&instances(2)).unwrap_err();
+    let user = &mut users[late];
+    *user = User { id, name: "written at the old owner".into(), score: 5, visits: user.visits + 1 };
+    mover(&cluster).resume().unwrap();
+    assert_eq!(cluster.map().unwrap().counts()["B"], 8);
+    assert_in_order(&cluster, &users);
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_move_comes_back_to_a_move_that_can_be_finished() {
+    let servers = Arc::new(servers(2));
+    let (cluster, users) = loaded(&servers, 1, 16, 300);
+    let (mut from, mut to) = (0, 1);
+    for point in ["chunk-copied", "last-changes-applied", "released", "granted"] {
+        for victim in [from, to] {
+            let struck = Arc::clone(&servers);
+            let mut mover = mover(&cluster).watched_by(move |at| {
+                if at == point && struck[victim].is_running() {
+                    struck[victim].kill();
+                }
+            });
+            let onto = [Weight { name: ["A", "B"][to].into(), weight: 1 }];
+            let outcome = mover.reshard(&onto);
+            assert!(outcome.is_err() || (point, victim) == ("granted", from), "{point}, {victim}: {outcome:?}");
+            servers[victim].restart();
+            Mover::new(&cluster, MoverSpec::default()).unwrap().reshard(&onto).unwrap();
+            assert_in_order(&cluster, &users);
+            (from, to) = (to, from);
+        }
+    }
+}
+
+#[test]
 fn lists_are_in_order_whole_and_never_silently_partial() {
     let servers = servers(3);
     let (cluster, mut users) = loaded(&servers, 3, 64, 1_000);

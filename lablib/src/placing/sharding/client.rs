@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use super::Skip;
 use super::cluster::{Cluster, User};
 use super::directory;
 use super::fence::{self, Fence, State};
 use super::route::{Owner, Slot, SlotMap};
-use super::Skip;
 use crate::lab::{Error, Result};
 
 /// Reads and writes users by id, one at a time.
@@ -271,7 +271,9 @@ impl Client {
                 }
                 Err((Failed::Unknown(error), name)) => {
                     self.connections.remove(&name);
-                    return Err(Error::new(doing(), error).at(name).remedy("it may have happened: read before you write again"));
+                    return Err(Error::new(doing(), error)
+                        .at(name)
+                        .remedy("it may have happened: read before you write again"));
                 }
                 Err((Failed::Never(error), name)) => {
                     self.connections.remove(&name);
@@ -327,7 +329,8 @@ pub fn at_odds(evidence: &[Served]) -> Vec<String> {
         for served in &all {
             let owner = owners.entry(served.epoch).or_insert(&served.instance);
             if *owner != served.instance {
-                faults.push(format!("slot {slot}, epoch {}: served by {owner} and by {}", served.epoch, served.instance));
+                faults
+                    .push(format!("slot {slot}, epoch {}: served by {owner} and by {}", served.epoch, served.instance));
             }
         }
         // In the order in which they began; of those over by then, the latest epoch must not be a later one.

@@ -108,7 +108,8 @@ impl Cluster {
         connection.query_drop(format!("USE {}", self.database)).doing(doing)?;
         TABLES.iter().try_for_each(|table| connection.query_drop(table)).doing(doing)?;
         let fence = |(slot, owner): (usize, &super::route::Owner)| {
-            let (state, epoch) = if owner.name == instance.name { (State::Serving, owner.epoch) } else { (State::Absent, 0) };
+            let (state, epoch) =
+                if owner.name == instance.name { (State::Serving, owner.epoch) } else { (State::Absent, 0) };
             format!("({slot},{},{epoch},0)", state as u8)
         };
         let rows: Vec<String> = map.owners.iter().enumerate().map(fence).collect();
@@ -170,7 +171,8 @@ impl Cluster {
             by_owner.entry(map.owner_of(user.id)).or_default().push(user);
         }
         std::thread::scope(|scope| {
-            let loading: Vec<_> = by_owner.into_iter().map(|(name, users)| scope.spawn(move || self.load_one(name, &users))).collect();
+            let loading: Vec<_> =
+                by_owner.into_iter().map(|(name, users)| scope.spawn(move || self.load_one(name, &users))).collect();
             loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(panicked("load users"))))
         })
     }
@@ -193,8 +195,11 @@ impl Cluster {
             let fences: Vec<(Slot, u8)> = connection.query("SELECT slot, state FROM fences").doing(doing)?;
             let served: BTreeSet<Slot> =
                 fences.iter().filter(|(_, state)| State::from(*state).serves()).map(|(slot, _)| *slot).collect();
-            let here: BTreeSet<Slot> =
-                fences.iter().filter(|(_, state)| State::from(*state) != State::Absent).map(|(slot, _)| *slot).collect();
+            let here: BTreeSet<Slot> = fences
+                .iter()
+                .filter(|(_, state)| State::from(*state) != State::Absent)
+                .map(|(slot, _)| *slot)
+                .collect();
             for &slot in &served {
                 audit.owners.entry(slot).or_default().push(instance.name.clone());
             }

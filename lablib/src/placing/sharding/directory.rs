@@ -98,10 +98,8 @@ pub(crate) fn begin(connection: &mut Conn, source: &str, target: &str, slots: &[
     let insert = "INSERT INTO directory_moves (source, target, step, token) VALUES (?, ?, ?, ?)";
     transaction.exec_drop(insert, (source, target, Step::Copying as u8, token)).doing(doing)?;
     let id = transaction.last_insert_id().unwrap_or(0);
-    let claim = format!(
-        "UPDATE directory_slots SET move = ? WHERE slot IN ({}) AND move IS NULL AND owner = ?",
-        list(slots)
-    );
+    let claim =
+        format!("UPDATE directory_slots SET move = ? WHERE slot IN ({}) AND move IS NULL AND owner = ?", list(slots));
     transaction.exec_drop(claim, (id, source)).doing(doing)?;
     if transaction.affected_rows() != slots.len() as u64 {
         let cause = format!("not all of the {} slots belong to {source} and stay where they are", slots.len());

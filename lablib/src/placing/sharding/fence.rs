@@ -1,7 +1,7 @@
 //! What an instance knows about a slot, asked inside the transaction that depends on it.
 
-use mysql::prelude::Queryable;
 use mysql::Conn;
+use mysql::prelude::Queryable;
 
 use super::route::Slot;
 

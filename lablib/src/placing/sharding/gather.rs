@@ -188,7 +188,9 @@ impl Gatherer {
             std::thread::sleep(Duration::from_millis(1));
             self.map = self.cluster.map()?;
             for (slot, owner) in moved {
-                if let Some(known) = self.map.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch) {
+                if let Some(known) =
+                    self.map.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch)
+                {
                     *known = owner;
                 }
             }
@@ -196,7 +198,12 @@ impl Gatherer {
     }
 
     /// Asks every owner at once, and waits for the answers until the deadline. Who failed says why; who said nothing is late.
-    fn ask(&mut self, page: Page, limit: u64, until: Instant) -> (BTreeMap<String, Told>, BTreeMap<String, Option<String>>) {
+    fn ask(
+        &mut self,
+        page: Page,
+        limit: u64,
+        until: Instant,
+    ) -> (BTreeMap<String, Told>, BTreeMap<String, Option<String>>) {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let filter = self.skip != Some(Skip::Filter);
@@ -349,7 +356,9 @@ fn tell(cluster: &Cluster, name: &str, connection: &mut Option<Conn>, question: 
     };
     let from = match question.filter {
         // In the order of the index, with a look at the fence for each row: it ends as soon as it has enough.
-        true => format!("users u FORCE INDEX (by_score) STRAIGHT_JOIN fences f ON f.slot = u.slot AND f.state {serving}"),
+        true => {
+            format!("users u FORCE INDEX (by_score) STRAIGHT_JOIN fences f ON f.slot = u.slot AND f.state {serving}")
+        }
         false => "users u FORCE INDEX (by_score)".into(),
     };
     let sql = format!(

@@ -28,7 +28,7 @@ pub mod seed;
 pub use client::{Client, ClientStats, Served, at_odds};
 pub use cluster::{Audit, Cluster, Instance, User};
 pub use gather::{Cursor, Gathered, Gatherer, Missing, Page, Policy};
-pub use mover::{Mover, MoverSpec, Moved, POINTS, mover_process};
+pub use mover::{Moved, Mover, MoverSpec, POINTS, mover_process};
 pub use picture::SlotPicture;
 pub use route::{Modulo, Parity, Route, Slot, SlotMap, Transfer, Weight, moved_share, slot_of};
 

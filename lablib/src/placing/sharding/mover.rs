@@ -48,13 +48,16 @@ pub struct MoverSpec {
     pub batch: usize,
     /// Rows of one transaction at the target.
     pub chunk: usize,
+    /// Seconds of silence from a mover that holds writers, after which the instance ends its session and lets them go on:
+    /// for one that is cut off, or stuck, without being dead.
+    pub grip: u32,
     /// Steps left out, to see what notices.
     pub skips: Vec<Skip>,
 }
 
 impl Default for MoverSpec {
     fn default() -> Self {
-        Self { batch: 16, chunk: 500, skips: Vec::new() }
+        Self { batch: 16, chunk: 500, grip: 15, skips: Vec::new() }
     }
 }
 
@@ -96,14 +99,14 @@ pub struct Mover {
 const FEW: usize = 8;
 /// Rounds of catching up before it is time to hold the writers, however much is left.
 const ROUNDS: usize = 20;
-/// Seconds without a word from the mover, after which an instance ends its session and lets go of what it held.
-const SESSION: u32 = 15;
 
 impl Mover {
     /// A mover for this cluster.
     pub fn new(cluster: &Cluster, spec: MoverSpec) -> Result<Self> {
         if spec.batch == 0 || spec.chunk == 0 {
-            return Err(Error::new("move slots", "a batch or a chunk of nothing never ends").remedy("make both at least 1"));
+            return Err(
+                Error::new("move slots", "a batch or a chunk of nothing never ends").remedy("make both at least 1")
+            );
         }
         let directory = cluster.directory()?;
         Ok(Self { cluster: cluster.clone(), spec, directory, connections: HashMap::new(), watcher: None })
@@ -332,8 +335,10 @@ impl Mover {
             let sql = format!("SELECT slot, id, name, score, visits FROM users WHERE {places}");
             let rows: Vec<(Slot, u64, String, i64, u64)> =
                 self.connection(&job.source)?.query(sql).doing("read what changed")?;
-            let rows: Vec<(Slot, User)> =
-                rows.into_iter().map(|(slot, id, name, score, visits)| (slot, User { id, name, score, visits })).collect();
+            let rows: Vec<(Slot, User)> = rows
+                .into_iter()
+                .map(|(slot, id, name, score, visits)| (slot, User { id, name, score, visits }))
+                .collect();
             self.at_target(job, |connection| {
                 connection.query_drop(format!("DELETE FROM users WHERE {places}"))?;
                 put_rows(connection, &rows)
@@ -387,14 +392,13 @@ impl Mover {
     /// Begins the transaction in which writers wait. It ends with the release, or with the mover.
     fn seize_source(&mut self, job: &Move) -> Result<()> {
         let doing = "hold the writers";
+        let grip = self.spec.grip.max(1);
         let connection = self.connection(&job.source)?;
-        // A mover that is cut off without dying shall not hold the writers for hours.
-        connection.query_drop(format!("SET SESSION wait_timeout = {SESSION}")).doing(doing)?;
+        connection.query_drop(format!("SET SESSION wait_timeout = {grip}")).doing(doing)?;
         connection.query_drop("START TRANSACTION").doing(doing)?;
         let fences = fence::seize(connection, &job.slots).doing(doing)?;
-        let mine = |fence: &Fence| {
-            [State::Captured, State::Released].contains(&fence.state) && fence.token == job.token
-        };
+        let mine =
+            |fence: &Fence| [State::Captured, State::Released].contains(&fence.state) && fence.token == job.token;
         if fences.iter().all(mine) {
             return Ok(());
         }

@@ -220,7 +220,8 @@ impl SlotMap {
             totals[owner] += load_of(slot) / f64::from(instances[owner].weight);
         }
         let before = owners.clone();
-        let worth = totals.iter().sum::<f64>() / totals.len() as f64 / 200.0;
+        // A hand-over for less than this is not worth its commits.
+        let worth = totals.iter().sum::<f64>() / totals.len() as f64 / 1_000.0;
         for _ in 0..owners.len() {
             let by_load = |a: &&usize, b: &&usize| totals[**a].total_cmp(&totals[**b]);
             let all: Vec<usize> = (0..totals.len()).collect();
@@ -314,7 +315,9 @@ fn quotas(slots: Slot, instances: &[Weight], held: &BTreeMap<String, usize>) -> 
     check(instances)?;
     if instances.len() > usize::from(slots) {
         let cause = format!("there are {} instances and only {slots} slots", instances.len());
-        return Err(Error::new("share out the slots", cause).remedy("make more slots than there will ever be instances"));
+        return Err(
+            Error::new("share out the slots", cause).remedy("make more slots than there will ever be instances")
+        );
     }
     let total: u64 = instances.iter().map(|instance| u64::from(instance.weight)).sum();
     let exact = |weight: u32| u64::from(slots) * u64::from(weight);
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(slot_of(7, 0), 0);
     }
 
-    const GOLDEN: [Slot; 5] = [0, 0, 0, 0, 0];
+    const GOLDEN: [Slot; 5] = [217, 302, 579, 352, 19];
 
     #[test]
     fn lists_that_cannot_be_shared_out_over_are_refused_in_one_sentence() {

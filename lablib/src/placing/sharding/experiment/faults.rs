@@ -30,6 +30,23 @@ pub struct Faulty {
     pub longest_wait: f64,
 }
 
+impl Faulty {
+    /// Acknowledged writes that are not there, and deletes that came undone.
+    pub fn lost(&self) -> u64 {
+        self.checked.lost + self.checked.risen
+    }
+
+    /// Everything that went wrong for clients.
+    pub fn harm(&self) -> u64 {
+        self.checked.faults() + self.listed_twice
+    }
+
+    /// What became of the move, in words.
+    pub fn outcome(&self) -> String {
+        self.refused.clone().map_or("went through".into(), |why| format!("refused: {why}"))
+    }
+}
+
 /// An arm of the experiment: a name, and the steps that are left out.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -97,7 +114,7 @@ impl Fault {
 
         let threads: Arc<Mutex<Vec<JoinHandle<Result<()>>>>> = Arc::default();
         let (spawned, at_work) = (Arc::clone(&threads), meddler.clone());
-        let spec = MoverSpec { batch: SLOTS.into(), chunk: 200, skips: self.skips.clone() };
+        let spec = MoverSpec { batch: SLOTS.into(), chunk: 200, skips: self.skips.clone(), ..MoverSpec::default() };
         let mut mover = Mover::new(&cluster, spec)?.watched_by(move |point| {
             let Some(ids) = at_points.remove(point) else { return };
             let (done, wait) = mpsc::channel();
@@ -172,7 +189,8 @@ impl Meddler {
             }
         }
         let most = 2 * self.all;
-        let list = Gatherer::new(&self.cluster)?.without(self.filter).top(most, Duration::from_secs(10), Policy::Whole)?;
+        let list =
+            Gatherer::new(&self.cluster)?.without(self.filter).top(most, Duration::from_secs(10), Policy::Whole)?;
         let listed = list.rows.len() as u64;
         let distinct = list.rows.iter().map(|user| user.id).collect::<std::collections::HashSet<_>>().len() as u64;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mysql::prelude::Queryable;
 
 use super::{instances, users};
+use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
 use crate::lab::{Doing, OrFail, Progress, Result, Rng};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Slot};
@@ -32,6 +33,16 @@ pub struct Shares {
 }
 
 impl Shares {
+    /// Each instance's share of the statements.
+    pub fn chart(&self, title: &str) -> Bars {
+        let chart = Chart::bars(title).y("statements", "%").vertical().y_range(0.0, 50.0).size(440, 340);
+        let level = 100.0 / self.statements.len().max(1) as f64;
+        self.by_statements()
+            .into_iter()
+            .fold(chart, |chart, (name, share)| chart.bar(name, share))
+            .mark_y("level", level)
+    }
+
     /// The share of all statements that the busiest instance served, in per cent.
     pub fn busiest(&self) -> f64 {
         largest_share(&self.statements)
@@ -99,43 +110,70 @@ impl Popularity {
 }
 
 /// Before and after levelling.
-struct Levelled {
-    before: Shares,
-    after: Shares,
-    moved: u64,
-    hottest_slot: f64,
+#[derive(Debug, Clone)]
+pub struct Levelled {
+    /// With the slots shared out evenly.
+    pub before: Shares,
+    /// With the hottest slots moved.
+    pub after: Shares,
+    /// Slots that moved.
+    pub moved: u64,
+    /// The hottest slot's share of all reads, in per cent.
+    pub hottest_slot: f64,
 }
 
 /// Reads by zipf's law: what each instance served with slots shared out evenly, what it served after the hot slots had
 /// moved, and how many slots moved. The two samples of reads differ.
-pub fn zipf_shares(servers: &[MariaDb], spec: HotSpec, exponent: f64) -> (Shares, Shares, u64, f64) {
-    let levelled = level(servers, spec, &Popularity::zipf(spec.users, exponent, spec.seed)).or_fail();
-    (levelled.before, levelled.after, levelled.moved, levelled.hottest_slot)
+pub fn zipf_shares(servers: &[MariaDb], spec: HotSpec, exponent: f64) -> Levelled {
+    level(servers, spec, &Popularity::zipf(spec.users, exponent, spec.seed)).or_fail()
 }
 
 /// The busiest instance's share, in per cent, for each share (in per cent) of one hot user: with slots shared out evenly,
 /// and after levelling.
 pub fn hot_user_shares(servers: &[MariaDb], spec: HotSpec, shares: &[f64]) -> Vec<(f64, f64, f64)> {
     let mut progress = Progress::new("heating one user", shares.len() as u64);
-    let mut run = |share: f64| -> Result<(f64, f64, f64)> {
-        let levelled = level(servers, spec, &Popularity::one_hot(spec.users, share / 100.0, spec.seed))?;
-        progress.step();
-        Ok((share, levelled.before.busiest(), levelled.after.busiest()))
+    let mut run = || -> Result<Vec<(f64, f64, f64)>> {
+        let cluster = loaded(servers, spec)?;
+        let mut rng = Rng::seeded(spec.seed, "hot reads");
+        let of = |share: f64| Popularity::one_hot(spec.users, share / 100.0, spec.seed);
+        // First all of them with the slots as they were shared out; then the slots move, from one heat to the next.
+        let mut even = Vec::new();
+        for &share in shares {
+            even.push(read(&cluster, servers, spec, &of(share), &mut rng)?);
+        }
+        let mut points = Vec::new();
+        for (&share, (before, loads)) in shares.iter().zip(even) {
+            rebalance(&cluster, &loads)?;
+            let (after, _) = read(&cluster, servers, spec, &of(share), &mut rng)?;
+            points.push((share, before.busiest(), after.busiest()));
+            progress.step();
+        }
+        Ok(points)
     };
-    shares.iter().map(|&share| run(share)).collect::<Result<_>>().or_fail()
+    run().or_fail()
+}
+
+fn loaded(servers: &[MariaDb], spec: HotSpec) -> Result<Cluster> {
+    let cluster = Cluster::create(servers, servers.len(), spec.slots)?;
+    cluster.load(&users(spec.users, spec.seed))?;
+    Ok(cluster)
+}
+
+/// Moves the hottest slots away from the busiest instances; returns how many slots moved.
+fn rebalance(cluster: &Cluster, loads: &[f64]) -> Result<u64> {
+    let transfers = cluster.map()?.plan_by_load(loads, &instances(cluster.names().len()))?;
+    Mover::new(cluster, MoverSpec { batch: 64, ..MoverSpec::default() })?.carry_out(&transfers)?;
+    Ok(transfers.len() as u64)
 }
 
 fn level(servers: &[MariaDb], spec: HotSpec, popularity: &Popularity) -> Result<Levelled> {
-    let cluster = Cluster::create(servers, servers.len(), spec.slots)?;
-    cluster.load(&users(spec.users, spec.seed))?;
-    let instances = instances(servers.len());
+    let cluster = loaded(servers, spec)?;
     let mut rng = Rng::seeded(spec.seed, "hot reads");
     let (before, loads) = read(&cluster, servers, spec, popularity, &mut rng)?;
-    let transfers = cluster.map()?.plan_by_load(&loads, &instances)?;
-    Mover::new(&cluster, MoverSpec { batch: 64, ..MoverSpec::default() })?.carry_out(&transfers)?;
+    let moved = rebalance(&cluster, &loads)?;
     let (after, _) = read(&cluster, servers, spec, popularity, &mut rng)?;
     let hottest = loads.iter().copied().fold(0.0, f64::max);
-    Ok(Levelled { before, after, moved: transfers.len() as u64, hottest_slot: 100.0 * hottest / spec.reads as f64 })
+    Ok(Levelled { before, after, moved, hottest_slot: 100.0 * hottest / spec.reads as f64 })
 }
 
 /// Reads users as popular as that; what each instance did, by its own counters, and the reads of each slot.
@@ -148,7 +186,7 @@ fn read(
 ) -> Result<(Shares, Vec<f64>)> {
     let mut client = Client::new(cluster)?;
     // Connections are made, statements prepared: what follows is reads and nothing else.
-    for id in 0..spec.users.min(500) {
+    for id in 0..spec.users.min(300) {
         client.get(id)?;
     }
     let before = counters(cluster, servers)?;

@@ -170,6 +170,16 @@ fn try_pages(servers: &[MariaDb], rows: u64, limit: u64, depths: &[u64], seed: u
 }
 
 impl Pages {
+    /// Rows read with OFFSET by users before the page.
+    pub fn by_offset(&self) -> Vec<(f64, f64)> {
+        self.depths.iter().zip(&self.offset_rows).map(|(depth, rows)| (*depth as f64, *rows)).collect()
+    }
+
+    /// Rows read with a cursor by users before the page.
+    pub fn by_cursor(&self) -> Vec<(f64, f64)> {
+        self.depths.iter().zip(&self.cursor_rows).map(|(depth, rows)| (*depth as f64, *rows)).collect()
+    }
+
     /// How many rows a page takes with OFFSET for each row that it takes with a cursor, at each depth.
     pub fn ratios(&self) -> Samples {
         self.offset_rows.iter().zip(&self.cursor_rows).map(|(offset, cursor)| offset / cursor).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::traffic::{Ran, TrafficSpec};
 use super::{instances, users};
-use crate::lab::chart::{Chart, Latencies, Lines};
+use crate::lab::chart::{Chart, Latencies, Lines, Panels, Timeline};
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Progress, Result, Samples};
 use crate::placing::sharding::{Cluster, Moved, Mover, MoverSpec, Slot};
@@ -81,6 +81,30 @@ impl Live {
         chart.mark_x("re-shard begins", self.ran.action.0).mark_x("ends", self.ran.action.1)
     }
 
+    /// The steps of one move, the one whose writers were held for the median time, as they were measured.
+    pub fn one_move(&self, title: &str) -> Timeline {
+        let mut moves: Vec<&Moved> = self.moves.iter().collect();
+        moves.sort_by(|a, b| a.writers_held.total_cmp(&b.writers_held));
+        let Some(Moved { copy, catch_up, writers_held, nobody, clean, .. }) = moves.get(moves.len() / 2) else {
+            return Chart::timeline(title);
+        };
+        let hold = copy + catch_up;
+        let grant = hold + writers_held;
+        let (release, end) = (grant - nobody, grant + clean);
+        Chart::timeline(title)
+            .x("time since the move began", "s")
+            .span("mover", 0.0, *copy, "copies")
+            .span("mover", *copy, hold, "catches up")
+            .span("mover", hold, grant, "hands over")
+            .span("mover", grant, end, "cleans")
+            .span("writes at the old owner", 0.0, hold, "served")
+            .wait("writes at the old owner", hold, grant, "held back")
+            .span("reads at the old owner", 0.0, release, "served")
+            .wait("reads at the old owner", release, grant, "nobody serves")
+            .wait("rows at the new owner", 0.0, grant, "hidden")
+            .span("rows at the new owner", grant, end, "served")
+    }
+
     /// How long operations took, with and without a re-shard.
     pub fn latencies(&self, title: &str) -> Latencies {
         let mut chart = Chart::latencies(title);
@@ -95,6 +119,27 @@ impl Live {
         let refused = self.ran.latency_of_refused();
         if refused.count() > 0 { chart.latency("refused, then served", &refused) } else { chart }
     }
+}
+
+/// Two charts beside each other: commits for each slot, and how long writers were held, by the size of a move.
+pub fn batch_chart(costs: &[BatchCost], title: &str) -> Panels {
+    let commits = Chart::lines("More slots at a time: fewer commits …")
+        .x("slots in a move", "")
+        .log_x()
+        .y("commits for each slot moved", "")
+        .log_y()
+        .line("measured", costs.iter().map(|cost| (cost.batch as f64, cost.commits_per_slot)))
+        .size(440, 360);
+    let times: Vec<(f64, Samples)> =
+        costs.iter().map(|cost| (cost.batch as f64, cost.writers_held.map(|seconds| seconds * 1e3))).collect();
+    let held = Chart::lines("… and writers held longer")
+        .x("slots in a move", "")
+        .log_x()
+        .y("writers held", "ms")
+        .from_zero()
+        .line_with_spread("each move", times.iter().map(|(batch, times)| (*batch, times)))
+        .size(440, 360);
+    Chart::side_by_side(&[&commits, &held]).titled(title)
 }
 
 /// What moving slots costs when so many move at a time.

@@ -9,10 +9,10 @@ mod live;
 mod traffic;
 
 pub use faults::{Fault, Faulty, faults, faulty};
-pub use hot::{HotSpec, Shares, hot_user_shares, zipf_shares};
+pub use hot::{HotSpec, Levelled, Shares, hot_user_shares, zipf_shares};
 pub use killed::{Killed, killed};
-pub use lists::{DeadlineSpec, Deadlines, deadlines, pages};
-pub use live::{BatchCost, LiveSpec, Live, batch_costs, live};
+pub use lists::{DeadlineSpec, Deadlines, Pages, deadlines, pages};
+pub use live::{BatchCost, Live, LiveSpec, batch_chart, batch_costs, live};
 pub use traffic::{Checked, Ran, TrafficSpec};
 
 use super::route::{Modulo, Parity, SlotMap, Weight, moved_share};

@@ -107,7 +107,12 @@ impl Checked {
     /// All faults together.
     pub fn faults(&self) -> u64 {
         let Self { failed, stale_reads, wrong_lists, lost, doubled, risen, .. } = self;
-        failed + stale_reads + wrong_lists + lost + doubled + risen
+        failed
+            + stale_reads
+            + wrong_lists
+            + lost
+            + doubled
+            + risen
             + self.contested
             + self.unserved
             + self.strays
@@ -133,7 +138,8 @@ struct Left {
 impl TrafficSpec {
     /// The users that must be there at the start.
     pub fn start(&self) -> Vec<User> {
-        let champions = (0..CHAMPIONS).map(|n| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64));
+        let champions =
+            (0..CHAMPIONS).map(|n| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64));
         super::users(self.users, self.seed).into_iter().chain(champions).collect()
     }
 
