@@ -83,7 +83,7 @@ const SLOTS: Slot = 32;
 /// Users that are written, and users that are deleted, at each point.
 const AT_EACH_POINT: usize = 3;
 /// How long the mover lets those at a point be done before it goes on; who is held back goes on behind it.
-const HEAD_START: Duration = Duration::from_millis(40);
+const HEAD_START: Duration = Duration::from_millis(25);
 
 impl Fault {
     /// Moves half of the slots from A to B in one move. At every named point of it, users of those slots are written,

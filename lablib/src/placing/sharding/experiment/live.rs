@@ -1,13 +1,12 @@
-//! A live re-shard under reads and writes, and what the size of a move costs.
+//! A live re-shard under reads and writes.
 
 use std::time::Duration;
 
+use super::instances;
 use super::traffic::{Ran, TrafficSpec};
-use super::{instances, users};
-use crate::lab::chart::{Chart, Latencies, Lines, Panels, Timeline};
-use crate::lab::service::MariaDb;
-use crate::lab::{OrFail, Progress, Result, Samples};
-use crate::placing::sharding::{Cluster, Moved, Mover, MoverSpec, Slot};
+use crate::lab::chart::{Chart, Latencies, Lines, Timeline};
+use crate::lab::{OrFail, Result, Samples};
+use crate::placing::sharding::{Cluster, Moved, Mover, MoverSpec};
 
 /// A re-shard from two instances to all of a cluster's.
 #[derive(Debug, Clone, Copy)]
@@ -119,74 +118,4 @@ impl Live {
         let refused = self.ran.latency_of_refused();
         if refused.count() > 0 { chart.latency("refused, then served", &refused) } else { chart }
     }
-}
-
-/// Two charts beside each other: commits for each slot, and how long writers were held, by the size of a move.
-pub fn batch_chart(costs: &[BatchCost], title: &str) -> Panels {
-    let commits = Chart::lines("More slots at a time: fewer commits …")
-        .x("slots in a move", "")
-        .log_x()
-        .y("commits for each slot moved", "")
-        .log_y()
-        .line("measured", costs.iter().map(|cost| (cost.batch as f64, cost.commits_per_slot)))
-        .size(440, 360);
-    let times: Vec<(f64, Samples)> =
-        costs.iter().map(|cost| (cost.batch as f64, cost.writers_held.map(|seconds| seconds * 1e3))).collect();
-    let held = Chart::lines("… and writers held longer")
-        .x("slots in a move", "")
-        .log_x()
-        .y("writers held", "ms")
-        .from_zero()
-        .line_with_spread("each move", times.iter().map(|(batch, times)| (*batch, times)))
-        .size(440, 360);
-    Chart::side_by_side(&[&commits, &held]).titled(title)
-}
-
-/// What moving slots costs when so many move at a time.
-#[derive(Debug, Clone)]
-pub struct BatchCost {
-    /// Slots of one move.
-    pub batch: usize,
-    /// Commits of all instances for each slot moved.
-    pub commits_per_slot: f64,
-    /// Seconds in which the writers of a slot were held, one sample a move.
-    pub writers_held: Samples,
-    /// Seconds for each slot moved, all in all.
-    pub seconds_per_slot: f64,
-}
-
-/// Grows from two instances to four and shrinks again, for each size of a move, without clients.
-pub fn batch_costs(servers: &[MariaDb], slots: Slot, rows: u64, batches: &[usize], seed: u64) -> Vec<BatchCost> {
-    let mut progress = Progress::new("moving slots to and fro", batches.len() as u64);
-    let mut run = || -> Result<Vec<BatchCost>> {
-        let cluster = Cluster::create(servers, 2, slots)?;
-        cluster.load(&users(rows, seed))?;
-        let (few, many) = (instances(2), instances(servers.len()));
-        let mut costs = Vec::new();
-        for &batch in batches {
-            let mut mover = Mover::new(&cluster, MoverSpec { batch, ..MoverSpec::default() })?;
-            let (before, began) = (commits(servers)?, std::time::Instant::now());
-            let mut moves = mover.reshard(&many)?;
-            moves.extend(mover.reshard(&few)?);
-            let moved = moves.iter().map(|moved| moved.slots).sum::<u64>() as f64;
-            costs.push(BatchCost {
-                batch,
-                commits_per_slot: (commits(servers)? - before) as f64 / moved,
-                seconds_per_slot: began.elapsed().as_secs_f64() / moved,
-                writers_held: moves.iter().map(|moved| moved.writers_held).collect(),
-            });
-            progress.step();
-        }
-        Ok(costs)
-    };
-    run().or_fail()
-}
-
-/// Commits that these servers wrote to their binary logs so far: each of them waited for the disk.
-fn commits(servers: &[MariaDb]) -> Result<u64> {
-    let ask = |server: &MariaDb| -> Result<u64> {
-        let sql = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Binlog_commits'";
-        Ok(server.try_ask(sql)?.parse().unwrap_or(0))
-    };
-    servers.iter().map(ask).sum()
 }

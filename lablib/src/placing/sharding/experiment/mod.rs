@@ -6,13 +6,15 @@ mod hot;
 mod killed;
 mod lists;
 mod live;
+mod price;
 mod traffic;
 
 pub use faults::{Fault, Faulty, faults, faulty};
 pub use hot::{HotSpec, Levelled, Shares, hot_user_shares, zipf_shares};
 pub use killed::{Killed, killed};
 pub use lists::{DeadlineSpec, Deadlines, Pages, deadlines, pages};
-pub use live::{BatchCost, Live, LiveSpec, batch_chart, batch_costs, live};
+pub use live::{Live, LiveSpec, live};
+pub use price::{BatchCost, FenceCost, batch_chart, batch_costs, fence_cost};
 pub use traffic::{Checked, Ran, TrafficSpec};
 
 use super::route::{Modulo, Parity, SlotMap, Weight, moved_share};
