@@ -1,7 +1,7 @@
 //! Lists over all shards: every shard is asked at once, the answers are merged, and what is missing is named.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
@@ -283,7 +283,7 @@ fn merge(page: Page, limit: u64, told: BTreeMap<String, Told>, missing: Vec<Miss
     let rows_sent = told.values().map(|told| told.rows.len() as u64).sum();
     let rows_read = told.values().map(|told| told.rows_read).sum();
     let mut rows: Vec<User> = told.into_values().flat_map(|told| told.rows).collect();
-    rows.sort_by(|a, b| (b.score, b.id).cmp(&(a.score, a.id)));
+    rows.sort_by_key(|user| std::cmp::Reverse((user.score, user.id)));
     let skip = match page {
         Page::After(_) => 0,
         Page::Offset(offset) => offset as usize,
@@ -302,10 +302,7 @@ fn incomplete(missing: &[Missing]) -> Error {
 }
 
 fn next(inbox: &Receiver<Answer>, until: Instant) -> Option<Answer> {
-    match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
-        Ok(answer) => Some(answer),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
 }
 
 impl Worker {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::traffic::Checked;
 use super::{instances, users};
+use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result};
+use crate::lab::{Error, OrFail, Progress, Result, Table};
 use crate::placing::sharding::cluster::panicked;
 use crate::placing::sharding::{
     Client, Cluster, Gatherer, Mover, MoverSpec, POINTS, Policy, Served, Skip, Slot, SlotMap, User, at_odds,
@@ -45,6 +46,26 @@ impl Faulty {
     pub fn outcome(&self) -> String {
         self.refused.clone().map_or("went through".into(), |why| format!("refused: {why}"))
     }
+}
+
+/// What was lost in each arm.
+pub fn fault_chart(arms: &[Faulty], title: &str) -> Bars {
+    let chart = Chart::bars(title)
+        .subtitle("Acknowledged writes and deletes that were gone after one small move, by the step left out")
+        .y("lost or undone", "")
+        .horizontal();
+    arms.iter().fold(chart, |chart, arm| chart.bar(&arm.name, arm.lost()))
+}
+
+/// What became of the move in each arm, and what clients saw.
+pub fn fault_table(arms: &[Faulty]) -> Table {
+    Table::new("Left out, and what became of the move")
+        .text("left out", arms.iter().map(|arm| arm.name.as_str()))
+        .text("the move", arms.iter().map(Faulty::outcome))
+        .counts("lost or undone", "", arms.iter().map(Faulty::lost))
+        .counts("stale reads", "", arms.iter().map(|arm| arm.checked.stale_reads))
+        .counts("two owners", "", arms.iter().map(|arm| arm.checked.at_odds))
+        .counts("listed twice", "", arms.iter().map(|arm| arm.listed_twice))
 }
 
 /// An arm of the experiment: a name, and the steps that are left out.

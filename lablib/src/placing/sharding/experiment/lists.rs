@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::users;
+use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::MariaDb;
 use crate::lab::{Latency, Link, OrFail, Result, Samples};
 use crate::placing::sharding::{Cluster, Cursor, Gatherer, Page, Policy, User};
@@ -47,6 +48,18 @@ pub struct Deadlines {
     pub cut_off: Latency,
     /// How long they took with one shard slow and no deadline to speak of.
     pub patient: Latency,
+}
+
+impl Deadlines {
+    /// How long lists took: all well, cut off at the deadline, and without one.
+    pub fn chart(&self, title: &str, spec: DeadlineSpec) -> Latencies {
+        Chart::latencies(title)
+            .subtitle(format!("The top {} of all users over all shards", spec.count))
+            .latency("all shards well", &self.quick)
+            .latency("one slow, with a deadline", &self.cut_off)
+            .latency("one slow, without", &self.patient)
+            .mark_x("deadline", spec.deadline)
+    }
 }
 
 /// Puts a link in front of the last instance, and reads lists with the link as it is and with the link slow.
@@ -94,7 +107,7 @@ fn try_deadlines(cluster: &Cluster, servers: &[MariaDb], spec: DeadlineSpec) -> 
         seen.silent += u64::from(list.is_whole() && list.rows != best(&[]));
         seen.missing.0 = slots;
     }
-    for _ in 0..lists.div_ceil(4) {
+    for _ in 0..lists.div_ceil(6) {
         seen.whole_asked += 1;
         if let Err(error) = gatherer.top(count, deadline, Policy::Whole) {
             seen.refused += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::instances;
 use super::traffic::{Ran, TrafficSpec};
 use crate::lab::chart::{Chart, Latencies, Lines, Timeline};
-use crate::lab::{OrFail, Result, Samples};
+use crate::lab::{OrFail, Result, Samples, Table};
 use crate::placing::sharding::{Cluster, Moved, Mover, MoverSpec};
 
 /// A re-shard from two instances to all of a cluster's.
@@ -69,6 +69,47 @@ impl Live {
     /// Seconds in which nobody served a slot, one sample a move.
     pub fn nobody(&self) -> Samples {
         self.moves.iter().map(|moved| moved.nobody).collect()
+    }
+
+    /// What the clients did, and what the move did meanwhile.
+    pub fn did(&self) -> Table {
+        let (seen, (caught_up, last)) = (&self.ran.checked, self.changes());
+        let rows = [
+            ("reads answered", seen.reads),
+            ("writes acknowledged", seen.writes),
+            ("lists over all shards", seen.lists),
+            ("… that had to ask again", seen.lists_again),
+            ("refusals, each tried again", seen.refused),
+            ("rows copied", self.rows()),
+            ("changes applied behind the copy", caught_up),
+            ("… while writers were held", last),
+        ];
+        Table::new("What the clients did, and the move meanwhile").text("", rows.iter().map(|(what, _)| *what)).counts(
+            "count",
+            "",
+            rows.iter().map(|(_, count)| *count),
+        )
+    }
+
+    /// What the checks found, and at how much they looked.
+    pub fn found(&self) -> Table {
+        let seen = &self.ran.checked;
+        let operations = seen.reads + seen.writes;
+        let rows = [
+            ("operations failed", seen.failed, operations),
+            ("reads of something else than the last write", seen.stale_reads, seen.reads),
+            ("lists that were wrong", seen.wrong_lists, seen.lists),
+            ("users whose last acknowledged write is not there", seen.lost, seen.rows),
+            ("users written twice, or on two servers", seen.doubled, seen.rows),
+            ("deleted users come back", seen.risen, seen.rows),
+            ("slots with two owners, or none", seen.contested + seen.unserved, seen.slots),
+            ("contradictions in who served what", seen.at_odds, operations),
+            ("history without an explanation", seen.not_linearizable, seen.history),
+        ];
+        Table::new("What the checks found")
+            .text("fault", rows.iter().map(|(fault, ..)| *fault))
+            .counts("found", "", rows.iter().map(|(_, found, _)| *found))
+            .counts("looked at", "", rows.iter().map(|(.., looked)| *looked))
     }
 
     /// Operations a second of each instance over time.

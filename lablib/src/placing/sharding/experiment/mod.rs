@@ -9,7 +9,7 @@ mod live;
 mod price;
 mod traffic;
 
-pub use faults::{Fault, Faulty, faults, faulty};
+pub use faults::{Fault, Faulty, fault_chart, fault_table, faults, faulty};
 pub use hot::{HotSpec, Levelled, Shares, hot_user_shares, zipf_shares};
 pub use killed::{Killed, killed};
 pub use lists::{DeadlineSpec, Deadlines, Pages, deadlines, pages};

@@ -60,7 +60,7 @@ pub struct Ran {
     pub checked: Checked,
 }
 
-/// What the checks say; every count but the first four must be 0.
+/// What the checks say: how much there was to check, and what was wrong.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
     /// Reads that were answered.
@@ -87,6 +87,8 @@ pub struct Checked {
     pub risen: u64,
     /// Rows compared.
     pub rows: u64,
+    /// Slots looked at.
+    pub slots: u64,
     /// Slots that two instances serve.
     pub contested: u64,
     /// Slots that nobody serves.
@@ -363,6 +365,7 @@ impl Checked {
     /// Compares what is there with what was acknowledged, row by row.
     pub(crate) fn compare(&mut self, cluster: &Cluster, expected: &HashMap<u64, Option<User>>) -> Result<()> {
         let audit = cluster.audit()?;
+        self.slots = cluster.slots().into();
         self.contested = audit.contested();
         self.unserved = audit.unserved();
         self.strays = audit.strays;
