@@ -8,7 +8,7 @@ use super::traffic::{Ran, TrafficSpec};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::crash::{Child, Crash};
 use crate::lab::service::lab_program;
-use crate::lab::{Doing, OrFail, Result};
+use crate::lab::{Doing, OrFail, Result, Table};
 use crate::placing::sharding::cluster::panicked;
 use crate::placing::sharding::mover::{Errand, MOVER, SUPERVISOR};
 use crate::placing::sharding::{Cluster, MoverSpec};
@@ -81,6 +81,17 @@ fn kill_again_and_again(errand: &Errand, points: &[(&str, u64)]) -> Result<Cours
 }
 
 impl Killed {
+    /// What the clients noticed of it.
+    pub fn saw(&self) -> Table {
+        let refused = self.ran.latency_of_refused();
+        let longest = self.ran.operations.iter().map(|done| done.took).fold(0.0, f64::max);
+        Table::new("What the clients saw of it")
+            .counts("operations", "", [self.ran.operations.len() as u64])
+            .counts("refused, then served", "", [refused.count()])
+            .counts("failed", "", [self.ran.checked.failed])
+            .numbers("longest of all", "ms", [longest * 1e3])
+    }
+
     /// Slots moved over time, with every kill.
     pub fn chart(&self, title: &str) -> Lines {
         let chart = Chart::lines(title)

@@ -193,6 +193,14 @@ impl Pages {
         self.depths.iter().zip(&self.cursor_rows).map(|(depth, rows)| (*depth as f64, *rows)).collect()
     }
 
+    /// Rows read, over what arithmetic says: every shard reads the page, with OFFSET also what comes before it, and each
+    /// row's fence. One sample for each depth and way.
+    pub fn over_predicted(&self, shards: u64, limit: u64) -> Samples {
+        let predicted = |depth: u64| (2 * shards * (depth + limit)) as f64;
+        let offset = self.depths.iter().zip(&self.offset_rows).map(|(&depth, rows)| rows / predicted(depth));
+        offset.chain(self.cursor_rows.iter().map(|rows| rows / predicted(0))).collect()
+    }
+
     /// How many rows a page takes with OFFSET for each row that it takes with a cursor, at each depth.
     pub fn ratios(&self) -> Samples {
         self.offset_rows.iter().zip(&self.cursor_rows).map(|(offset, cursor)| offset / cursor).collect()

@@ -369,6 +369,11 @@ impl Checked {
         self.contested = audit.contested();
         self.unserved = audit.unserved();
         self.strays = audit.strays;
+        // Nobody knows what a shared user must be; but no user may be twice, and none of nobody's may be there.
+        for (id, rows) in audit.rows.iter().filter(|(id, _)| !expected.contains_key(id)) {
+            self.doubled += u64::from(rows.len() > 1);
+            self.risen += u64::from(*id < FIRST_SHARED);
+        }
         let mut ids: Vec<&u64> = expected.keys().collect();
         ids.sort_unstable();
         for id in ids {
