@@ -54,12 +54,10 @@ impl Mover {
                 waiting.extend(rows);
                 if waiting.len() >= self.spec.chunk {
                     copied += self.store(job, &std::mem::take(&mut waiting))?;
-                    self.point("chunk-copied");
                 }
             }
         }
         copied += self.store(job, &waiting)?;
-        self.point("chunk-copied");
         Ok(copied)
     }
 
@@ -76,7 +74,9 @@ impl Mover {
 
     /// Puts rows into the copy, as long as it is this mover's.
     pub(super) fn store(&mut self, job: &Move, rows: &[(Slot, User)]) -> Result<u64> {
+        self.point("chunk-read");
         self.at_target(job, |connection| put_rows(connection, rows))?;
+        self.point("chunk-copied");
         Ok(rows.len() as u64)
     }
 

@@ -33,10 +33,11 @@ pub use process::mover_process;
 pub(crate) use process::{Errand, MOVER, SUPERVISOR};
 
 /// The named points of a move, in their order: where it can be killed.
-pub const POINTS: [&str; 12] = [
+pub const POINTS: [&str; 13] = [
     "move-planned",
     "capture-open",
     "target-ready",
+    "chunk-read",
     "chunk-copied",
     "copied",
     "caught-up",
