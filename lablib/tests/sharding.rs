@@ -355,6 +355,47 @@ fn pages_hold_still_while_slots_move_under_them() {
 }
 
 #[test]
+fn a_slot_that_is_handed_over_between_two_answers_is_neither_counted_twice_nor_left_out() {
+    // The slow one is asked late: once after it has got the slots that the other told of, once after it has lost them.
+    for slow in [1, 0] {
+        let servers = servers(2);
+        let (cluster, mut users) = loaded(&servers, 2, 32, 400);
+        users.sort_by_key(|user| std::cmp::Reverse((user.score, user.id)));
+        let link = lablib::lab::Link::to(servers[slow].address()).unwrap();
+        let linked = cluster.through(["A", "B"][slow], servers[slow].address(), link.address()).unwrap();
+        let mut gatherer = Gatherer::new(&linked).unwrap();
+        gatherer.top(1, PATIENCE, Policy::Whole).unwrap();
+        link.delay(Duration::from_millis(15));
+        let moving = cluster.clone();
+        let thread = std::thread::spawn(move || {
+            let mut mover = Mover::new(&moving, MoverSpec { batch: 1, ..MoverSpec::default() }).unwrap();
+            mover.reshard(&[Weight { name: "B".into(), weight: 1 }]).unwrap();
+        });
+        let mut again = 0;
+        while !thread.is_finished() {
+            let list = gatherer.top(1_000, PATIENCE, Policy::Whole).unwrap();
+            assert_eq!(list.rows, users, "{slow}");
+            again += u64::from(list.rounds > 1);
+        }
+        thread.join().unwrap();
+        assert!(again > 0, "no list was disturbed");
+    }
+}
+
+#[test]
+fn rows_that_lie_at_the_target_by_mistake_do_not_come_to_life() {
+    let servers = servers(2);
+    let (cluster, users) = loaded(&servers, 1, 16, 200);
+    let database = servers[1].ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'");
+    let slot = cluster.map().unwrap().plan(&instances(2)).unwrap()[0].slot;
+    let ghost = (1_000..).find(|&id| cluster.slot_of(id) == slot).unwrap();
+    servers[1].execute(&format!("INSERT INTO {database}.users VALUES ({slot}, {ghost}, 'ghost', 0, 1)"));
+    assert_eq!(cluster.audit().unwrap().strays, 1);
+    mover(&cluster).reshard(&instances(2)).unwrap();
+    assert_in_order(&cluster, &users);
+}
+
+#[test]
 fn a_shard_that_cannot_be_reached_is_an_error_with_its_name() {
     let servers = servers(3);
     let (cluster, users) = loaded(&servers, 2, 16, 100);
