@@ -325,6 +325,38 @@ fn lists_are_in_order_whole_and_never_silently_partial() {
     assert_eq!(list.missing[0].instance, "C");
     servers[2].restart();
     assert!(gatherer.top(20, PATIENCE, Policy::Whole).unwrap().is_whole());
+    // The first one holds the directory, too: that may delay nothing beyond the deadline.
+    servers[0].pause();
+    let began = std::time::Instant::now();
+    let list = gatherer.top(20, deadline, Policy::Partial).unwrap();
+    assert!(began.elapsed() < PATIENCE / 2);
+    assert_eq!(list.missing[0].instance, "A");
+    servers[0].resume();
+    servers[0].kill();
+    let list = gatherer.top(20, Duration::from_millis(500), Policy::Partial).unwrap();
+    assert_eq!(list.missing[0].instance, "A");
+    servers[0].restart();
+    assert!(gatherer.top(20, PATIENCE, Policy::Whole).unwrap().is_whole());
+}
+
+#[test]
+fn a_client_finds_users_whose_server_has_left_for_good_and_survives_a_directory_that_restarts() {
+    let servers = servers(3);
+    let (cluster, users) = loaded(&servers, 2, 16, 200);
+    let mut old = Client::new(&cluster).unwrap();
+    assert!(users.iter().all(|user| old.get(user.id).unwrap().is_some()));
+    let [a, c] = ["A", "C"].map(|name| Weight { name: name.into(), weight: 1 });
+    mover(&cluster).reshard(&[a, c]).unwrap();
+    servers[1].kill();
+    assert!(
+        users.iter().all(|user| old.get(user.id).unwrap().as_ref() == Some(user)),
+        "B is gone, and its users are at C"
+    );
+    assert!(old.stats().refreshed > 0);
+    servers[0].restart();
+    mover(&cluster).reshard(&[Weight { name: "C".into(), weight: 1 }]).unwrap();
+    servers[0].restart();
+    assert!(users.iter().all(|user| old.get(user.id).unwrap().as_ref() == Some(user)));
 }
 
 #[test]
@@ -364,7 +396,7 @@ fn a_slot_that_is_handed_over_between_two_answers_is_neither_counted_twice_nor_l
         let link = lablib::lab::Link::to(servers[slow].address()).unwrap();
         let linked = cluster.through(["A", "B"][slow], servers[slow].address(), link.address()).unwrap();
         let mut gatherer = Gatherer::new(&linked).unwrap();
-        gatherer.top(1, PATIENCE, Policy::Whole).unwrap();
+        assert_eq!(gatherer.top(1, PATIENCE, Policy::Whole).unwrap().rows, users[..1]);
         link.delay(Duration::from_millis(15));
         let moving = cluster.clone();
         let thread = std::thread::spawn(move || {

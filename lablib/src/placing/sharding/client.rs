@@ -235,7 +235,10 @@ impl Client {
                         return Err(Error::new(doing(), error.cause()).at(&name).remedy("start the instance again"));
                     }
                     self.stats.retried += 1;
-                    std::thread::sleep(Duration::from_millis(10));
+                    // It may be gone for good, and its slots elsewhere.
+                    if !self.learn(slot, believed, None) {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
                     continue;
                 }
             };
@@ -256,7 +259,7 @@ impl Client {
                         let cause = format!("nobody served the slot for {:.1} s", self.patience.as_secs_f64());
                         return Err(Error::new(doing(), cause).remedy("resume the move that hands it over"));
                     }
-                    if !self.learn(slot, believed, fence)? {
+                    if !self.learn(slot, believed, fence) {
                         // Between two owners: it takes one commit.
                         std::thread::sleep(pause);
                         pause = (pause * 2).min(Duration::from_millis(4));
@@ -284,22 +287,23 @@ impl Client {
     }
 
     /// Learns who owns the slot now, from the instance that refused or from the directory. False where that is no news.
-    fn learn(&mut self, slot: Slot, believed: u64, fence: Option<Fence>) -> Result<bool> {
+    fn learn(&mut self, slot: Slot, believed: u64, fence: Option<Fence>) -> bool {
         if let Some(Fence { next_owner: Some(name), epoch, .. }) = fence
             && epoch > believed
             && let Some(owner) = self.map.owners.get_mut(usize::from(slot))
         {
             *owner = Owner { name, epoch };
-            return Ok(true);
+            return true;
         }
         self.stats.refreshed += 1;
-        if self.directory.is_none() {
-            self.directory = Some(self.cluster.directory()?);
+        let directory = self.directory.take().map_or_else(|| self.cluster.directory(), Ok);
+        // A directory that cannot be read is no news; its connection is not used again.
+        if let Ok(mut directory) = directory
+            && directory::refresh(&mut directory, &mut self.map).is_ok()
+        {
+            self.directory = Some(directory);
         }
-        if let Some(directory) = &mut self.directory {
-            directory::refresh(directory, &mut self.map)?;
-        }
-        Ok(self.map.owners.get(usize::from(slot)).is_some_and(|owner| owner.epoch > believed))
+        self.map.owners.get(usize::from(slot)).is_some_and(|owner| owner.epoch > believed)
     }
 
     fn connection(&mut self, name: &str) -> Result<&mut Conn> {

@@ -186,7 +186,7 @@ impl Gatherer {
                 };
             }
             std::thread::sleep(Duration::from_millis(1));
-            self.map = self.cluster.map()?;
+            self.refresh(until);
             for (slot, owner) in moved {
                 if let Some(known) =
                     self.map.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch)
@@ -194,6 +194,16 @@ impl Gatherer {
                     *known = owner;
                 }
             }
+        }
+    }
+
+    /// Reads the directory, for no longer than until the deadline. One that cannot be read leaves the map as it is.
+    fn refresh(&mut self, until: Instant) {
+        let (answers, inbox) = mpsc::channel();
+        let cluster = self.cluster.clone();
+        std::thread::spawn(move || answers.send(cluster.map()));
+        if let Ok(Ok(map)) = inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.map = map;
         }
     }
 
