@@ -8,6 +8,7 @@
 //! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
 //! | `tether` | becomes another program that dies with whoever started it |
 //! | `guardian` | holds servers, and ends them when their owner is gone |
+//! | `mover` | moves shards for an experiment that kills it |
 
 mod cells;
 mod guardian;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "test" => suite::run(&rest),
         "tether" => tether::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
         "guardian" => return guardian::run(),
+        "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };
     outcome.unwrap_or_else(|error| {

@@ -142,6 +142,11 @@ pub fn run_directory() -> Result<PathBuf> {
     guardian::Guardian::current().map(|guardian| guardian.run().to_path_buf())
 }
 
+/// The `lab` program, for experiments that start a process of their own with one of its subcommands.
+pub fn lab_program() -> Result<PathBuf> {
+    surroundings::lab_binary()
+}
+
 /// The process that watches over this one's servers.
 pub fn guardian_pid() -> Result<u32> {
     guardian::Guardian::current().map(|guardian| guardian.pid())

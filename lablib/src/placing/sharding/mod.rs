@@ -1,1 +1,48 @@
 //! Sharding: users over several SQL servers, and moving them while they are read and written.
+//!
+//! A user hashes to one of a fixed number of logical slots ([`slot_of`]); a durable directory says which instance owns a
+//! slot; each instance keeps a *fence*, its own row about every slot, which is looked at inside each transaction. What
+//! moves is a slot: [`Mover`].
+//!
+//! - **One owner**: the directory names exactly one instance for a slot, and at no moment do two instances serve it. Each
+//!   hand-over raises the slot's epoch, so that clients can prove it from what they saw ([`at_odds`]).
+//! - **Fenced**: an instance that does not serve a slot refuses reads and writes of it, in the transaction that would have
+//!   done them. A client with an old map is refused, learns the new owner, and tries again; it never waits for ever.
+//! - **Invisible copies**: rows that are on their way are neither read nor listed nor counted before the hand-over.
+//! - **Nothing lost, nothing doubled**: whatever was acknowledged before, during or after a move is there once.
+//! - **Resumable**: every step of a move is durable, can be repeated, and is fenced by a token: a mover that was killed
+//!   is resumed by another, and one that was only believed dead can do no harm.
+//! - **Never silently partial**: a list over all shards accounts for every slot exactly once, or names those it lacks.
+
+mod client;
+mod cluster;
+mod directory;
+pub mod experiment;
+mod fence;
+mod gather;
+mod mover;
+mod picture;
+mod route;
+pub mod seed;
+
+pub use client::{Client, ClientStats, Served, at_odds};
+pub use cluster::{Audit, Cluster, Instance, User};
+pub use gather::{Cursor, Gathered, Gatherer, Missing, Page, Policy};
+pub use mover::{Moved, Mover, MoverSpec, POINTS, mover_process};
+pub use picture::SlotPicture;
+pub use route::{Modulo, Parity, Route, Slot, SlotMap, Transfer, Weight, moved_share, slot_of};
+
+/// A step of the system that can be left out, to see which check notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Skip {
+    /// Clients believe their map and do not ask the instance's fence.
+    Fence,
+    /// The mover does not apply what changed while it copied.
+    CatchUp,
+    /// The mover catches up, but hands over without holding writers back for the last changes.
+    Lock,
+    /// The mover does not compare the copy with the original.
+    Verify,
+    /// Lists read every row that lies on an instance, copies included.
+    Filter,
+}
