@@ -109,9 +109,13 @@ impl SearchShards for Embedded {
     }
 
     fn refresh(&self) -> Result<()> {
-        // A commit is mostly waiting for the disk: let the shards wait together.
+        let dirty: Vec<&Shard> = self.shards.iter().filter(|shard| shard.writer().dirty).collect();
+        if let [shard] = dirty[..] {
+            return shard.refresh();
+        }
+        // A commit is in good part waiting: let the shards wait together.
         std::thread::scope(|scope| {
-            let threads: Vec<_> = self.shards.iter().map(|shard| scope.spawn(|| shard.refresh())).collect();
+            let threads: Vec<_> = dirty.into_iter().map(|shard| scope.spawn(|| shard.refresh())).collect();
             let panicked = || Err(Error::new("commit a shard", "its thread panicked"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
         })

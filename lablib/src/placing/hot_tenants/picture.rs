@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::routing::Routing;
 use super::shards::BUCKETS;
-use super::split_map::SplitMap;
+use super::split_map::{Split, SplitMap};
 use crate::lab::display::escape;
 use crate::lab::{OrFail, Result, Show};
 
@@ -23,6 +23,18 @@ impl SplitPicture {
     /// Draws where each bucket of `tenant` lives, at its true shard.
     pub fn of(map: &SplitMap, routing: &Routing, tenant: &str) -> Self {
         Self::draw(map, routing, tenant).or_fail()
+    }
+
+    /// A tenant in so many parts, on shards spread over ten.
+    pub fn example(parts: usize) -> Self {
+        let example = || {
+            let routing = Routing::new(10)?;
+            let shard = |bucket: usize| bucket * parts / BUCKETS as usize * 10 / parts.max(1) + 1;
+            let homes: Vec<usize> = (0..BUCKETS as usize).map(|bucket| shard(bucket).min(9)).collect();
+            let split = Split::over(&routing, "tenant1", &homes)?;
+            Self::draw(&SplitMap::default().with("tenant1", Some(split)), &routing, "tenant1")
+        };
+        example().or_fail()
     }
 
     fn draw(map: &SplitMap, routing: &Routing, tenant: &str) -> Result<Self> {

@@ -9,9 +9,9 @@ use super::super::planner::Planner;
 use super::super::shards::{Change, Document, Found, SearchShards, ShardLoad, open};
 use super::super::{Leveller, TenantIndex};
 use super::{Placed, Workload, imbalance, number_of, random_split, seed, word};
-use crate::lab::chart::Treemap;
+use crate::lab::chart::{Bars, Treemap};
 use crate::lab::crash::RealDisk;
-use crate::lab::{Chart, Doing, Error, OrFail, Progress, Result, Rng, service};
+use crate::lab::{Chart, Doing, Error, OrFail, Progress, Result, Rng, Table, service};
 
 /// What a strategy did to the shards.
 #[derive(Debug, Clone)]
@@ -57,6 +57,27 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Documents and busy time of each strategy, the fullest shard over the mean.
+    pub fn chart(&self, title: &str) -> Bars {
+        let mut chart = Chart::bars(title).y("fullest shard ÷ mean", "×");
+        for arm in &self.arms {
+            let (documents, busy) = (arm.documents_imbalance(), arm.busy_imbalance());
+            chart = chart.group(&arm.name).bar("documents", documents).bar("busy time", busy);
+        }
+        chart
+    }
+
+    /// What each strategy costs, and what it is worth.
+    pub fn table(&self, title: &str) -> Table {
+        let figure = |of: fn(&Arm) -> f64| -> Vec<f64> { self.arms.iter().map(of).collect() };
+        Table::new(title)
+            .text("strategy", self.arms.iter().map(|arm| arm.name.as_str()))
+            .numbers("shards asked a search", "", figure(|arm| arm.fan_out))
+            .numbers("usable capacity", "%", figure(Arm::usable_capacity))
+            .counts("documents copied", "", self.arms.iter().map(|arm| arm.copied))
+            .numbers("busy, all shards", "s", figure(|arm| arm.busy.iter().sum()))
+    }
+
     /// The arm of this name.
     pub fn arm(&self, name: &str) -> &Arm {
         let find = || {
@@ -88,6 +109,10 @@ fn run(count: u64, seed: u64) -> Result<Comparison> {
         ("partition 4", KeyRule::Partitioned(4)),
         ("partition 4, unsplittable", KeyRule::PartitionedUnsplittable(4)),
     ];
+    // What only the first to run would pay: files that are not cached, memory that is not there yet.
+    let few = Workload::of_the_readme(count / 10);
+    let warm_up = few.documents(&mut Rng::seeded(seed, "warm-up"));
+    remember_nothing("warm-up", &KeyRule::ByTenant, &few, &warm_up, seed)?;
     let mut progress = Progress::new("writing and searching", strategies.len() as u64 + 1);
     let mut arms = Vec::new();
     for (name, strategy) in strategies {

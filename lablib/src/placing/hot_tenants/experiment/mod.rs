@@ -7,7 +7,7 @@ mod sweep;
 mod turns_hot;
 
 pub use compare::{Arm, Comparison, compare, tiles};
-pub use online::{Checked, OnlineSpec, check_online};
+pub use online::{Checked, OnlineSpec, check_broken, check_online, table_of_broken};
 pub use published::{Published, published};
 pub use sweep::{Sweep, collisions, partition_reach, predicted_collisions, sweep};
 pub use turns_hot::{Story, TurnsHot, turns_hot};

@@ -12,7 +12,7 @@ use super::super::{Routing, Split};
 use super::{document, seed};
 use crate::lab::chart::Timeline;
 use crate::lab::crash::RealDisk;
-use crate::lab::{Chart, Doing, Error, OrFail, Result, Rng, service};
+use crate::lab::{Chart, Doing, Error, OrFail, Result, Rng, Table, service};
 
 /// Who is split anew, how often, and with which step left out.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,22 @@ impl Checked {
         self.missing + self.doubled + self.stale + self.undead + self.left_over
     }
 
+    /// What was seen, in figures.
+    pub fn table(&self, title: &str) -> Table {
+        let rows = [
+            ("reads checked", self.reads),
+            ("… of these beside a re-split", self.concurrent),
+            ("documents written, updated or deleted meanwhile", self.changes),
+            ("documents moved", self.copied),
+            ("missing", self.missing),
+            ("found twice", self.doubled),
+            ("found in an old version", self.stale),
+            ("back from the dead", self.undead),
+            ("copies left over", self.left_over),
+        ];
+        Table::new(title).text("", rows.map(|(what, _)| what)).counts("", " ", rows.map(|(_, count)| count))
+    }
+
     /// The first re-split, step by step, with the reads and writes that went on beside it.
     pub fn timeline(&self, title: &str) -> Timeline {
         let mut chart = Chart::timeline(title).lane("re-split").lane("reader").lane("writer");
@@ -105,11 +121,37 @@ pub fn check_online(spec: &OnlineSpec, seed: u64) -> Checked {
     run(spec, seed).or_fail()
 }
 
+/// The same for each step of the system left out in turn, with a name for it.
+pub fn check_broken(documents: u64, resplits: u64, seed: u64) -> Vec<(&'static str, Checked)> {
+    let steps = [
+        ("no bucket filter", Broken::NoBucketFilter),
+        ("no catching up", Broken::NoCatchUp),
+        ("deleted before the switch", Broken::DeleteBeforeSwitch),
+        ("no waiting for readers", Broken::NoWaitForReaders),
+        ("map not saved", Broken::MapNotSaved),
+    ];
+    let run = |step| check_online(&OnlineSpec { documents, resplits, broken: Some(step) }, seed);
+    steps.into_iter().map(|(name, step)| (name, run(step))).collect()
+}
+
+/// What its readers saw, a row for each step left out: documents a read.
+pub fn table_of_broken(title: &str, broken: &[(&'static str, Checked)]) -> Table {
+    let per_read = |of: fn(&Checked) -> u64| broken.iter().map(move |(_, seen)| of(seen) as f64 / seen.reads as f64);
+    Table::new(title)
+        .text("left out", broken.iter().map(|(name, _)| *name))
+        .numbers("missing", "", per_read(|seen| seen.missing))
+        .numbers("found twice", "", per_read(|seen| seen.doubled))
+        .numbers("in an old version", "", per_read(|seen| seen.stale))
+        .numbers("back from the dead", "", per_read(|seen| seen.undead))
+}
+
 const TENANT: &str = "the-hot-one";
 /// Room in the register: more documents are not written.
 const MOST: usize = 100_000;
 /// Reads and writes whose times are kept, from the first.
 const SHOWN: usize = 2_000;
+/// How long a client thinks between two requests.
+const THINKS: Duration = Duration::from_millis(1);
 /// How long the slow reader dawdles after a switch.
 const DAWDLE: Duration = Duration::from_millis(100);
 
@@ -312,9 +354,10 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
                 if times.len() < SHOWN {
                     times.push((from, started.elapsed().as_secs_f64()));
                 }
-                if round.is_multiple_of(4) {
+                if round.is_multiple_of(8) {
                     writer.refresh()?;
                 }
+                thread::sleep(THINKS);
                 if stop.load(Ordering::SeqCst) {
                     break;
                 }
@@ -331,6 +374,7 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
                     times.push((from, started.elapsed().as_secs_f64()));
                 }
                 during += u64::from(before && stage.is_going_on());
+                thread::sleep(THINKS);
             }
             Ok((during, times))
         });
@@ -365,7 +409,7 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
                 };
                 let split = match round % 5 {
                     4 => None,
-                    part => Some(random(&index, [3, 5, 2, 10][part as usize], &mut rng)?),
+                    part => Some(random(&index, [3, 5, 10, 2][part as usize], &mut rng)?),
                 };
                 let Resplit { copied: documents, held_up: time, .. } = index.resplit_watched(TENANT, split, &watch)?;
                 copied += documents;

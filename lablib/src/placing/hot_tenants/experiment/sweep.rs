@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::super::key_rule::KeyRule;
 use super::super::{BUCKETS, Planner, Routing, SplitMap, Watch};
 use super::{Workload, even_split, imbalance, random_split, seed};
-use crate::lab::{OrFail, Progress, Result, Rng, Samples};
+use crate::lab::chart::Bars;
+use crate::lab::{Chart, OrFail, Progress, Result, Rng, Samples};
 
 /// The fullest shard over the mean, for each strategy: a sample per draw of the tenants' names.
 #[derive(Debug, Clone)]
@@ -19,6 +20,19 @@ impl Sweep {
     pub fn random_names(&self, strategy: &str) -> Samples {
         let found = self.strategies.iter().find(|(name, ..)| name == strategy);
         found.map(|(_, samples, _)| samples.clone()).unwrap_or_default()
+    }
+
+    /// A bar for each strategy, with the prototype's figures as marks.
+    pub fn chart(&self, title: &str) -> Bars {
+        let mut chart = Chart::bars(title).y("fullest shard ÷ mean", "×");
+        for (name, samples, _) in &self.strategies {
+            chart = chart.bar_with_spread(name, samples);
+        }
+        for (parts, figure) in seed::README {
+            let name = if parts == 1 { "by tenant".to_string() } else { format!("k = {parts}") };
+            chart = chart.mark("prototype's names", name, figure);
+        }
+        chart
     }
 
     /// The figure with the prototype's names.

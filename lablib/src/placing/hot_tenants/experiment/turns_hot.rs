@@ -6,8 +6,9 @@ use super::super::planner::Planner;
 use super::super::shards::{Document, SearchShards, open};
 use super::super::{Leveller, Routing, TenantIndex};
 use super::{document, imbalance, seed};
+use crate::lab::chart::Lines;
 use crate::lab::crash::RealDisk;
-use crate::lab::{Doing, Error, OrFail, Progress, Result, Rng, service};
+use crate::lab::{Chart, Doing, Error, OrFail, Progress, Result, Rng, service};
 
 /// A load that changes, and how it is watched.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,25 @@ impl Story {
             None => 0.0,
             Some(place) => self.imbalance.get(place + 1).map_or(f64::INFINITY, |(at, _)| at - self.turned_hot),
         }
+    }
+
+    /// Re-splits in the last third.
+    pub fn late_resplits(&self) -> u64 {
+        let (first, last) = match (self.imbalance.first(), self.imbalance.last()) {
+            (Some(first), Some(last)) => (first.0, last.0),
+            _ => return 0,
+        };
+        self.resplits.iter().filter(|at| **at > first + (last - first) * 2.0 / 3.0).count() as u64
+    }
+
+    /// How each shard's part of the writes went.
+    pub fn by_shard(&self, title: &str) -> Lines {
+        let mut chart =
+            Chart::lines(title).x("documents written or copied", "").y("share of the writes", "%").from_zero();
+        for (shard, line) in self.shards.iter().enumerate() {
+            chart = chart.line(format!("shard {shard}"), line.clone());
+        }
+        chart.mark_x("turns hot", self.turned_hot)
     }
 
     /// The worst window.
