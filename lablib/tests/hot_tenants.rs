@@ -566,3 +566,53 @@ fn shards_get_level_after_a_tenant_turned_hot() {
     assert!(without.settled() > 5.0 && without.level_after(1.5).is_infinite());
     assert!(with.settled() < 1.5 && with.level_after(1.5).is_finite(), "{:?}", with.imbalance.last());
 }
+
+// --- A real server ------------------------------------------------------------------------------------------------
+
+/// The shards that `LAB_SEARCH_URL` names, if it is set: elsewhere `hot_tenants_rest.rs` stands in for a server.
+fn server() -> Option<Rest> {
+    let url = std::env::var("LAB_SEARCH_URL").ok().filter(|url| !url.is_empty())?;
+    Some(Rest::create(&url, Routing::new(10).unwrap()).unwrap())
+}
+
+#[test]
+fn a_named_server_keeps_the_same_promises() {
+    if let Some(server) = server() {
+        what_shards_promise(Arc::new(server));
+    }
+}
+
+#[test]
+fn a_named_server_routes_as_we_do() {
+    let Ok(url) = std::env::var("LAB_SEARCH_URL") else { return };
+    let mut rng = Rng::seeded(1, "keys");
+    let mut keys: Vec<String> = (0..200).map(|_| { let length = rng.below(12) as usize + 1; rng.word(length) }).collect();
+    keys.extend(["ü", "日本語のテナント", "😀", "a\u{10ffff}b", "tenant #1/?&=%+", "\u{0}", " "].map(String::from));
+    let ten = Routing::new(10).unwrap();
+    for routing in [
+        ten,
+        ten.with_partition_size(8).unwrap(),
+        ten.with_partition_size(639).unwrap(),
+        ten.with_routing_shards(10).unwrap().with_partition_size(4).unwrap(),
+        ten.with_routing_shards(30).unwrap().with_partition_size(7).unwrap(),
+        Routing::new(7).unwrap(),
+        Routing::new(1).unwrap(),
+    ] {
+        let server = Rest::create(&url, routing).unwrap();
+        for key in &keys {
+            assert_eq!(server.shards_of(key).unwrap(), routing.shards_of(key).unwrap(), "{key:?} {routing:?}");
+        }
+        // And each document, by what its shards hold.
+        let put = |id: u64| Change::Put { routing: keys[id as usize % keys.len()].clone(), document: document(id, "a", 1) };
+        server.write(&(0..500).map(put).collect::<Vec<_>>()).unwrap();
+        server.refresh().unwrap();
+        let mut expected = vec![0; routing.primaries() as usize];
+        (0..500).for_each(|id| expected[routing.shard_of(&keys[id as usize % keys.len()], id).unwrap()] += 1);
+        let held: Vec<u64> = server.loads().unwrap().iter().map(|load| load.documents).collect();
+        assert_eq!(held, expected, "{routing:?}");
+    }
+    for refused in [ten.with_partition_size(639).unwrap(), ten] {
+        // What we allow, the server allows; what we refuse is refused there as well.
+        assert!(Rest::create(&url, refused).is_ok());
+    }
+}

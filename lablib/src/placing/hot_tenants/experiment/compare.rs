@@ -110,9 +110,7 @@ fn run(count: u64, seed: u64) -> Result<Comparison> {
         ("partition 4, unsplittable", KeyRule::PartitionedUnsplittable(4)),
     ];
     // What only the first to run would pay: files that are not cached, memory that is not there yet.
-    let few = Workload::of_the_readme(count / 10);
-    let warm_up = few.documents(&mut Rng::seeded(seed, "warm-up"));
-    remember_nothing("warm-up", &KeyRule::ByTenant, &few, &warm_up, seed)?;
+    remember_nothing("warm-up", &KeyRule::ByTenant, &workload, &documents, seed)?;
     let mut progress = Progress::new("writing and searching", strategies.len() as u64 + 1);
     let mut arms = Vec::new();
     for (name, strategy) in strategies {
@@ -236,17 +234,21 @@ pub fn tiles(title: &str, placed: &Placed, hot: usize) -> Treemap {
     let mut by_size: Vec<(&str, u64)> = totals.into_iter().collect();
     by_size.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.len().cmp(&b.0.len())).then_with(|| a.0.cmp(b.0)));
     let is_hot = |tenant: &str| by_size.iter().take(hot).any(|(name, _)| *name == tenant);
+    // In the order of the shards, so that a shard has the same colour in every chart.
+    let shards = placed.keys().map(|(shard, _)| shard + 1).max().unwrap_or(0);
     let mut chart = Chart::treemap(title).value("documents", "");
-    let mut others: BTreeMap<usize, u64> = BTreeMap::new();
-    for ((shard, tenant), documents) in placed {
-        if is_hot(tenant) {
-            chart = chart.tile(tenant, *documents, format!("shard {shard}"));
-        } else {
-            *others.entry(*shard).or_default() += documents;
+    for shard in 0..shards {
+        let here = placed.range((shard, String::new())..(shard + 1, String::new()));
+        let mut others = 0;
+        for ((_, tenant), documents) in here {
+            match is_hot(tenant) {
+                true => chart = chart.tile(tenant, *documents, format!("shard {shard}")),
+                false => others += documents,
+            }
         }
-    }
-    for (shard, documents) in others {
-        chart = chart.tile("others", documents, format!("shard {shard}"));
+        if others > 0 {
+            chart = chart.tile("others", others, format!("shard {shard}"));
+        }
     }
     chart
 }

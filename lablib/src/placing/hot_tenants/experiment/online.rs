@@ -87,12 +87,16 @@ impl Checked {
             ("back from the dead", self.undead),
             ("copies left over", self.left_over),
         ];
-        Table::new(title).text("", rows.map(|(what, _)| what)).counts("", " ", rows.map(|(_, count)| count))
+        Table::new(title).text("over all reads", rows.map(|(what, _)| what)).counts(
+            "number",
+            "",
+            rows.map(|(_, count)| count),
+        )
     }
 
     /// The first re-split, step by step, with the reads and writes that went on beside it.
     pub fn timeline(&self, title: &str) -> Timeline {
-        let mut chart = Chart::timeline(title).lane("re-split").lane("reader").lane("writer");
+        let mut chart = Chart::timeline(title).lane("re-split").lane("reads").lane("writes");
         let reached = |wanted: Step| self.steps.iter().rfind(|(step, _)| *step == wanted).map(|(_, at)| *at);
         let spans = [
             (Step::Announced, Step::Copied, "copy and catch up"),
@@ -106,10 +110,9 @@ impl Checked {
             }
         }
         let end = reached(Step::Done).unwrap_or(0.0);
-        for (lane, times) in [("reader", &self.read_at), ("writer", &self.written_at)] {
+        for (lane, times) in [("reads", &self.read_at), ("writes", &self.written_at)] {
             for (from, to) in times.iter().filter(|(from, to)| *to > 0.0 && *from < end) {
-                chart =
-                    chart.span(lane, from.max(0.0), to.min(end), if lane == "reader" { "a read" } else { "a write" });
+                chart = chart.span(lane, from.max(0.0), to.min(end), "");
             }
         }
         chart
