@@ -586,7 +586,12 @@ fn a_named_server_keeps_the_same_promises() {
 fn a_named_server_routes_as_we_do() {
     let Ok(url) = std::env::var("LAB_SEARCH_URL") else { return };
     let mut rng = Rng::seeded(1, "keys");
-    let mut keys: Vec<String> = (0..200).map(|_| { let length = rng.below(12) as usize + 1; rng.word(length) }).collect();
+    let mut keys: Vec<String> = (0..200)
+        .map(|_| {
+            let length = rng.below(12) as usize + 1;
+            rng.word(length)
+        })
+        .collect();
     keys.extend(["ü", "日本語のテナント", "😀", "a\u{10ffff}b", "tenant #1/?&=%+", "\u{0}", " "].map(String::from));
     let ten = Routing::new(10).unwrap();
     for routing in [
@@ -603,7 +608,8 @@ fn a_named_server_routes_as_we_do() {
             assert_eq!(server.shards_of(key).unwrap(), routing.shards_of(key).unwrap(), "{key:?} {routing:?}");
         }
         // And each document, by what its shards hold.
-        let put = |id: u64| Change::Put { routing: keys[id as usize % keys.len()].clone(), document: document(id, "a", 1) };
+        let put =
+            |id: u64| Change::Put { routing: keys[id as usize % keys.len()].clone(), document: document(id, "a", 1) };
         server.write(&(0..500).map(put).collect::<Vec<_>>()).unwrap();
         server.refresh().unwrap();
         let mut expected = vec![0; routing.primaries() as usize];

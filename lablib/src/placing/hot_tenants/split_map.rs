@@ -157,3 +157,80 @@ impl Ledger {
         save().doing("write the split map")
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lab::crash::{Durable, PowerCutTest, SimulatedDisk, Tearing};
+
+    fn split(shards: &[usize]) -> Split {
+        let homes: Vec<usize> = (0..BUCKETS as usize).map(|bucket| shards[bucket % shards.len()]).collect();
+        Split::over(&Routing::new(10).unwrap(), "t", &homes).unwrap()
+    }
+
+    /// A client that writes one map after the other.
+    struct Maps;
+
+    impl Durable for Maps {
+        type Store = SimulatedDisk;
+        type Step = u64;
+        type State = u64;
+
+        fn open(&self, disk: &SimulatedDisk) -> Result<SimulatedDisk> {
+            Ledger::read(disk, &Routing::new(10)?).map(|_| disk.clone())
+        }
+
+        fn apply(&self, disk: &mut SimulatedDisk, step: &u64) -> Result<()> {
+            let rubbish = Rubbish { tenant: "t".into(), copies: vec![("t".into(), (0..*step as u32).collect())] };
+            let shards: Vec<usize> = (0..(step % 9 + 1) as usize).collect();
+            let map = SplitMap { version: *step, ..SplitMap::default().with("t", Some(split(&shards))) };
+            Ledger { map, rubbish: (step % 2 == 0).then_some(rubbish) }.write(disk)
+        }
+
+        fn state(&self, disk: &mut SimulatedDisk) -> Result<u64> {
+            Ok(Ledger::read(disk, &Routing::new(10)?)?.map.version)
+        }
+
+        fn expected(&self, _: &u64, step: &u64) -> u64 {
+            *step
+        }
+    }
+
+    #[test]
+    fn a_map_that_was_written_outlives_a_power_cut_whole() {
+        let survived = PowerCutTest::new("split map")
+            .tearing(Tearing::default())
+            .failing_syncs()
+            .short_writes()
+            .run(&Maps, &[1, 2, 3, 4, 5])
+            .unwrap();
+        assert!(survived.cuts >= 1_000 && survived.operations >= 20, "{survived:?}");
+    }
+
+    #[test]
+    fn a_map_that_leads_two_keys_to_one_shard_is_refused() {
+        let disk = SimulatedDisk::seeded(1);
+        let write = |split: Split| {
+            let map = SplitMap::default().with("t", Some(split));
+            Ledger { map, rubbish: None }.write(&disk).unwrap();
+            Ledger::read(&disk, &Routing::new(10).unwrap()).map(|ledger| ledger.map.version).map_err(|e| e.to_string())
+        };
+        let good = split(&[1, 2]);
+        assert_eq!(write(good.clone()), Ok(1));
+        let twice = Split { keys: vec![good.keys[0].clone(), good.keys[0].clone()], ..good.clone() };
+        assert!(write(twice).unwrap_err().contains("two of its keys lead to the same shard"));
+        let homeless = Split { owners: vec![0; 63], ..good.clone() };
+        assert!(write(homeless).unwrap_err().contains("not every one of the 64 buckets has a key"));
+        let beyond = Split { owners: vec![2; 64], ..good };
+        assert!(write(beyond).unwrap_err().contains("not every one"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_map_is_one_sentence() {
+        let disk = SimulatedDisk::seeded(1);
+        disk.create(NAME).unwrap().append(b"{\"map\": 1}").unwrap();
+        let error = Ledger::read(&disk, &Routing::new(10).unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("could not read the split map: "), "{error}");
+    }
+}

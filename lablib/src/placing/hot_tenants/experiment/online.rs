@@ -155,7 +155,7 @@ const MOST: usize = 100_000;
 const SHOWN: usize = 2_000;
 /// How long a client thinks between two requests.
 const THINKS: Duration = Duration::from_millis(1);
-/// How long the slow reader dawdles after a switch.
+/// How long the slow reader dawdles after a switch where the deletion waits for it.
 const DAWDLE: Duration = Duration::from_millis(100);
 
 /// What is known of every document of the tenant, its id being its place.
@@ -348,6 +348,11 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
 
     let started = Instant::now();
     let (mut copied, mut held_up) = (0, Duration::ZERO);
+    // Where nobody waits for the slow reader, it waits for the deletion.
+    let dawdles = match spec.broken {
+        Some(Broken::NoWaitForReaders) => Duration::from_secs(10),
+        _ => DAWDLE,
+    };
     let (changes, concurrent, read_at, written_at) = thread::scope(|scope| {
         let writing = scope.spawn(|| -> Result<(u64, Vec<(f64, f64)>)> {
             let (mut changes, mut times) = (0, Vec::new());
@@ -389,7 +394,7 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
                     register.check(&index, |_| {
                         stage.set(|now| now.held = true);
                         stage.wait(Duration::from_secs(10), |now| now.step != Some(Step::Copied));
-                        stage.wait(DAWDLE, |now| matches!(now.step, None | Some(Step::Done)));
+                        stage.wait(dawdles, |now| matches!(now.step, None | Some(Step::Done)));
                     })?;
                     during += 1;
                 }
