@@ -30,14 +30,17 @@ pub struct Embedded {
 }
 
 struct Shard {
+    index: Index,
     writer: Mutex<Writer>,
     reader: IndexReader,
     fields: Fields,
     meter: Meter,
 }
 
+#[derive(Default)]
 struct Writer {
-    index: IndexWriter,
+    /// From the first write on: it brings threads along, which a shard that is only read can do without.
+    index: Option<IndexWriter>,
     /// Something was written since the last commit.
     dirty: bool,
 }
@@ -165,9 +168,8 @@ impl Shard {
             false => Index::create(files, schema.build(), IndexSettings::default()),
         };
         let index = index.doing(&what)?;
-        let writer = Writer { index: index.writer_with_num_threads(1, WRITER_MEMORY).doing(&what)?, dirty: false };
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().doing(&what)?;
-        Ok(Self { writer: Mutex::new(writer), reader, fields, meter })
+        Ok(Self { index, writer: Mutex::default(), reader, fields, meter })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -179,11 +181,15 @@ impl Shard {
         let mut writer = self.writer();
         writer.dirty = true;
         self.meter.measure(|| {
+            let index = match &mut writer.index {
+                Some(index) => index,
+                closed => closed.insert(self.index.writer_with_num_threads(1, WRITER_MEMORY).doing("open a shard")?),
+            };
             for change in changes {
                 let (Change::Put { document: Document { id, .. }, .. } | Change::Delete { id, .. }) = change;
-                writer.index.delete_term(Term::from_field_u64(self.fields.id, *id));
+                index.delete_term(Term::from_field_u64(self.fields.id, *id));
                 if let Change::Put { document, .. } = change {
-                    writer.index.add_document(self.fields.document(document)).doing("write a document")?;
+                    index.add_document(self.fields.document(document)).doing("write a document")?;
                 }
             }
             Ok(())
@@ -196,7 +202,9 @@ impl Shard {
             return Ok(());
         }
         self.meter.measure(|| {
-            writer.index.commit().doing("commit a shard")?;
+            if let Some(index) = &mut writer.index {
+                index.commit().doing("commit a shard")?;
+            }
             self.reader.reload().doing("open what was committed")
         })?;
         writer.dirty = false;

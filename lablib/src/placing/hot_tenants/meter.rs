@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Meter {
         figures.sum + figures.threads.values().sum::<Duration>()
     }
 
-    fn figures(&self) -> std::sync::MutexGuard<'_, Figures> {
+    fn figures(&self) -> MutexGuard<'_, Figures> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,6 +90,8 @@ pub(super) struct MeteredDirectory {
     files: MmapDirectory,
     path: PathBuf,
     keep: Keep,
+    /// What is written whole, a few lists of files, where nothing is kept: a dozen new files for each commit otherwise.
+    lists: Arc<Mutex<HashMap<PathBuf, Vec<u8>>>>,
     meter: Meter,
 }
 
@@ -98,7 +100,13 @@ impl MeteredDirectory {
         let failure = |error: &dyn std::fmt::Display| io::Error::other(error.to_string());
         let files = MmapDirectory::open(path)
             .map_err(|error| OpenReadError::wrap_io_error(failure(&error), path.to_path_buf()))?;
-        Ok(Self { files, path: path.to_path_buf(), keep, meter })
+        Ok(Self { files, path: path.to_path_buf(), keep, lists: Arc::default(), meter })
+    }
+}
+
+impl MeteredDirectory {
+    fn lists(&self) -> MutexGuard<'_, HashMap<PathBuf, Vec<u8>>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,7 +122,7 @@ impl Directory for MeteredDirectory {
     }
 
     fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
-        self.files.exists(path)
+        Ok(self.lists().contains_key(path) || self.files.exists(path)?)
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
@@ -129,16 +137,23 @@ impl Directory for MeteredDirectory {
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
-        self.files.atomic_read(path)
+        match self.lists().get(path) {
+            Some(list) => Ok(list.clone()),
+            None => self.files.atomic_read(path),
+        }
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        let done = match self.keep == Keep::ForGood && path != Path::new(LIST_OF_FILES) {
-            true => self.files.atomic_write(path, data),
-            false => {
+        let done = match self.keep {
+            Keep::WhileWeLive => {
+                self.lists().insert(path.to_path_buf(), data.to_vec());
+                Ok(())
+            }
+            Keep::ForGood if path == Path::new(LIST_OF_FILES) => {
                 let part = self.path.join(path).with_extension("part");
                 std::fs::write(&part, data).and_then(|()| std::fs::rename(&part, self.path.join(path)))
             }
+            Keep::ForGood => self.files.atomic_write(path, data),
         };
         self.meter.pass();
         done
