@@ -156,7 +156,7 @@ const SHOWN: usize = 2_000;
 /// How long a client thinks between two requests.
 const THINKS: Duration = Duration::from_millis(1);
 /// How long the slow reader dawdles after a switch where the deletion waits for it.
-const DAWDLE: Duration = Duration::from_millis(100);
+const DAWDLE: Duration = Duration::from_millis(60);
 
 /// What is known of every document of the tenant, its id being its place.
 struct Register {
@@ -362,7 +362,7 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
                 if times.len() < SHOWN {
                     times.push((from, started.elapsed().as_secs_f64()));
                 }
-                if round.is_multiple_of(8) {
+                if round.is_multiple_of(16) {
                     writer.refresh()?;
                 }
                 thread::sleep(THINKS);

@@ -41,7 +41,11 @@ pub struct Story {
     pub copied: u64,
     /// When it turned hot.
     pub turned_hot: f64,
+    /// The shard on which it begins.
+    pub home: usize,
 }
+
+const HOT: &str = "the-hot-one";
 
 impl Story {
     /// Documents from the turn until the shards were level, and stayed so to the end; infinite if never.
@@ -62,14 +66,21 @@ impl Story {
         self.resplits.iter().filter(|at| **at > first + (last - first) * 2.0 / 3.0).count() as u64
     }
 
-    /// How each shard's part of the writes went.
+    /// How the parts of the writes went: of the shard where the hot tenant begins, and of the fullest and emptiest other.
     pub fn by_shard(&self, title: &str) -> Lines {
-        let mut chart =
-            Chart::lines(title).x("documents written or copied", "").y("share of the writes", "%").from_zero();
-        for (shard, line) in self.shards.iter().enumerate() {
-            chart = chart.line(format!("shard {shard}"), line.clone());
-        }
-        chart.mark_x("turns hot", self.turned_hot)
+        let chart = Chart::lines(title).x("documents written or copied", "").y("share of the writes", "%").from_zero();
+        let others: Vec<&Vec<(f64, f64)>> =
+            self.shards.iter().enumerate().filter(|(shard, _)| *shard != self.home).map(|(_, line)| line).collect();
+        let over = |pick: fn(f64, f64) -> f64| -> Vec<(f64, f64)> {
+            let at = |window: usize| others.iter().filter_map(move |line| line.get(window).copied());
+            let both = |a: (f64, f64), b: (f64, f64)| (a.0, pick(a.1, b.1));
+            (0..self.imbalance.len()).filter_map(|window| at(window).reduce(both)).collect()
+        };
+        chart
+            .line("its first shard", self.shards.get(self.home).cloned().unwrap_or_default())
+            .line("fullest of the others", over(f64::max))
+            .line("emptiest of the others", over(f64::min))
+            .mark_x("turns hot", self.turned_hot)
     }
 
     /// The worst window.
@@ -102,7 +113,8 @@ fn run(spec: &TurnsHot, levelling: bool, seed: u64) -> Result<Story> {
     let index = TenantIndex::open(shards, Arc::new(disk))?;
     let leveller = Leveller::new(index, Planner::default(), spec.half_life)?;
     let mut rng = Rng::seeded(seed, "a tenant turns hot");
-    let mut story = Story { shards: vec![Vec::new(); seed::SHARDS as usize], ..Story::default() };
+    let home = routing.shard_of(HOT, 0)?;
+    let mut story = Story { home, shards: vec![Vec::new(); seed::SHARDS as usize], ..Story::default() };
     let mut recent: std::collections::VecDeque<usize> = std::collections::VecDeque::new();
     let mut progress = Progress::new("writing while a tenant turns hot", spec.before + spec.after);
     let mut written = 0;
@@ -115,7 +127,7 @@ fn run(spec: &TurnsHot, levelling: bool, seed: u64) -> Result<Story> {
         let mut batch: Vec<Document> = Vec::new();
         for number in written..written + BATCH {
             let tenant = match hot && rng.unit() < spec.share {
-                true => "the-hot-one".to_string(),
+                true => HOT.to_string(),
                 false => format!("tenant{}", rng.below(spec.tenants)),
             };
             recent.push_back(routing.shard_of(&map.key_of(&tenant, number), number)?);
