@@ -91,6 +91,8 @@ impl TenantIndex {
         self.save(Some(new_copies))?;
         step(Step::Announced, "resplit-announced");
         self.begin(tenant, &routes);
+        // What was acknowledged before this is found by the copier; what comes later is touched.
+        self.shards.refresh()?;
         for route in &routes {
             done.copied += self.copy(tenant, route, &|| step(Step::Copying, "resplit-copying"))?;
         }
@@ -164,8 +166,6 @@ impl TenantIndex {
 
     /// Copies what was there when the move began and has not been touched since.
     fn copy(&self, tenant: &str, route: &Route, copied: &dyn Fn()) -> Result<u64> {
-        // What was acknowledged before the move began is found after this; the rest is touched.
-        self.shards.refresh()?;
         let documents = self.shards.fetch(&Ask { buckets: route.buckets, ..Ask::all(&route.from, tenant) })?;
         let mut count = 0;
         for chunk in documents.chunks(CHUNK) {
