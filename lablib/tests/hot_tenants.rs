@@ -177,6 +177,20 @@ proptest! {
     }
 }
 
+#[test]
+fn a_tenant_without_a_name_is_refused_and_nothing_is_written() {
+    let room = Room::new();
+    let index = room.index();
+    let error = index.write(&[document(1, "a", 1), document(2, "", 1)]).unwrap_err().to_string();
+    assert!(error.contains("its routing key is empty"), "{error}");
+    index.refresh().unwrap();
+    assert_eq!(found(&index, "a"), []);
+    assert!(index.read("").is_err() && index.resplit("", Some(over(&[1]))).is_err());
+    assert!(index.resplit("a,b", None).is_err());
+    assert!(Split::over(index.routing(), "a", &[0; 63]).unwrap_err().to_string().contains("63 of 64 buckets"));
+    assert!(Split::over(index.routing(), "a", &[10; 64]).unwrap_err().to_string().contains("no shard 10"));
+}
+
 // --- The shards ---------------------------------------------------------------------------------------------------
 
 #[test]
@@ -577,6 +591,8 @@ fn the_arms_do_equal_work_and_ours_is_level() {
     assert!(ours.documents_imbalance() < 1.3, "{:?}", ours.documents);
     assert!(comparison.arm("by tenant").documents_imbalance() > 1.9);
     assert!(ours.fan_out < comparison.arm("random k").fan_out);
+    let spread = comparison.arm("by document");
+    assert!(spread.fan_out == 10.0 && spread.documents_imbalance() < 1.1, "{:?}", spread.documents);
 }
 
 #[test]

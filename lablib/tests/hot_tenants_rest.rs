@@ -319,7 +319,7 @@ fn documents_are_written_refreshed_found_and_deleted() {
     let buckets = Buckets::from_iter([3, 5]);
     let some = Ask { buckets, word: Some("42".into()), ..Ask::all("a", "a") };
     let of_the_word = u64::from(buckets.contains(bucket_of(42)));
-    assert_eq!(shards.search(&[some.clone()]).unwrap().hits.len() as u64, of_the_word);
+    assert_eq!(shards.search(std::slice::from_ref(&some)).unwrap().hits.len() as u64, of_the_word);
     let fetched = shards.fetch(&some).unwrap();
     assert!(fetched.iter().all(|found| *found == document(found.id, 1) && buckets.contains(bucket_of(found.id))));
     assert_eq!(fetched.len(), (0..5_000).filter(|id| buckets.contains(bucket_of(*id)) && *id != 8).count());

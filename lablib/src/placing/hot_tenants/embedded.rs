@@ -107,8 +107,8 @@ impl SearchShards for Embedded {
             };
             by_shard[self.routing.shard_of(routing, id)?].push(change);
         }
-        let busy = self.shards.iter().zip(by_shard).filter(|(_, changes)| !changes.is_empty());
-        busy.map(|(shard, changes)| shard.write(&changes)).collect()
+        let mut busy = self.shards.iter().zip(by_shard).filter(|(_, changes)| !changes.is_empty());
+        busy.try_for_each(|(shard, changes)| shard.write(&changes))
     }
 
     fn refresh(&self) -> Result<()> {
@@ -120,7 +120,7 @@ impl SearchShards for Embedded {
         std::thread::scope(|scope| {
             let threads: Vec<_> = dirty.into_iter().map(|shard| scope.spawn(|| shard.refresh())).collect();
             let panicked = || Err(Error::new("commit a shard", "its thread panicked"));
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| panicked()))
         })
     }
 

@@ -9,6 +9,8 @@ use crate::lab::{Error, Result};
 /// A rule from a document to its routing key, and from a tenant to what a search has to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyRule {
+    /// The document's own name, as Elasticsearch does it where nobody names a routing key.
+    ByDocument,
     /// The tenant's name.
     ByTenant,
     /// The prototype's: `TENANT_n` for the tenants that are in the list with a k, n being the document's number modulo k.
@@ -25,7 +27,7 @@ impl KeyRule {
     pub fn routing(&self, primaries: u32) -> Result<Routing> {
         let plain = Routing::new(primaries)?;
         match self {
-            Self::ByTenant | Self::RandomSplit(_) => Ok(plain),
+            Self::ByDocument | Self::ByTenant | Self::RandomSplit(_) => Ok(plain),
             Self::Partitioned(size) => plain.with_partition_size(*size),
             Self::PartitionedUnsplittable(size) => plain.with_routing_shards(primaries)?.with_partition_size(*size),
         }
@@ -34,6 +36,7 @@ impl KeyRule {
     /// The routing key of the document with this number within its tenant.
     pub fn key_of(&self, tenant: &str, number: u64) -> Result<String> {
         match self {
+            Self::ByDocument => Ok(format!("{tenant}/{number}")),
             Self::RandomSplit(split) => match split.get(tenant) {
                 Some(0) => Err(Error::new(format!("split {tenant:?}"), "into no parts")),
                 Some(parts) => Ok(format!("{tenant}_{}", number % parts)),
@@ -45,6 +48,10 @@ impl KeyRule {
 
     /// What a search of a tenant has to ask. Each shard at most once, although sub-keys may collide.
     pub fn asks(&self, tenant: &str, routing: &Routing) -> Result<Vec<Ask>> {
+        if *self == Self::ByDocument {
+            let everywhere = 0..routing.primaries() as usize;
+            return everywhere.map(|shard| Ok(Ask::all(routing.key_to(tenant, shard)?, tenant))).collect();
+        }
         let parts = match self {
             Self::RandomSplit(split) => split.get(tenant).copied(),
             _ => None,

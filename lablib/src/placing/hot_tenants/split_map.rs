@@ -185,7 +185,7 @@ mod tests {
             let rubbish = Rubbish { tenant: "t".into(), copies: vec![("t".into(), (0..*step as u32).collect())] };
             let shards: Vec<usize> = (0..(step % 9 + 1) as usize).collect();
             let map = SplitMap { version: *step, ..SplitMap::default().with("t", Some(split(&shards))) };
-            Ledger { map, rubbish: (step % 2 == 0).then_some(rubbish) }.write(disk)
+            Ledger { map, rubbish: step.is_multiple_of(2).then_some(rubbish) }.write(disk)
         }
 
         fn state(&self, disk: &mut SimulatedDisk) -> Result<u64> {

@@ -104,6 +104,7 @@ fn run(count: u64, seed: u64) -> Result<Comparison> {
     let documents = workload.documents(&mut Rng::seeded(seed, "documents"));
     let random = random_split(&workload, &mut Rng::seeded(seed, "random k"));
     let strategies = [
+        ("by document", KeyRule::ByDocument),
         ("by tenant", KeyRule::ByTenant),
         ("random k", KeyRule::RandomSplit(random)),
         ("partition 4", KeyRule::Partitioned(4)),

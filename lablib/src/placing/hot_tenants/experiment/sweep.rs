@@ -60,7 +60,8 @@ pub fn sweep(documents: u64, seeds: u64, seed: u64) -> Sweep {
 type Candidate = (&'static str, fn(&Workload, &mut Rng) -> KeyRule);
 
 fn run(documents: u64, seeds: u64, seed: u64) -> Result<Sweep> {
-    let candidates: [Candidate; 8] = [
+    let candidates: [Candidate; 9] = [
+        ("by document", |_, _| KeyRule::ByDocument),
         ("by tenant", |_, _| KeyRule::ByTenant),
         ("k = 2", |workload, _| KeyRule::RandomSplit(even_split(workload, 2))),
         ("k = 3", |workload, _| KeyRule::RandomSplit(even_split(workload, 3))),
@@ -137,6 +138,7 @@ pub(super) fn placement(workload: &Workload, strategy: &KeyRule) -> Result<Vec<f
             let mut keys: BTreeMap<String, u64> = BTreeMap::new();
             let cycle = match strategy {
                 KeyRule::RandomSplit(split) => split.get(tenant).copied().unwrap_or(1),
+                KeyRule::ByDocument => *documents,
                 _ => 1,
             };
             for part in 0..cycle.min(*documents) {
