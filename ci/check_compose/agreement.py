@@ -12,7 +12,7 @@ from files import COMPOSE, DOCKERFILE, ENV, IGNORE, KAFKA_POM, NODE, ROOT, SECRE
 
 
 def run(check):
-    for part in (dockerfile, jupyter, urls, mysql_settings, redis_settings, kafka_settings):
+    for part in (dockerfile, jupyter, urls, search, mysql_settings, redis_settings, kafka_settings):
         part(check)
 
 
@@ -266,6 +266,30 @@ def urls(check):
         server = urlsplit(environment["LAB_MYSQL_URL"]).hostname
         for needed in {server, "redis", "redis-cluster", "kafka"} - set(service.get("depends_on", {})):
             check.fault(f"{COMPOSE}: {name} does not wait for {needed}")
+
+
+def search(check):
+    where = f"{COMPOSE}: opensearch"
+    service = check.services.get("opensearch", {})
+    environment = service.get("environment", {})
+    # Without these it speaks HTTPS with a certificate of its own, or waits for other nodes.
+    for name, want in (
+        ("DISABLE_SECURITY_PLUGIN", "true"),
+        ("DISABLE_INSTALL_DEMO_CONFIG", "true"),
+        ("discovery.type", "single-node"),
+    ):
+        if environment.get(name) != want:
+            check.fault(f"{where} has {name} = {environment.get(name)}, and the lab needs {want}")
+    if "-Xmx" not in environment.get("OPENSEARCH_JAVA_OPTS", ""):
+        check.fault(f"{where} may take half of the machine's memory: OPENSEARCH_JAVA_OPTS sets no -Xmx")
+    if "opensearch:/usr/share/opensearch/data" not in service.get("volumes", []):
+        check.fault(f"{where} does not keep its data in its volume")
+    lines = re.findall(r"^#?LAB_SEARCH_URL=(.*)", check.text(ENV), re.M)
+    if not lines:
+        check.fault(f"{ENV} does not say how to use opensearch: LAB_SEARCH_URL is missing")
+    for line in lines:
+        port = check.published("opensearch").get(9200)
+        agrees(check, f"{ENV}: LAB_SEARCH_URL", resolve(line, check.env), ("http", "", "", "127.0.0.1", port, ""))
 
 
 # --- the servers' settings are the lab's own ------------------------------------------------------------------

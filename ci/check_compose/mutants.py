@@ -488,6 +488,43 @@ MUTANTS = [
         'KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS: "3000"',
         "REBALANCE_DELAY_MS = 3000",
     ),
+    (
+        "OpenSearch that speaks HTTPS",
+        COMPOSE,
+        'DISABLE_SECURITY_PLUGIN: "true"',
+        'DISABLE_SECURITY_PLUGIN: "false"',
+        "DISABLE_SECURITY_PLUGIN = false",
+    ),
+    (
+        "OpenSearch that waits for other nodes",
+        COMPOSE,
+        "discovery.type: single-node",
+        "discovery.type: zen",
+        "discovery.type = zen",
+    ),
+    ("OpenSearch without a limit", COMPOSE, "-Xms512m -Xmx512m\n      # A disk", "-Xms512m\n      # A disk", "no -Xmx"),
+    (
+        "OpenSearch whose data is not in its volume",
+        COMPOSE,
+        "opensearch:/usr/share/opensearch/data",
+        "opensearch:/data",
+        "opensearch does not keep its data",
+    ),
+    (
+        "a search URL that leads elsewhere",
+        ENV,
+        "LAB_SEARCH_URL=http://127.0.0.1:${LAB_SEARCH_PORT}",
+        "LAB_SEARCH_URL=http://127.0.0.1:9200",
+        "LAB_SEARCH_URL has the port 9200",
+    ),
+    (
+        "a search URL that Compose cannot serve",
+        ENV,
+        "#LAB_SEARCH_URL=http:",
+        "#LAB_SEARCH_URL=https:",
+        "LAB_SEARCH_URL has the scheme 'https'",
+    ),
+    ("no word on how to use OpenSearch", ENV, "#LAB_SEARCH_URL=", "#LAB_SEARCH=", "LAB_SEARCH_URL is missing"),
 ]
 
 

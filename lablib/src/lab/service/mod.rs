@@ -153,7 +153,7 @@ pub fn guardian_pid() -> Result<u32> {
 }
 
 /// The servers that the user named in a variable, if it is set to anything.
-fn own_urls(variable: &str) -> Option<Vec<String>> {
+pub(crate) fn own_urls(variable: &str) -> Option<Vec<String>> {
     let value = std::env::var(variable).ok().filter(|value| !value.trim().is_empty())?;
     Some(value.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect())
 }
