@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::service::Redis;
 use crate::lab::{Error, OrFail, Progress, Result, Rng};
-use crate::placing::consistent_hashing::replicas::{Client, Store};
+use crate::placing::consistent_hashing::replicas::{Client, Repair, Store};
 
 /// The experiment's parameters.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ impl DeathSpec {
                     scope.spawn(move || self.work(client, clock, old, Rng::seeded(seed, &format!("worker {worker}"))))
                 })
                 .collect();
-            let mut control = || {
+            let mut control = || -> Result<Repair> {
                 clock.wait_for(self.operations / 3)?;
                 victim.try_kill()?;
                 progress.step();
