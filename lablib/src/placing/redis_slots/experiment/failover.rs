@@ -132,9 +132,9 @@ impl FailoverSpec {
         let mut owners: Vec<String> = map.masters().into_iter().map(str::to_owned).collect();
         owners.sort_by_key(|owner| *owner != announced);
         let tags = owners.iter().map(|owner| tag_on(&map, owner)).collect::<Result<Vec<_>>>()?;
-        let (start, over) = (Instant::now(), AtomicBool::new(false));
+        let (start, over, dead) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
         link.delay(death.delay);
-        let (over, options) = (&over, &options);
+        let (over, dead, options) = (&over, &dead, &options);
         let wait = 6 * death.delay + Duration::from_secs(1);
         let (probes, written, died) = std::thread::scope(|scope| {
             let probes: Vec<_> = tags.iter().map(|tag| scope.spawn(move || probe(options, tag, start, over))).collect();
@@ -143,10 +143,12 @@ impl FailoverSpec {
                 vec![scope.spawn(move || write(options, &format!("{{{tag}}}:{number}:plain"), start, over))];
             for writer in 0..2 {
                 let prefix = format!("{{{tag}}}:{number}:wait{writer}");
-                writers.push(scope.spawn(move || write_and_wait(options, &prefix, self.batch, wait, start, over)));
+                writers.push(scope.spawn(move || write_and_wait(options, &prefix, self.batch, wait, start, dead)));
             }
             std::thread::sleep(self.load);
             let died = self.die(victim, link, start);
+            // The heir has no replica that could vouch for anything.
+            dead.store(true, Ordering::SeqCst);
             let settled = died.and_then(|died| cluster.try_settle().map(|_| died));
             std::thread::sleep(Duration::from_millis(200));
             over.store(true, Ordering::SeqCst);
