@@ -216,3 +216,55 @@ impl Loads {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Rng;
+
+    /// Ten shards with something on them, and a few tenants whose buckets lie anywhere.
+    fn some_loads(rng: &mut Rng) -> Loads {
+        let mut loads = Loads { shards: (0..10).map(|_| rng.unit()).collect(), hot: BTreeMap::new() };
+        for tenant in 0..1 + rng.below(6) {
+            let (share, shards) = (rng.unit() * 8.0, 1 + rng.below(4));
+            let first = rng.below(10);
+            let homes: Vec<usize> = (0..u64::from(BUCKETS)).map(|b| ((first + b % shards) % 10) as usize).collect();
+            homes.iter().for_each(|home| loads.shards[*home] += share / f64::from(BUCKETS));
+            loads.hot.insert(format!("tenant{tenant}"), (share, homes));
+        }
+        loads
+    }
+
+    #[test]
+    fn only_buckets_of_shards_above_the_target_move_and_no_shard_is_pushed_above_it() {
+        let mut rng = Rng::seeded(5, "loads");
+        let mut moved = 0;
+        for _ in 0..500 {
+            let before = some_loads(&mut rng);
+            let mut after = before.clone();
+            let target = before.shards.iter().sum::<f64>() / 10.0 * (1.0 + rng.unit() / 5.0);
+            after.level(target);
+            for (tenant, (_, homes)) in &after.hot {
+                for (from, _) in before.hot[tenant].1.iter().zip(homes).filter(|(from, to)| from != to) {
+                    assert!(before.shards[*from] > target, "{from} did not have too much");
+                    moved += 1;
+                }
+            }
+            for (shard, (now, then)) in after.shards.iter().zip(&before.shards).enumerate() {
+                assert!(*now <= then.max(target) + 1e-9, "shard {shard} got worse: {then} to {now}, of {target}");
+            }
+            // The books are right: what a shard has is what lies on it.
+            let hot_on = |loads: &Loads, shard: usize| -> f64 {
+                let part = |(share, homes): &(f64, Vec<usize>)| {
+                    share * homes.iter().filter(|home| **home == shard).count() as f64 / f64::from(BUCKETS)
+                };
+                loads.hot.values().map(part).sum()
+            };
+            for shard in 0..10 {
+                let cold = |loads: &Loads| loads.shards[shard] - hot_on(loads, shard);
+                assert!((cold(&before) - cold(&after)).abs() < 1e-9);
+            }
+        }
+        assert!(moved > 10_000, "{moved}");
+    }
+}

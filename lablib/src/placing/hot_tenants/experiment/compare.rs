@@ -111,7 +111,9 @@ fn run(count: u64, seed: u64) -> Result<Comparison> {
         ("partition 4, unsplittable", KeyRule::PartitionedUnsplittable(4)),
     ];
     // What only the first to run would pay: files that are not cached, memory that is not there yet.
-    remember_nothing("warm-up", &KeyRule::ByTenant, &workload, &documents, seed)?;
+    let few = Workload::of_the_readme(count / 4);
+    let warm_up = few.documents(&mut Rng::seeded(seed, "warm-up"));
+    remember_nothing("warm-up", &KeyRule::ByTenant, &few, &warm_up, seed)?;
     let mut progress = Progress::new("writing and searching", strategies.len() as u64 + 1);
     let mut arms = Vec::new();
     for (name, strategy) in strategies {

@@ -154,7 +154,7 @@ const MOST: usize = 100_000;
 /// Reads and writes whose times are kept, from the first.
 const SHOWN: usize = 2_000;
 /// How long a client thinks between two requests.
-const THINKS: Duration = Duration::from_millis(1);
+const THINKS: Duration = Duration::from_millis(2);
 /// How long the slow reader dawdles after a switch where the deletion waits for it.
 const DAWDLE: Duration = Duration::from_millis(60);
 

@@ -1,7 +1,5 @@
 //! Placement by arithmetic, over many draws: where every document *would* lie.
 
-use std::collections::BTreeMap;
-
 use super::super::key_rule::KeyRule;
 use super::super::{BUCKETS, Planner, Routing, SplitMap, Watch};
 use super::{Workload, even_split, imbalance, random_split, seed};
@@ -128,6 +126,15 @@ fn split_by_rate(workload: &Workload, rng: &mut Rng) -> Result<f64> {
     Ok(imbalance(&loads))
 }
 
+/// How many keys a tenant's documents have; none where each has its own.
+fn rule_parts(rule: &KeyRule, tenant: &str) -> Option<u64> {
+    match rule {
+        KeyRule::ByDocument => None,
+        KeyRule::RandomSplit(split) => Some(split.get(tenant).copied().unwrap_or(1)),
+        _ => Some(1),
+    }
+}
+
 /// Documents on each shard.
 pub(super) fn placement(workload: &Workload, strategy: &KeyRule) -> Result<Vec<f64>> {
     let routing = strategy.routing(seed::SHARDS)?;
@@ -135,20 +142,15 @@ pub(super) fn placement(workload: &Workload, strategy: &KeyRule) -> Result<Vec<f
     for (place, (tenant, documents)) in workload.tenants.iter().enumerate() {
         if routing.partition_size() == 1 {
             // Every document of a key lies on one shard: count keys, not documents.
-            let mut keys: BTreeMap<String, u64> = BTreeMap::new();
-            let cycle = match strategy {
-                KeyRule::RandomSplit(split) => split.get(tenant).copied().unwrap_or(1),
-                KeyRule::ByDocument => *documents,
-                _ => 1,
+            let cycle = match rule_parts(strategy, tenant) {
+                Some(parts) => parts.min(*documents),
+                None => *documents,
             };
-            for part in 0..cycle.min(*documents) {
+            for part in 0..cycle {
                 // The documents numbered 1 to n with this remainder.
-                let (number, whole) = (part + 1, documents / cycle);
-                let count = whole + u64::from(number <= documents % cycle);
-                *keys.entry(strategy.key_of(tenant, number)?).or_default() += count;
-            }
-            for (key, count) in keys {
-                loads[routing.shard_of(&key, 0)?] += count as f64;
+                let number = part + 1;
+                let count = documents / cycle + u64::from(number <= documents % cycle);
+                loads[routing.shard_of(&strategy.key_of(tenant, number)?, 0)?] += count as f64;
             }
         } else {
             for number in 1..=*documents {
