@@ -125,11 +125,15 @@ fn bad_nodes_are_refused_with_a_sentence() {
     }
     let text = Ring::new(["a"], 0).unwrap_err().to_string();
     assert!(text.contains("a node without a point would hold nothing"), "{text}");
-    assert!(Ring::new([("a", u32::MAX)], 2).is_err());
+    assert!(Ring::new([("a", u32::MAX)], 2).unwrap_err().to_string().contains("points do not fit"));
+    let mut ring = Ring::new(["a"], 2).unwrap();
+    assert!(ring.add(("b", u32::MAX).into()).unwrap_err().to_string().contains("points do not fit"));
+    assert_eq!(ring.nodes(), ["a"]);
     for slack in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(BoundedLoads::new(Ring::new(["a"], 1).unwrap(), slack).is_err());
     }
     assert!(Maglev::with_entries(["a"], 100).unwrap_err().to_string().contains("not a prime"));
+    assert!(Maglev::with_entries(["a"], usize::MAX).unwrap_err().to_string().contains("not a prime"));
     assert!(Maglev::with_entries(["a", "b", "c", "d"], 3).unwrap_err().to_string().contains("want one each"));
 }
 
@@ -296,6 +300,9 @@ fn two_dead_of_three_copies_is_an_error_and_not_an_answer() {
     assert_eq!(client.get("key").unwrap().as_deref(), Some("value"), "the last copy still answers");
     assert!(client.get("other").unwrap_err().to_string().contains("could not reach a copy on copy-"));
     assert!(client.put("third", "value").is_err(), "one of three is no majority");
+    // Nor is one that is left over.
+    servers[..2].iter().for_each(|server| drop(store.remove(server.name()).unwrap()));
+    assert!(client.put("third", "value").unwrap_err().to_string().contains("there are nodes for 1 of 3 copies"));
 }
 
 fn names() -> impl Strategy<Value = Vec<String>> {

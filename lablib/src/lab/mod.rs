@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a run, its claims and its verdict | [`Experiment`], [`Claim`] |
 //! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
-//! | showing | [`chart`], [`Table`], [`Progress`] |
+//! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
 //! | proving | [`history`], [`clock`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Machine`] |
@@ -17,6 +17,7 @@ mod claim;
 pub mod clock;
 pub mod crash;
 pub mod display;
+mod drawing;
 mod error;
 mod experiment;
 pub mod freshness;
@@ -40,6 +41,7 @@ mod table;
 pub use chart::{Chart, Figure};
 pub use claim::{Claim, Claiming, claims_as_html};
 pub use display::Show;
+pub use drawing::Drawing;
 pub use error::{Doing, Error, OrFail, Result};
 pub use experiment::{Experiment, Verdict};
 pub use latency::{Latency, Load, OpenLoop, readable};

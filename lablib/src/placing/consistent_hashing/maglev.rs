@@ -42,7 +42,7 @@ impl Maglev {
     /// A table of so many entries: a prime, so that every node's order reaches all of them, and at least one a node.
     pub fn with_entries<T: Into<Node>>(nodes: impl IntoIterator<Item = T>, entries: usize) -> Result<Self> {
         let members = Members::new(nodes)?;
-        if next_prime(entries) != entries || entries > u32::MAX as usize {
+        if entries > u32::MAX as usize || next_prime(entries) != entries {
             let cause = format!("{entries} entries is not a prime below 2³²");
             return Err(Error::new("build a table", cause).remedy(format!("take {}", next_prime(entries.min(65_537)))));
         }

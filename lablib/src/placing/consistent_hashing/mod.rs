@@ -41,7 +41,6 @@ pub use ketama::Ketama;
 pub use maglev::Maglev;
 pub use modulo::Modulo;
 pub use node::Node;
-pub use picture::RingPicture;
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
 

@@ -3,35 +3,23 @@
 use std::fmt::Write as _;
 
 use super::{Placement, Ring};
-use crate::lab::Show;
+use crate::lab::Drawing;
 use crate::lab::display::escape;
 
-/// A drawing of a ring and the way from each key to its node.
-#[derive(Debug, Clone)]
-pub struct RingPicture {
-    svg: String,
-    plain: String,
-}
-
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const CENTRE: f64 = 170.0;
 const RADIUS: f64 = 120.0;
 
-impl RingPicture {
-    /// Draws `ring`, its points and these keys at their true places.
-    pub fn of(ring: &Ring, keys: &[impl AsRef<str>]) -> Self {
+impl Ring {
+    /// The ring, its points and these keys at their true places, and the way from each key to its node.
+    pub fn picture(&self, keys: &[impl AsRef<str>]) -> Drawing {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        let nodes = ring.nodes();
+        let nodes = self.nodes();
         let colour = |node: &str| {
             let index = nodes.iter().position(|known| *known == node).unwrap_or(0);
-            COLOURS[index % COLOURS.len()]
+            Drawing::colour(index)
         };
-        let mut svg = String::from(
-            "<svg role=\"img\" aria-label=\"A hash ring\" viewBox=\"0 0 560 340\" width=\"560\" style=\"max-width:100%;\
-             height:auto;background:#fff;font:12px Inter,system-ui,sans-serif\"><title>A hash ring: each key belongs to the \
-             next point, clockwise</title>",
-        );
-        let mut points: Vec<(f64, &str)> = ring.points().map(|(at, node)| (turn(at), node)).collect();
+        let (mut svg, mut plain) = (String::new(), String::new());
+        let mut points: Vec<(f64, &str)> = self.points().map(|(at, node)| (turn(at), node)).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         for (index, &(end, node)) in points.iter().enumerate() {
             let start = if index == 0 { points[points.len() - 1].0 - 1.0 } else { points[index - 1].0 };
@@ -44,9 +32,8 @@ impl RingPicture {
                 colour(node)
             );
         }
-        let mut plain = String::from("A hash ring: each key belongs to the next point, clockwise.\n");
         for key in &keys {
-            let (at, node) = (turn(ring.position(key)), ring.node_of(key));
+            let (at, node) = (turn(self.position(key)), self.node_of(key));
             let ((x, y), (text_x, text_y)) = (place(at, RADIUS), place(at, RADIUS + 16.0));
             let anchor = if text_x < CENTRE { "end" } else { "start" };
             let _ = write!(
@@ -61,7 +48,7 @@ impl RingPicture {
         }
         for (index, node) in nodes.iter().enumerate() {
             let y = 130.0 + 24.0 * index as f64;
-            let held = keys.iter().filter(|key| ring.node_of(key) == *node).count();
+            let held = keys.iter().filter(|key| self.node_of(key) == *node).count();
             let _ = write!(
                 svg,
                 "<circle cx=\"400\" cy=\"{y}\" r=\"7\" fill=\"{}\"/><text x=\"414\" y=\"{}\" fill=\"#1f2933\">{}: {held} of \
@@ -74,19 +61,9 @@ impl RingPicture {
         svg.push_str(
             "<text x=\"170\" y=\"166\" text-anchor=\"middle\" fill=\"#6b7280\">each key belongs</text>\
              <text x=\"170\" y=\"183\" text-anchor=\"middle\" fill=\"#6b7280\">to the next point,</text>\
-             <text x=\"170\" y=\"200\" text-anchor=\"middle\" fill=\"#6b7280\">clockwise</text></svg>",
+             <text x=\"170\" y=\"200\" text-anchor=\"middle\" fill=\"#6b7280\">clockwise</text>",
         );
-        Self { svg, plain }
-    }
-}
-
-impl Show for RingPicture {
-    fn to_html(&self) -> String {
-        self.svg.clone()
-    }
-
-    fn to_plain(&self) -> String {
-        self.plain.clone()
+        Drawing::new("A hash ring: each key belongs to the next point, clockwise", (560.0, 340.0), &svg, &plain)
     }
 }
 

@@ -100,10 +100,12 @@ impl Client {
                     Err(error) => failure = Some(error),
                 }
             }
-            match failure {
-                Some(error) if written.len() < majority(shared.copies) => Err(error),
-                _ => Ok(written),
+            if written.len() >= majority(shared.copies) {
+                return Ok(written);
             }
+            let few =
+                || Error::new("write", format!("there are nodes for {} of {} copies", written.len(), shared.copies));
+            Err(failure.unwrap_or_else(few))
         })
     }
 

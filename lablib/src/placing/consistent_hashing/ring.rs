@@ -47,10 +47,7 @@ impl Ring {
             return Err(Error::new("build a ring", "a node without a point would hold nothing").remedy("give it one"));
         }
         let members = Members::new(nodes)?;
-        if members.weight() * u64::from(virtual_nodes) > u64::from(u32::MAX) {
-            let cause = format!("{} points do not fit", members.weight() * u64::from(virtual_nodes));
-            return Err(Error::new("build a ring", cause).remedy("use smaller weights or fewer virtual nodes"));
-        }
+        check_points(members.weight(), virtual_nodes)?;
         let mut points = Vec::with_capacity(members.weight() as usize * virtual_nodes as usize);
         for (index, node) in members.all().iter().enumerate() {
             points.extend(places(hash, node, virtual_nodes).map(|place| (place, index as u32)));
@@ -110,6 +107,7 @@ impl Placement for Ring {
     }
 
     fn add(&mut self, node: Node) -> Result<()> {
+        check_points(self.members.weight() + u64::from(node.weight), self.virtual_nodes)?;
         let places = places(self.hash, &node, self.virtual_nodes).collect();
         let index = self.members.insert(node)?;
         self.circle.insert(index, places);
@@ -125,6 +123,18 @@ impl Placement for Ring {
     fn bytes(&self) -> usize {
         self.members.bytes() + self.circle.bytes()
     }
+}
+
+/// Ten thousand nodes with a thousand points each fit several times.
+const MOST_POINTS: u64 = 1 << 26;
+
+fn check_points(weight: u64, virtual_nodes: u32) -> Result<()> {
+    let points = weight.saturating_mul(u64::from(virtual_nodes));
+    if points <= MOST_POINTS {
+        return Ok(());
+    }
+    let cause = format!("{points} points do not fit");
+    Err(Error::new("build a ring", cause).remedy("use smaller weights or fewer virtual nodes"))
 }
 
 /// Where a node's points lie.

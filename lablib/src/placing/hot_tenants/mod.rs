@@ -36,7 +36,7 @@ mod tenants;
 pub use embedded::Embedded;
 pub use key_rule::KeyRule;
 pub use leveller::Leveller;
-pub use picture::SplitPicture;
+pub use picture::picture_of_a_split;
 pub use planner::{Change as PlannedSplit, Planner, Watch};
 pub use rates::Rates;
 pub use resplit::{Resplit, Step};

@@ -6,45 +6,29 @@ use super::routing::Routing;
 use super::shards::BUCKETS;
 use super::split_map::{Split, SplitMap};
 use crate::lab::display::escape;
-use crate::lab::{OrFail, Result, Show};
+use crate::lab::{Drawing, OrFail, Result};
 
-/// A drawing of the way from a tenant's documents to shards, under a split map.
-#[derive(Debug, Clone)]
-pub struct SplitPicture {
-    svg: String,
-    plain: String,
-}
-
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const LEFT: f64 = 16.0;
 const WIDE: f64 = 688.0;
 
-impl SplitPicture {
-    /// Draws where each bucket of `tenant` lives, at its true shard.
-    pub fn of(map: &SplitMap, routing: &Routing, tenant: &str) -> Self {
-        Self::draw(map, routing, tenant).or_fail()
-    }
+/// The picture of a tenant in so many parts, on shards spread over ten.
+pub fn picture_of_a_split(parts: usize) -> Drawing {
+    let picture = || {
+        let routing = Routing::new(10)?;
+        let shard = |bucket: usize| bucket * parts / BUCKETS as usize * 10 / parts.max(1) + 1;
+        let homes: Vec<usize> = (0..BUCKETS as usize).map(|bucket| shard(bucket).min(9)).collect();
+        let split = Split::over(&routing, "tenant1", &homes)?;
+        SplitMap::default().with("tenant1", Some(split)).picture(&routing, "tenant1")
+    };
+    picture().or_fail()
+}
 
-    /// A tenant in so many parts, on shards spread over ten.
-    pub fn example(parts: usize) -> Self {
-        let example = || {
-            let routing = Routing::new(10)?;
-            let shard = |bucket: usize| bucket * parts / BUCKETS as usize * 10 / parts.max(1) + 1;
-            let homes: Vec<usize> = (0..BUCKETS as usize).map(|bucket| shard(bucket).min(9)).collect();
-            let split = Split::over(&routing, "tenant1", &homes)?;
-            Self::draw(&SplitMap::default().with("tenant1", Some(split)), &routing, "tenant1")
-        };
-        example().or_fail()
-    }
-
-    fn draw(map: &SplitMap, routing: &Routing, tenant: &str) -> Result<Self> {
-        let asks = map.asks(tenant);
+impl SplitMap {
+    /// The way from a tenant's documents to shards: where each bucket lives, at its true shard.
+    pub fn picture(&self, routing: &Routing, tenant: &str) -> Result<Drawing> {
+        let asks = self.asks(tenant);
         let shards = routing.primaries() as usize;
-        let mut svg = String::from(
-            "<svg role=\"img\" aria-label=\"A split tenant\" viewBox=\"0 0 720 300\" width=\"720\" \
-             style=\"max-width:100%;height:auto;background:#fff;font:12px Inter,system-ui,sans-serif\"><title>A split tenant: \
-             a document's id decides its bucket, the split map the bucket's sub-key, the sub-key's hash the shard</title>",
-        );
+        let mut svg = String::new();
         let mut plain = format!("{tenant}: {BUCKETS} buckets by document id, over {} sub-keys.\n", asks.len());
         let text = |svg: &mut String, x: f64, y: f64, anchor: &str, colour: &str, what: &str| {
             let _ = write!(
@@ -74,7 +58,7 @@ impl SplitPicture {
         let box_wide = WIDE / shards as f64;
         let mut taken = vec![None; shards];
         for (place, ask) in asks.iter().enumerate() {
-            let colour = COLOURS[place % COLOURS.len()];
+            let colour = Drawing::colour(place);
             let shard = routing.shards_of(&ask.routing)?.first().copied().unwrap_or(0);
             taken[shard] = Some(colour);
             let key_at = LEFT + WIDE * (place as f64 + 0.5) / asks.len() as f64;
@@ -110,17 +94,8 @@ impl SplitPicture {
             );
             text(&mut svg, x + box_wide / 2.0 - 3.0, 246.0, "middle", "#1f2933", &format!("shard {shard}"));
         }
-        svg.push_str("</svg>");
-        Ok(Self { svg, plain })
-    }
-}
-
-impl Show for SplitPicture {
-    fn to_html(&self) -> String {
-        self.svg.clone()
-    }
-
-    fn to_plain(&self) -> String {
-        self.plain.clone()
+        let title = "A split tenant: a document's id decides its bucket, the split map the bucket's sub-key, the sub-key's \
+                     hash the shard";
+        Ok(Drawing::new(title, (720.0, 300.0), &svg, &plain))
     }
 }

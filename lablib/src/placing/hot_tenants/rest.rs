@@ -50,7 +50,8 @@ impl Rest {
         let name =
             format!("{} {}", about.version.distribution.as_deref().unwrap_or("elasticsearch"), about.version.number);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let index = format!("lab-hot-tenants-{}-{number}", std::process::id());
+        // Not by the process alone: in a container its id comes again, and one that was killed has left its index.
+        let index = format!("lab-hot-tenants-{:x}-{number}", rand::random::<u64>());
         let mut settings = json!({
             "number_of_shards": routing.primaries(),
             "number_of_replicas": 0,

@@ -120,7 +120,7 @@ impl Client {
             }
             self.detours.misses += 1;
         }
-        let deadline = Instant::now() + self.options.deadline;
+        let deadline = later(self.options.deadline);
         self.pursue(request, None, deadline)
     }
 
@@ -128,7 +128,7 @@ impl Client {
     /// order of the requests; *when* each was done is not, as soon as one is redirected. Cacheable reads of one key are
     /// one read.
     pub fn call_many(&mut self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
-        let deadline = Instant::now() + self.options.deadline;
+        let deadline = later(self.options.deadline);
         let mut answers: Vec<Option<Result<Value, Failure>>> = requests.iter().map(|_| None).collect();
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
@@ -337,8 +337,7 @@ impl Client {
             for &index in indices {
                 let answer = match (&broken, self.wires.get_mut(home)) {
                     (None, Some(wire)) => {
-                        let until = Instant::now() + self.options.patience;
-                        wire.receive(until + requests[index].takes)
+                        wire.receive(later(self.options.patience.saturating_add(requests[index].takes)))
                     }
                     (Some(cause), _) => Err(cause.clone()),
                     (None, None) => Err("the connection is gone".into()),
@@ -425,4 +424,9 @@ impl Client {
         }
         Err(last)
     }
+}
+
+/// So much later than now; what is beyond reckoning is a day.
+fn later(time: Duration) -> Instant {
+    Instant::now().checked_add(time).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
 }

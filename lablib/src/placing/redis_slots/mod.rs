@@ -29,7 +29,6 @@ pub use client::{Client, Detours};
 pub use map::SlotMap;
 pub use meter::{Meter, Metered, NodeWork};
 pub use options::{ClientOptions, Flaw};
-pub use picture::SlotPicture;
 pub use request::{Failure, Request};
 pub use slot::{SLOTS, crc16, hash_tag, slot_of, slot_without_tags};
 pub use slot_move::SlotMove;

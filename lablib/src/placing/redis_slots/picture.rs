@@ -4,40 +4,28 @@ use std::fmt::Write as _;
 
 use super::map::SlotMap;
 use super::slot::{SLOTS, hash_tag, slot_of};
-use crate::lab::Show;
+use crate::lab::Drawing;
 use crate::lab::display::escape;
 
-/// A drawing of the slots, their masters, and where some keys land.
-#[derive(Debug, Clone)]
-pub struct SlotPicture {
-    svg: String,
-    plain: String,
-}
-
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const LEFT: f64 = 20.0;
 const WIDTH: f64 = 720.0;
 const STRIP: f64 = 56.0;
 const ROW: f64 = 26.0;
 
-impl SlotPicture {
-    /// Draws the slots as a strip, a colour for each master, and a line from each key to its slot. In bold stands the part of
+impl SlotMap {
+    /// The slots as a strip, a colour for each master, and a line from each key to its slot. In bold stands the part of
     /// the key that is hashed.
-    pub fn of(map: &SlotMap, keys: &[impl AsRef<str>]) -> Self {
+    pub fn picture(&self, keys: &[impl AsRef<str>]) -> Drawing {
+        let map = self;
         let masters = map.masters();
         let colour = |slot: u16| {
             let master = map.owner(slot).and_then(|owner| masters.iter().position(|known| *known == owner));
-            master.map_or("#9ca3af", |place| COLOURS[place % COLOURS.len()])
+            master.map_or("#9ca3af", |place| Drawing::colour(place))
         };
         let mut keys: Vec<(&str, u16)> = keys.iter().map(|key| (key.as_ref(), slot_of(key.as_ref()))).collect();
         keys.sort_by_key(|(_, slot)| *slot);
         let height = STRIP + 44.0 + ROW * keys.len() as f64;
-        let mut svg = format!(
-            "<svg role=\"img\" aria-label=\"Slots\" viewBox=\"0 0 760 {height}\" width=\"760\" style=\"max-width:100%;\
-             height:auto;background:#fff;font:13px Inter,system-ui,sans-serif\"><title>16,384 slots, dealt out to masters; a \
-             key belongs to the slot that the CRC16 of its hashed part says</title>"
-        );
-        let mut plain = String::from("16,384 slots, dealt out to masters.\n");
+        let (mut svg, mut plain) = (String::new(), String::new());
         let mut from = 0;
         for slot in 1..=SLOTS {
             if slot < SLOTS && map.owner(slot) == map.owner(from) {
@@ -93,8 +81,9 @@ impl SlotPicture {
             );
             let _ = writeln!(plain, "{key} → {slot}");
         }
-        svg.push_str("</svg>");
-        Self { svg, plain }
+        let title =
+            "16,384 slots, dealt out to masters; a key belongs to the slot that the CRC16 of its hashed part says";
+        Drawing::new(title, (760.0, height), &svg, &plain)
     }
 }
 
@@ -110,15 +99,5 @@ fn hashed_in_bold(key: &str) -> String {
             format!("{}<tspan font-weight=\"700\">{}</tspan>{}", escape(before), escape(&tag), escape(after))
         }
         _ => format!("<tspan font-weight=\"700\">{}</tspan>", escape(key)),
-    }
-}
-
-impl Show for SlotPicture {
-    fn to_html(&self) -> String {
-        self.svg.clone()
-    }
-
-    fn to_plain(&self) -> String {
-        self.plain.clone()
     }
 }

@@ -81,6 +81,10 @@ const TABLES: [&str; 3] = [
 impl Cluster {
     /// Lays out tables on all `servers`, called A, B, C and so on, and gives all slots to the first `owners` of them.
     pub fn create(servers: &[MariaDb], owners: usize, slots: Slot) -> Result<Self> {
+        if servers.len() > 26 {
+            let cause = format!("{} servers are more than there are letters", servers.len());
+            return Err(Error::new("make a cluster", cause).remedy("name them yourself"));
+        }
         let instances = (b'A'..=b'Z').zip(servers);
         let instances = instances.map(|(letter, server)| (char::from(letter).to_string(), server.url().to_string()));
         Self::over(instances.collect(), owners, slots)
@@ -88,6 +92,13 @@ impl Cluster {
 
     /// As [`create`](Self::create), over servers by name and URL.
     pub fn over(servers: Vec<(String, String)>, owners: usize, slots: Slot) -> Result<Self> {
+        let plain = |name: &str| {
+            name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        if let Some((name, _)) = servers.iter().find(|(name, _)| !plain(name)) {
+            let error = Error::new("make a cluster", format!("{name:?} is no name for an instance"));
+            return Err(error.remedy("use letters, digits, - and _, 64 at most"));
+        }
         let all = Weight::equal(servers.iter().map(|(name, _)| name));
         check(&all)?;
         let map = SlotMap::level(slots, &all[..owners.min(all.len())])?;

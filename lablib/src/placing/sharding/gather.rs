@@ -156,7 +156,9 @@ impl Gatherer {
 
     /// A page of `limit` users, in the order of their scores from the highest.
     pub fn page(&mut self, page: Page, limit: u64, deadline: Duration, policy: Policy) -> Result<Gathered> {
-        let until = Instant::now() + deadline;
+        // A deadline beyond reckoning is a day.
+        let until =
+            Instant::now().checked_add(deadline).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
         let (mut rounds, mut best): (u64, Option<Gathered>) = (0, None);
         loop {
             rounds += 1;

@@ -29,7 +29,6 @@ pub use client::{Client, ClientStats, Served, at_odds};
 pub use cluster::{Audit, Cluster, Instance, User};
 pub use gather::{Cursor, Gathered, Gatherer, Missing, Page, Policy};
 pub use mover::{Moved, Mover, MoverSpec, POINTS, mover_process};
-pub use picture::SlotPicture;
 pub use route::{Modulo, Parity, Route, Slot, SlotMap, Transfer, Weight, moved_share, slot_of};
 
 /// A step of the system that can be left out, to see which check notices.

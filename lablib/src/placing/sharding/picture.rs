@@ -3,41 +3,31 @@
 use std::fmt::Write as _;
 
 use super::route::{SlotMap, Weight};
-use crate::lab::Show;
+use crate::lab::Drawing;
 use crate::lab::display::escape;
 
-/// A drawing of the way from a user to an instance, and of the slots that move when instances are added.
-#[derive(Debug, Clone)]
-pub struct SlotPicture {
-    svg: String,
-    plain: String,
-}
-
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const LEFT: f64 = 96.0;
 const WIDTH: f64 = 620.0;
 
-impl SlotPicture {
-    /// Draws a map's slots, and the same slots owned by `more` instances.
-    pub fn of(map: &SlotMap, more: &[Weight]) -> Self {
+impl SlotMap {
+    /// The way from a user to an instance, the slots by their owners, and which of them move when `more` instances own them.
+    pub fn picture(&self, more: &[Weight]) -> Drawing {
+        let map = self;
         let transfers = map.plan(more).unwrap_or_default();
         let after = map.after(&transfers);
         let names: Vec<&str> = more.iter().map(|instance| instance.name.as_str()).collect();
         let colour = |name: &str| {
             let index = names.iter().position(|known| *known == name).unwrap_or(0);
-            COLOURS[index % COLOURS.len()]
+            Drawing::colour(index)
         };
         let title = format!("{} slots: {} of them move, the others stay where they are", map.slots(), transfers.len());
         let mut svg = format!(
-            "<svg role=\"img\" aria-label=\"{0}\" viewBox=\"0 0 760 214\" width=\"760\" style=\"max-width:100%;height:auto;\
-             background:#fff;font:13px Inter,system-ui,sans-serif\"><title>{0}</title><g fill=\"#1f2933\">\
-             <text x=\"0\" y=\"22\">user 4711</text><text x=\"96\" y=\"22\">→ hash mod {1} = slot {2}</text>\
-             <text x=\"330\" y=\"22\">→ map → the instance, whose own fence has the last word</text></g>",
-            escape(&title),
+            "<g fill=\"#1f2933\"><text x=\"0\" y=\"22\">user 4711</text>\
+             <text x=\"96\" y=\"22\">→ hash mod {} = slot {}</text><text x=\"330\" y=\"22\">→ map → the instance, whose own fence has the last word</text></g>",
             map.slots(),
             super::slot_of(4711, map.slots()),
         );
-        let mut plain = format!("{title}.\n");
+        let mut plain = String::new();
         for (row, (words, map)) in [("before", map), ("after", &after)].into_iter().enumerate() {
             let y = 48.0 + 84.0 * row as f64;
             let _ = write!(svg, "<text x=\"0\" y=\"{}\" fill=\"#1f2933\">{words}</text>", y + 28.0);
@@ -58,8 +48,7 @@ impl SlotPicture {
                 let _ = writeln!(plain, "{words}: slots {start} to {} belong to {name}", end - 1);
             }
         }
-        svg.push_str("</svg>");
-        Self { svg, plain }
+        Drawing::new(&title, (760.0, 214.0), &svg, &plain)
     }
 }
 
@@ -73,14 +62,4 @@ fn runs(map: &SlotMap) -> Vec<(usize, usize, &str)> {
         }
     }
     runs
-}
-
-impl Show for SlotPicture {
-    fn to_html(&self) -> String {
-        self.svg.clone()
-    }
-
-    fn to_plain(&self) -> String {
-        self.plain.clone()
-    }
 }

@@ -8,10 +8,9 @@ use super::super::key_rule::KeyRule;
 use super::super::planner::Planner;
 use super::super::shards::{Change, Document, Found, SearchShards, ShardLoad, open};
 use super::super::{Leveller, TenantIndex};
-use super::{Placed, Workload, imbalance, number_of, random_split, seed, word};
+use super::{Placed, Workload, disk_of_a_map, imbalance, number_of, random_split, seed, word};
 use crate::lab::chart::{Bars, Treemap};
-use crate::lab::crash::RealDisk;
-use crate::lab::{Chart, Doing, Error, OrFail, Progress, Result, Rng, Table, service};
+use crate::lab::{Chart, Error, OrFail, Progress, Result, Rng, Table};
 
 /// What a strategy did to the shards.
 #[derive(Debug, Clone)]
@@ -164,10 +163,9 @@ fn remember_nothing(
 fn keep_level(workload: &Workload, documents: &[Document], seed: u64) -> Result<Arm> {
     let routing = KeyRule::ByTenant.routing(seed::SHARDS)?;
     let shards: Arc<dyn SearchShards> = open(routing)?.into();
-    let disk = RealDisk::open(service::run_directory()?.join("split-map-compare")).doing("open the map's folder")?;
     let before = shards.loads()?;
     let half_life = documents.len() as f64 / 40.0;
-    let index = TenantIndex::open(shards.clone(), Arc::new(disk))?;
+    let index = TenantIndex::open(shards.clone(), disk_of_a_map()?)?;
     let leveller = Leveller::new(index, Planner::default(), half_life)?;
     let mut copied = 0;
     for (number, batch) in documents.chunks(BATCH).enumerate() {

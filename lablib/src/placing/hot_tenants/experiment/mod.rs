@@ -14,8 +14,12 @@ pub use turns_hot::{Story, TurnsHot, turns_hot};
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::shards::{Ask, Document};
-use crate::lab::{Error, Result, Rng, Samples};
+use crate::lab::crash::RealDisk;
+use crate::lab::{Doing, Error, Result, Rng, Samples, service};
 
 /// The prototype's published figures, for the reference marks and for golden tests.
 pub mod seed {
@@ -31,6 +35,13 @@ pub mod seed {
     pub const TOTALS: [u64; 10] = [167, 240, 100, 67, 40, 100, 207, 156, 90, 233];
     /// What its random k had been for its three hot tenants.
     pub const SPLIT: [(&str, u64); 3] = [("tenant1", 5), ("tenant2", 3), ("tenant3", 3)];
+}
+
+/// Where a run keeps its split map. Each run has a folder of its own: a cell that is run again begins with an empty map.
+fn disk_of_a_map() -> Result<Arc<RealDisk>> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let folder = format!("split-map-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    RealDisk::open(service::run_directory()?.join(folder)).map(Arc::new).doing("open the map's folder")
 }
 
 /// A tenant's documents are numbered from 1; an id is unique among all tenants.

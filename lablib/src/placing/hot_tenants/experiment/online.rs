@@ -9,10 +9,9 @@ use super::super::resplit::{Resplit, Step};
 use super::super::shards::{BUCKETS, Document, Found, SearchShards, open};
 use super::super::tenants::{Broken, TenantIndex, View};
 use super::super::{Routing, Split};
-use super::{document, seed};
+use super::{disk_of_a_map, document, seed};
 use crate::lab::chart::Timeline;
-use crate::lab::crash::RealDisk;
-use crate::lab::{Chart, Doing, Error, OrFail, Result, Rng, Table, service};
+use crate::lab::{Chart, Error, OrFail, Result, Rng, Table};
 
 /// Who is split anew, how often, and with which step left out.
 #[derive(Debug, Clone, Copy)]
@@ -324,10 +323,7 @@ fn run(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
     if spec.documents == 0 || spec.resplits == 0 || spec.documents as usize > MOST / 2 {
         return Err(Error::new("check re-splits", format!("{spec:?} is no experiment")));
     }
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let folder = format!("split-map-online-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let disk = RealDisk::open(service::run_directory()?.join(folder)).doing("open the map's folder")?;
-    let disk = Arc::new(disk);
+    let disk = disk_of_a_map()?;
     let shards: Arc<dyn SearchShards> = open(Routing::new(seed::SHARDS)?)?.into();
     let index = TenantIndex::open(shards.clone(), disk.clone())?;
     let index = spec.broken.into_iter().fold(index, TenantIndex::broken);

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::super::planner::Planner;
 use super::super::shards::{Document, SearchShards, open};
 use super::super::{Leveller, Routing, TenantIndex};
-use super::{document, imbalance, seed};
+use super::{disk_of_a_map, document, imbalance, seed};
 use crate::lab::chart::Lines;
-use crate::lab::crash::RealDisk;
-use crate::lab::{Chart, Doing, Error, OrFail, Progress, Result, Rng, service};
+use crate::lab::{Chart, Error, OrFail, Progress, Result, Rng};
 
 /// A load that changes, and how it is watched.
 #[derive(Debug, Clone, Copy)]
@@ -103,14 +102,12 @@ pub fn turns_hot(spec: &TurnsHot, levelling: bool, seed: u64) -> Story {
 const BATCH: u64 = 100;
 
 fn run(spec: &TurnsHot, levelling: bool, seed: u64) -> Result<Story> {
-    if spec.window < BATCH || spec.tenants == 0 || !(0.0..1.0).contains(&spec.share) {
+    if spec.window < BATCH || spec.after < 4 * spec.window || spec.tenants == 0 || !(0.0..1.0).contains(&spec.share) {
         return Err(Error::new("turn a tenant hot", format!("{spec:?} is no load")));
     }
     let routing = Routing::new(seed::SHARDS)?;
     let shards: Arc<dyn SearchShards> = open(routing)?.into();
-    let folder = format!("split-map-{}", if levelling { "levelling" } else { "not" });
-    let disk = RealDisk::open(service::run_directory()?.join(folder)).doing("open the map's folder")?;
-    let index = TenantIndex::open(shards, Arc::new(disk))?;
+    let index = TenantIndex::open(shards, disk_of_a_map()?)?;
     let leveller = Leveller::new(index, Planner::default(), spec.half_life)?;
     let mut rng = Rng::seeded(seed, "a tenant turns hot");
     let home = routing.shard_of(HOT, 0)?;

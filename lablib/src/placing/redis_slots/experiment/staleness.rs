@@ -7,7 +7,7 @@ use redis::Value;
 
 use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Error, Latency, OrFail, Result, Table, readable};
+use crate::lab::{Error, Latency, OrFail, Result, Samples, Table, readable};
 use crate::placing::redis_slots::{ClientOptions, Flaw, Request};
 
 use super::{joined, with_replicas};
@@ -301,6 +301,14 @@ pub struct OwnWrites {
     pub missed_after_wait: u64,
     /// Writes that WAIT could not vouch for in time.
     pub not_confirmed: u64,
+}
+
+impl OwnWrites {
+    /// Reads that did not see what WAIT had vouched for; nothing measured where it vouched for nothing.
+    pub fn missed_though_vouched_for(&self) -> Samples {
+        let vouched = self.writes - self.not_confirmed;
+        if vouched == 0 { Samples::default() } else { [self.missed_after_wait as f64].into_iter().collect() }
+    }
 }
 
 /// Writes, and reads it back from a replica: at once, and after WAIT 1.

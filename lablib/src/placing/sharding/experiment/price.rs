@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{instances, users};
 use crate::lab::chart::{Chart, Latencies, Panels};
 use crate::lab::service::MariaDb;
-use crate::lab::{Latency, OrFail, Progress, Result, Samples};
+use crate::lab::{Error, Latency, OrFail, Progress, Result, Samples};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Skip, Slot};
 
 /// How long reads and writes take with a fence, and without one as in the prototype: the same rows on the same instances.
@@ -21,6 +21,9 @@ const ROUNDS: u64 = 10;
 /// Measures both in turns: `count` reads and half as many writes each.
 pub fn fence_cost(cluster: &Cluster, users: u64, count: u64) -> FenceCost {
     let run = || -> Result<FenceCost> {
+        if users == 0 {
+            return Err(Error::new("measure the fence", "there are no users"));
+        }
         let mut clients = [Client::new(cluster)?, Client::new(cluster)?.without(Some(Skip::Fence))];
         let mut cost = FenceCost::default();
         let each = count.div_ceil(ROUNDS);
