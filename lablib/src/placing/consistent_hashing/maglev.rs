@@ -147,8 +147,9 @@ fn fill(table: &mut [u32], mut orders: Vec<Order>, weights: &[u32]) {
 
 /// The smallest prime that is no smaller.
 fn next_prime(from: usize) -> usize {
-    let prime =
-        |number: usize| (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0);
+    let prime = |number: usize| {
+        (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    };
     (from.max(2)..).find(|&number| prime(number)).unwrap_or(SMALLEST)
 }
 

@@ -463,7 +463,7 @@ impl HotKey {
         for reads in mixes {
             chart = chart.group(format!("{reads} % reads"));
             for arm in self.arms.iter().filter(|arm| arm.reads == reads) {
-                chart = chart.bar_with_spread(arm.remedy.name(), &self.busiest(arm.remedy, reads));
+                chart = chart.bar_with_spread(arm.remedy.name(), self.busiest(arm.remedy, reads));
                 if let Some(load) = self.spec.predict(arm.remedy, reads, &self.map) {
                     chart = chart.predicted(arm.remedy.name(), load.into_iter().fold(0.0, f64::max));
                 }
