@@ -71,9 +71,15 @@ impl Store {
         self.shared.with_ring(|ring| Ok(ring.clone()))
     }
 
-    /// Takes a dead node off the ring, then brings every key to its full number of copies.
+    /// Takes a dead node off the ring, then brings every key to its full number of copies. Where that second step fails, because
+    /// another node cannot be reached, the node is off the ring all the same: [`repair`](Self::repair) goes on from there.
     pub fn remove(&self, node: &str) -> Result<Repair> {
         self.shared.ring.write().doing("change the ring")?.remove(node)?;
+        self.repair()
+    }
+
+    /// Brings every key to its full number of copies; what is there already is left alone, so it can be repeated.
+    pub fn repair(&self) -> Result<Repair> {
         self.client().repair()
     }
 }
