@@ -77,7 +77,7 @@ fn text(value: &Value) -> &str {
 fn cells_infer_the_types_of_the_library_and_complete_its_names() {
     let mut session = Session::start();
     session.run("a", "use lablib::prelude::*;");
-    session.run("a", "let ring = placing::consistent_hashing::Ring::new([\"a\", \"b\"], 7);");
+    session.run("a", "let ring = placing::consistent_hashing::Ring::new([\"a\", \"b\"], 7).or_fail();");
     let matches = session.ask(json!({"kernel": "a", "complete": "ring."}))["matches"].to_string();
     assert!(matches.contains("virtual_nodes") && matches.contains("points"), "{matches}");
     session.run("a", "let samples = Samples::from(vec![1.0, 2.0, 6.0]);");
