@@ -13,15 +13,16 @@ use crate::{path_from_env, report};
 #[derive(Default)]
 struct Tally {
     passed: u64,
-    failed: u64,
+    /// What failed, by name: the closing lines say it once more, because a long log is read from its end.
+    failed: Vec<String>,
 }
 
 impl Tally {
-    fn count(&mut self, good: bool) {
+    fn count(&mut self, name: &str, good: bool) {
         if good {
             self.passed += 1;
         } else {
-            self.failed += 1;
+            self.failed.push(name.into());
         }
     }
 
@@ -35,7 +36,7 @@ impl Tally {
             // What a command printed stands above.
             Err(error) => println!("✗ {name}: {}", error.to_string().lines().next().unwrap_or_default()),
         }
-        self.count(outcome.is_ok());
+        self.count(name, outcome.is_ok());
     }
 }
 
@@ -59,14 +60,17 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     tests(&mut tally);
     println!("--- notebooks");
     match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
-        Ok(outcomes) => outcomes.iter().for_each(|outcome| tally.count(outcome.passed())),
+        Ok(outcomes) => outcomes.iter().for_each(|outcome| tally.count(&outcome.name, outcome.passed())),
         Err(error) => {
             println!("✗ notebooks: {error}");
-            tally.failed += 1;
+            tally.count("notebooks", false);
         }
     }
-    println!("lab: {} passed, {} failed", tally.passed, tally.failed);
-    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    for name in &tally.failed {
+        println!("✗ {name}");
+    }
+    println!("lab: {} passed, {} failed", tally.passed, tally.failed.len());
+    Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Unit, property, integration and doc tests, the ones that need the whole set-up included.
@@ -87,8 +91,12 @@ fn tests(tally: &mut Tally) {
     let counts: Vec<(u64, u64)> = lines.iter().filter_map(|line| test_result(line)).collect();
     let (passed, failed) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     tally.passed += passed;
+    let failures = lines.iter().filter_map(|line| line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    tally.failed.extend(failures.map(str::to_string));
     // A test binary that does not build, or dies, closes with no count of its own.
-    tally.failed += if !good && failed == 0 { 1 } else { failed };
+    if !good && failed == 0 {
+        tally.count("the tests", false);
+    }
 }
 
 /// `test result: ok. 12 passed; 0 failed; …`
@@ -127,18 +135,24 @@ fn shared_artifacts() -> Result<()> {
         .output()
         .doing("list the crates")?;
     let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
-    let ours: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     let lines = cargo(&["test", "--release", "--no-run"])?;
-    let twice: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line.trim().strip_prefix("Compiling ")?.split(' ').next())
-        .filter(|name| *name != "lablib" && ours.contains(name))
-        .collect();
+    let twice = built_twice(&tree, &lines);
     if twice.is_empty() {
         return Ok(());
     }
     let cause = format!("the tests built {} anew", twice.join(", "));
     Err(Error::new("share the artifacts", cause).remedy("switch the same features on in the workspace's table"))
+}
+
+/// The crates of the tree, `name vVERSION` on each line, that cargo says it compiles. What only tests use may need another
+/// version of one of them: that is a crate of its own.
+fn built_twice(tree: &str, said: &[String]) -> Vec<String> {
+    let crate_of = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let ours: BTreeSet<String> = tree.lines().map(crate_of).collect();
+    said.iter()
+        .filter_map(|line| line.trim().strip_prefix("Compiling ").map(crate_of))
+        .filter(|built| !built.starts_with("lablib ") && ours.contains(built))
+        .collect()
 }
 
 fn cargo(arguments: &[&str]) -> Result<Vec<String>> {
@@ -148,6 +162,7 @@ fn cargo(arguments: &[&str]) -> Result<Vec<String>> {
 }
 
 /// Runs a command in the clone's root, passes its output on as it comes, and returns it; as the error's cause where it failed.
+/// What says no more than that a test passed stays out of the log, so that the log is short enough to be read.
 fn stream(mut command: Command) -> Result<Vec<String>> {
     let operation = format!("run {command:?}").replace('"', "");
     let (reader, writer) = std::io::pipe().doing(operation.as_str())?;
@@ -165,7 +180,9 @@ fn stream(mut command: Command) -> Result<Vec<String>> {
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.doing(operation.as_str())?;
         let line = String::from_utf8_lossy(&line).into_owned();
-        println!("{line}");
+        if !routine(&line) {
+            println!("{line}");
+        }
         lines.push(line);
     }
     match child.wait().doing(operation.as_str())?.success() {
@@ -174,14 +191,29 @@ fn stream(mut command: Command) -> Result<Vec<String>> {
     }
 }
 
+fn routine(line: &str) -> bool {
+    let passed = line.starts_with("test ") && line.contains(" ... ok");
+    passed || line.is_empty() || line.trim().starts_with("Executable ")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::test_result;
+    use super::{built_twice, test_result};
 
     #[test]
     fn counts_are_read_from_the_closing_line() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.50s";
         assert_eq!(test_result(line), Some((12, 3)));
         assert_eq!(test_result("test a ... ok"), None);
+    }
+
+    #[test]
+    fn another_version_of_a_crate_is_not_built_twice() {
+        let tree = "lablib v0.1.0 (/clone/lablib)\nitertools v0.14.0\nserde v1.0.2 (proc-macro)";
+        let said = |lines: &[&str]| lines.iter().map(|line| line.to_string()).collect::<Vec<_>>();
+        let harmless =
+            said(&["   Compiling itertools v0.13.0", "   Compiling lablib v0.1.0 (/clone/lablib)", "  Finished"]);
+        assert_eq!(built_twice(tree, &harmless), Vec::<String>::new());
+        assert_eq!(built_twice(tree, &said(&["   Compiling serde v1.0.2"])), ["serde v1.0.2"]);
     }
 }
