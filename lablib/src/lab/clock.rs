@@ -227,3 +227,9 @@ impl fmt::Debug for Sleep {
         })
     }
 }
+
+/// The moment so much later than now, for a deadline; one that is beyond reckoning is a day away.
+pub(crate) fn deadline_in(time: Duration) -> std::time::Instant {
+    let now = std::time::Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(86_400))
+}

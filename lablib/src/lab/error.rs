@@ -83,6 +83,11 @@ impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
     }
 }
 
+/// What a joined thread returned; that it panicked is an error like any other, and not to be missed.
+pub(crate) fn joined<T>(operation: &str, thread: std::thread::Result<Result<T>>) -> Result<T> {
+    thread.unwrap_or_else(|_| Err(Error::new(operation, "a thread of it panicked")))
+}
+
 /// For the calls that a notebook cell makes: a value, or a cell that fails with one clear sentence.
 ///
 /// A top-level `?` in a cell is always a success to `nbconvert`, so nothing that a cell calls returns a `Result`.

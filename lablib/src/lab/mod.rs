@@ -7,7 +7,7 @@
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
 //! | proving | [`history`], [`clock`], [`crash`] |
-//! | repeating | [`Scale`], [`Rng`], [`Machine`] |
+//! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
 //!
 //! Whatever a notebook's cell calls returns a value, or ends the cell with one sentence: a `Result` at the top level of a
 //! cell would pass unseen. Everything below returns [`Result`], with the one [`Error`].
@@ -42,6 +42,7 @@ pub use chart::{Chart, Figure};
 pub use claim::{Claim, Claiming, claims_as_html};
 pub use display::Show;
 pub use drawing::Drawing;
+pub(crate) use error::joined;
 pub use error::{Doing, Error, OrFail, Result};
 pub use experiment::{Experiment, Verdict};
 pub use latency::{Latency, Load, OpenLoop, readable};
@@ -49,7 +50,7 @@ pub use link::{Link, link};
 pub use machine::Machine;
 pub use progress::Progress;
 pub use race::{Race, Raced};
-pub use random::Rng;
+pub use random::{Rng, Weighted};
 pub use samples::{Samples, significant};
 pub use scale::Scale;
 pub use service::{

@@ -3,6 +3,8 @@
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 
+use crate::lab::{Error, Result};
+
 /// A stream of random numbers that depends on nothing but a seed and the stream's label.
 ///
 /// ```
@@ -61,7 +63,58 @@ impl Rng {
     }
 }
 
+/// Draws numbers from 0 up, each as often as its weight says.
+#[derive(Debug, Clone)]
+pub struct Weighted {
+    /// The sum of the weights up to and including each.
+    up_to: Vec<f64>,
+}
+
+impl Weighted {
+    /// A number for each weight: at least one, none below zero, and not all zero.
+    pub fn of(weights: impl IntoIterator<Item = f64>) -> Result<Self> {
+        let mut sum = 0.0;
+        let mut usable = true;
+        let up_to: Vec<f64> = weights
+            .into_iter()
+            .map(|weight| {
+                usable &= weight >= 0.0;
+                sum += weight;
+                sum
+            })
+            .collect();
+        match usable && sum > 0.0 && sum.is_finite() {
+            true => Ok(Self { up_to }),
+            false => Err(Error::new("draw by weight", "the weights are no numbers from 0 up, or are all 0")),
+        }
+    }
+
+    /// The number of rank r, from 0 on, comes in proportion to 1 / (r + 1)^`exponent`.
+    pub fn zipf(count: usize, exponent: f64) -> Result<Self> {
+        Self::of((1..=count).map(|rank| (rank as f64).powf(-exponent)))
+    }
+
+    /// The share of each number, which sum up to 1.
+    pub fn shares(&self) -> Vec<f64> {
+        let all = self.total();
+        let mut before = 0.0;
+        let share = |&up_to: &f64| (up_to - std::mem::replace(&mut before, up_to)) / all;
+        self.up_to.iter().map(share).collect()
+    }
+
+    /// The next number.
+    pub fn draw(&self, rng: &mut Rng) -> usize {
+        let place = rng.unit() * self.total();
+        self.up_to.partition_point(|&up_to| up_to <= place).min(self.up_to.len() - 1)
+    }
+
+    fn total(&self) -> f64 {
+        self.up_to.last().copied().unwrap_or(0.0)
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -85,5 +138,29 @@ mod tests {
         assert_eq!(picked.len(), 40);
         assert_eq!(rng.pick(&all, 1_000).len(), 100);
         assert_eq!(rng.below(0), 0);
+    }
+
+    #[test]
+    fn numbers_come_as_their_weights_say() {
+        let (zipf, mut rng) = (Weighted::zipf(100, 1.5).unwrap(), Rng::seeded(1, "zipf"));
+        let (shares, draws) = (zipf.shares(), (0..20_000).map(|_| zipf.draw(&mut rng)).collect::<Vec<_>>());
+        for rank in [0, 1, 9] {
+            let share = draws.iter().filter(|draw| **draw == rank).count() as f64 / 20_000.0;
+            let error = (shares[rank] * (1.0 - shares[rank]) / 20_000.0).sqrt();
+            assert!((share - shares[rank]).abs() < 5.0 * error, "{rank}: {share} {}", shares[rank]);
+        }
+        assert!(
+            (shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && (shares[1] / shares[0] - 0.5_f64.powf(1.5)).abs() < 1e-9
+        );
+        let mut rng = Rng::seeded(2, "none of nothing");
+        let some = Weighted::of([0.0, 1.0, 0.0]).unwrap();
+        assert!((0..100).all(|_| some.draw(&mut rng) == 1));
+    }
+
+    #[test]
+    fn what_is_no_weight_is_refused() {
+        for weights in [vec![], vec![0.0, 0.0], vec![1.0, -0.5], vec![f64::NAN], vec![f64::INFINITY]] {
+            assert!(Weighted::of(weights.clone()).is_err(), "{weights:?}");
+        }
     }
 }

@@ -79,6 +79,11 @@ impl Samples {
         self.quantile(1.0)
     }
 
+    /// The largest over the mean: how far a load is from level.
+    pub fn max_over_mean(&self) -> f64 {
+        self.max() / self.mean()
+    }
+
     /// Median, lower and upper quartile, for a chart's point and its spread.
     pub fn median_and_quartiles(&self) -> (f64, f64, f64) {
         (self.median(), self.quantile(0.25), self.quantile(0.75))

@@ -11,6 +11,7 @@
 //!
 //! The functions here are for a notebook's cell, which fails when they do; the types' own methods return the error.
 
+mod counters;
 mod dialect;
 mod guardian;
 mod kafka;
@@ -30,6 +31,7 @@ mod template;
 
 use std::path::PathBuf;
 
+pub use self::counters::Counters;
 pub use self::dialect::{Dialect, Family};
 pub use self::kafka::{Kafka, KafkaBuilder};
 pub use self::mariadb::{MariaDb, MariaDbBuilder};
@@ -37,7 +39,7 @@ pub use self::node::Node;
 pub use self::redis::{Redis, RedisBuilder};
 pub use self::redis_cluster::{RedisCluster, RedisClusterBuilder};
 pub use self::replication::Replicated;
-use crate::lab::{Error, OrFail, Result};
+use crate::lab::{OrFail, Result, joined};
 
 /// A MariaDB server, or the SQL server that `LAB_MYSQL_URL` names.
 ///
@@ -164,10 +166,8 @@ fn side_by_side<T: Send, F: FnOnce() -> Result<T> + Send>(starts: impl Iterator<
     guardian::Guardian::current()?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = starts.map(|start| scope.spawn(start)).collect();
-        let started: Vec<Result<T>> = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::new("start a server", "its thread panicked"))))
-            .collect();
+        let started: Vec<Result<T>> =
+            threads.into_iter().map(|thread| joined("start a server", thread.join())).collect();
         started.into_iter().collect()
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::Column;
@@ -16,7 +16,7 @@ use tantivy::{
 use super::meter::{Keep, Meter, MeteredDirectory};
 use super::routing::Routing;
 use super::shards::{Ask, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of};
-use crate::lab::{Doing, Error, Result, service};
+use crate::lab::{Doing, Error, Result, joined, service};
 
 /// What a writer may hold in memory before it starts a new segment: the least that tantivy accepts.
 const WRITER_MEMORY: usize = 15_000_000;
@@ -119,8 +119,7 @@ impl SearchShards for Embedded {
         // A commit is in good part waiting: let the shards wait together.
         std::thread::scope(|scope| {
             let threads: Vec<_> = dirty.into_iter().map(|shard| scope.spawn(|| shard.refresh())).collect();
-            let panicked = || Err(Error::new("commit a shard", "its thread panicked"));
-            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| panicked()))
+            threads.into_iter().try_for_each(|thread| joined("commit a shard", thread.join()))
         })
     }
 
@@ -356,30 +355,5 @@ impl SegmentCollector for SegmentAddresses {
 
     fn harvest(self) -> Vec<DocAddress> {
         self.found
-    }
-}
-
-/// So that a test can hold shards and their index in one hand.
-impl<T: SearchShards + ?Sized> SearchShards for Arc<T> {
-    fn name(&self) -> String {
-        (**self).name()
-    }
-    fn routing(&self) -> &Routing {
-        (**self).routing()
-    }
-    fn write(&self, changes: &[Change]) -> Result<()> {
-        (**self).write(changes)
-    }
-    fn refresh(&self) -> Result<()> {
-        (**self).refresh()
-    }
-    fn search(&self, asks: &[Ask]) -> Result<Found> {
-        (**self).search(asks)
-    }
-    fn fetch(&self, ask: &Ask) -> Result<Vec<Document>> {
-        (**self).fetch(ask)
-    }
-    fn loads(&self) -> Result<Vec<ShardLoad>> {
-        (**self).loads()
     }
 }

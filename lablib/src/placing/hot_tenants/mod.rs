@@ -30,7 +30,6 @@ mod rest;
 mod routing;
 mod shards;
 mod split_map;
-
 mod tenants;
 
 pub use embedded::Embedded;

@@ -9,6 +9,7 @@ use super::options::ClientOptions;
 use super::request::{Effect, Failure, Request};
 use super::said::Said;
 use super::wire::{Login, Wire};
+use crate::lab::clock::deadline_in;
 use crate::lab::{Error, Result};
 use crate::placing::redis_slots::{Flaw, SlotMap, slot_of, slot_without_tags};
 
@@ -120,7 +121,7 @@ impl Client {
             }
             self.detours.misses += 1;
         }
-        let deadline = later(self.options.deadline);
+        let deadline = deadline_in(self.options.deadline);
         self.pursue(request, None, deadline)
     }
 
@@ -128,7 +129,7 @@ impl Client {
     /// order of the requests; *when* each was done is not, as soon as one is redirected. Cacheable reads of one key are
     /// one read.
     pub fn call_many(&mut self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
-        let deadline = later(self.options.deadline);
+        let deadline = deadline_in(self.options.deadline);
         let mut answers: Vec<Option<Result<Value, Failure>>> = requests.iter().map(|_| None).collect();
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
@@ -337,7 +338,7 @@ impl Client {
             for &index in indices {
                 let answer = match (&broken, self.wires.get_mut(home)) {
                     (None, Some(wire)) => {
-                        wire.receive(later(self.options.patience.saturating_add(requests[index].takes)))
+                        wire.receive(deadline_in(self.options.patience.saturating_add(requests[index].takes)))
                     }
                     (Some(cause), _) => Err(cause.clone()),
                     (None, None) => Err("the connection is gone".into()),
@@ -386,7 +387,7 @@ impl Client {
             // question about the key finds out, where a PING would not.
             let question: [&[u8]; 2] = [b"EXISTS", request.key()];
             wire.send(&super::wire::pack(&question), [None])?;
-            match wire.receive(Instant::now() + self.options.patience)? {
+            match wire.receive(deadline_in(self.options.patience))? {
                 Value::ServerError(error) => Err(error.to_string()),
                 _ => Ok(()),
             }
@@ -424,9 +425,4 @@ impl Client {
         }
         Err(last)
     }
-}
-
-/// So much later than now; what is beyond reckoning is a day.
-fn later(time: Duration) -> Instant {
-    Instant::now().checked_add(time).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400))
 }

@@ -16,10 +16,9 @@ impl SlotMap {
     /// The slots as a strip, a colour for each master, and a line from each key to its slot. In bold stands the part of
     /// the key that is hashed.
     pub fn picture(&self, keys: &[impl AsRef<str>]) -> Drawing {
-        let map = self;
-        let masters = map.masters();
+        let masters = self.masters();
         let colour = |slot: u16| {
-            let master = map.owner(slot).and_then(|owner| masters.iter().position(|known| *known == owner));
+            let master = self.owner(slot).and_then(|owner| masters.iter().position(|known| *known == owner));
             master.map_or("#9ca3af", |place| Drawing::colour(place))
         };
         let mut keys: Vec<(&str, u16)> = keys.iter().map(|key| (key.as_ref(), slot_of(key.as_ref()))).collect();
@@ -28,11 +27,11 @@ impl SlotMap {
         let (mut svg, mut plain) = (String::new(), String::new());
         let mut from = 0;
         for slot in 1..=SLOTS {
-            if slot < SLOTS && map.owner(slot) == map.owner(from) {
+            if slot < SLOTS && self.owner(slot) == self.owner(from) {
                 continue;
             }
             let (start, end) = (x(from), x(slot));
-            let place = map.owner(from).and_then(|owner| masters.iter().position(|known| *known == owner));
+            let place = self.owner(from).and_then(|owner| masters.iter().position(|known| *known == owner));
             let name = place.map_or_else(|| "nobody".to_owned(), |place| format!("node {}", place + 1));
             let _ = write!(
                 svg,

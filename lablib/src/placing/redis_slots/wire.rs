@@ -15,6 +15,8 @@ use redis::{Parser, PushKind, Value};
 
 use crate::placing::redis_slots::Flaw;
 
+use crate::lab::clock::deadline_in;
+
 /// Why a connection is of no more use.
 pub(super) type Broken = String;
 
@@ -50,7 +52,7 @@ impl Wire {
         flaw: Option<Flaw>,
         patience: Duration,
     ) -> Result<Self, Broken> {
-        let deadline = Instant::now() + patience;
+        let deadline = deadline_in(patience);
         let target = address.to_socket_addrs().map_err(|error| error.to_string())?.next().ok_or("it has no address")?;
         let stream = TcpStream::connect_timeout(&target, patience).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use super::directory;
 use super::fence::State;
 use super::route::{Slot, SlotMap, Weight, check, slot_of};
 use crate::lab::service::MariaDb;
-use crate::lab::{Doing, Error, Result};
+use crate::lab::{Doing, Error, Result, joined};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -184,7 +184,7 @@ impl Cluster {
         std::thread::scope(|scope| {
             let loading: Vec<_> =
                 by_owner.into_iter().map(|(name, users)| scope.spawn(move || self.load_one(name, &users))).collect();
-            loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(panicked("load users"))))
+            loading.into_iter().try_for_each(|thread| joined("load users", thread.join()))
         })
     }
 
@@ -278,10 +278,6 @@ fn open(url: &str, database: Option<&str>) -> Result<Conn> {
         options = options.db_name(Some(database));
     }
     Conn::new(options).doing("connect to an instance")
-}
-
-pub(crate) fn panicked(operation: &str) -> Error {
-    Error::new(operation, "a thread of it panicked")
 }
 
 /// Writes rows as they are, over whatever is there.

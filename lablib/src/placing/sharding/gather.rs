@@ -11,6 +11,8 @@ use super::Skip;
 use super::cluster::{Cluster, User};
 use super::fence::State;
 use super::route::{Owner, Slot, SlotMap};
+use crate::lab::clock::deadline_in;
+use crate::lab::service::Counters;
 use crate::lab::{Doing, Error, Result};
 
 /// What to do when a shard does not answer before the deadline.
@@ -156,9 +158,7 @@ impl Gatherer {
 
     /// A page of `limit` users, in the order of their scores from the highest.
     pub fn page(&mut self, page: Page, limit: u64, deadline: Duration, policy: Policy) -> Result<Gathered> {
-        // A deadline beyond reckoning is a day.
-        let until =
-            Instant::now().checked_add(deadline).unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400));
+        let until = deadline_in(deadline);
         let (mut rounds, mut best): (u64, Option<Gathered>) = (0, None);
         loop {
             rounds += 1;
@@ -373,19 +373,12 @@ fn tell(cluster: &Cluster, name: &str, connection: &mut Option<Conn>, question: 
     let sql = format!(
         "SELECT u.id, u.name, u.score, u.visits FROM {from} WHERE TRUE {bound} ORDER BY u.score DESC, u.id DESC LIMIT {limit}"
     );
-    // Asking for the counters moves them, too: the first difference is what asking costs.
-    let before = if question.counting { [rows_read(connection)?, rows_read(connection)?] } else { [0; 2] };
-    let rows: Vec<(u64, String, i64, u64)> = connection.query(sql).doing(doing)?;
-    let after = if question.counting { rows_read(connection)? } else { 0 };
+    let ask = |connection: &mut Conn| connection.query::<(u64, String, i64, u64), _>(sql).doing(doing);
+    let (rows, rows_read) = match question.counting {
+        true => Counters::during(connection, ask).map(|(rows, cost)| (rows, cost.rows_read() as u64))?,
+        false => (ask(connection)?, 0),
+    };
     connection.query_drop("COMMIT").doing(doing)?;
     let rows = rows.into_iter().map(|(id, name, score, visits)| User { id, name, score, visits }).collect();
-    let rows_read = (after - before[1]).saturating_sub(before[1] - before[0]);
     Ok(Told { served, moved, rows, rows_read })
-}
-
-/// Rows that this session has read so far, by the server's own counters.
-fn rows_read(connection: &mut Conn) -> Result<u64> {
-    let counters: Vec<(String, u64)> =
-        connection.query("SHOW SESSION STATUS LIKE 'Handler_read%'").doing("ask a shard what it has read")?;
-    Ok(counters.into_iter().map(|(_, count)| count).sum())
 }

@@ -12,23 +12,22 @@ const WIDTH: f64 = 620.0;
 impl SlotMap {
     /// The way from a user to an instance, the slots by their owners, and which of them move when `more` instances own them.
     pub fn picture(&self, more: &[Weight]) -> Drawing {
-        let map = self;
-        let transfers = map.plan(more).unwrap_or_default();
-        let after = map.after(&transfers);
+        let transfers = self.plan(more).unwrap_or_default();
+        let after = self.after(&transfers);
         let names: Vec<&str> = more.iter().map(|instance| instance.name.as_str()).collect();
         let colour = |name: &str| {
             let index = names.iter().position(|known| *known == name).unwrap_or(0);
             Drawing::colour(index)
         };
-        let title = format!("{} slots: {} of them move, the others stay where they are", map.slots(), transfers.len());
+        let title = format!("{} slots: {} of them move, the others stay where they are", self.slots(), transfers.len());
         let mut svg = format!(
             "<g fill=\"#1f2933\"><text x=\"0\" y=\"22\">user 4711</text>\
              <text x=\"96\" y=\"22\">→ hash mod {} = slot {}</text><text x=\"330\" y=\"22\">→ map → the instance, whose own fence has the last word</text></g>",
-            map.slots(),
-            super::slot_of(4711, map.slots()),
+            self.slots(),
+            super::slot_of(4711, self.slots()),
         );
         let mut plain = String::new();
-        for (row, (words, map)) in [("before", map), ("after", &after)].into_iter().enumerate() {
+        for (row, (words, map)) in [("before", self), ("after", &after)].into_iter().enumerate() {
             let y = 48.0 + 84.0 * row as f64;
             let _ = write!(svg, "<text x=\"0\" y=\"{}\" fill=\"#1f2933\">{words}</text>", y + 28.0);
             let scale = WIDTH / f64::from(map.slots());

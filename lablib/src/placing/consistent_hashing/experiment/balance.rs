@@ -68,7 +68,7 @@ impl Balance {
 
     /// The fullest node's keys over the mean.
     pub fn imbalance(&self) -> f64 {
-        self.max() as f64 / self.counts().mean()
+        self.counts().max_over_mean()
     }
 }
 

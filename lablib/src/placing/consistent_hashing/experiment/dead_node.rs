@@ -63,27 +63,27 @@ impl DeathSpec {
         let mut written = (0..self.keys).map(put).collect::<Result<Vec<Written>>>()?;
 
         let victim = &servers[Rng::seeded(seed, "victim").below(servers.len() as u64) as usize];
-        let clock = Clock::default();
+        let done = Operations::default();
         let mut progress = Progress::new(format!("traffic on {} nodes, {} copies", self.nodes, self.copies), 3);
         let (traffic, repair) = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..WORKERS)
                 .map(|worker| {
-                    let (client, clock, old) = (store.client(), &clock, &written);
-                    scope.spawn(move || self.work(client, clock, old, Rng::seeded(seed, &format!("worker {worker}"))))
+                    let (client, done, old) = (store.client(), &done, &written);
+                    scope.spawn(move || self.work(client, done, old, Rng::seeded(seed, &format!("worker {worker}"))))
                 })
                 .collect();
             let mut control = || -> Result<Repair> {
-                clock.wait_for(self.operations / 3)?;
+                done.wait_for(self.operations / 3)?;
                 victim.try_kill()?;
                 progress.step();
-                clock.wait_for(self.operations * 2 / 3)?;
+                done.wait_for(self.operations * 2 / 3)?;
                 let repair = store.remove(victim.name())?;
                 progress.step();
                 Ok(repair)
             };
             let repair = control();
             if repair.is_err() {
-                clock.stop.store(true, Ordering::Relaxed);
+                done.stop.store(true, Ordering::Relaxed);
             }
             let traffic: Vec<Traffic> = workers.into_iter().filter_map(|worker| worker.join().ok()).collect();
             (traffic, repair)
@@ -118,10 +118,10 @@ impl DeathSpec {
         Ok(death)
     }
 
-    fn work(&self, mut client: Client, clock: &Clock, old: &[Written], mut rng: Rng) -> Traffic {
+    fn work(&self, mut client: Client, done: &Operations, old: &[Written], mut rng: Rng) -> Traffic {
         let mut traffic = Traffic { windows: vec![(0, 0); WINDOWS as usize], ..Traffic::default() };
         let name = rng.word(8);
-        while let Some(operation) = clock.tick(self.operations) {
+        while let Some(operation) = done.tick(self.operations) {
             if rng.below(2) == 0 {
                 let key = format!("{name}-{operation}");
                 match client.put(&key, &value_of(&key)) {
@@ -164,12 +164,12 @@ struct Traffic {
 
 /// Counts operations: what happens, happens after so many of them, on a fast machine and on a slow one.
 #[derive(Debug, Default)]
-struct Clock {
+struct Operations {
     operations: AtomicU64,
     stop: AtomicBool,
 }
 
-impl Clock {
+impl Operations {
     /// The number of the next operation, as long as there are fewer than `limit`.
     fn tick(&self, limit: u64) -> Option<u64> {
         let operation = self.operations.fetch_add(1, Ordering::Relaxed);

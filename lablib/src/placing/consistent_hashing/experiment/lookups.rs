@@ -172,7 +172,7 @@ impl Rivals {
 fn imbalance(nodes: usize, keys: &[String], place: impl Fn(&str) -> usize) -> f64 {
     let mut counts = vec![0_u64; nodes];
     keys.iter().for_each(|key| counts[place(key)] += 1);
-    counts.iter().copied().max().unwrap_or(0) as f64 * nodes as f64 / keys.len() as f64
+    counts.into_iter().map(|count| count as f64).collect::<Samples>().max_over_mean()
 }
 
 /// What a placement keeps for each node, and what a change costs.

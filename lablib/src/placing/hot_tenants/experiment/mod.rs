@@ -114,8 +114,7 @@ pub(crate) fn document(id: u64, tenant: &str, version: u64, rng: &mut Rng) -> Do
 
 /// The fullest of these over their mean.
 pub fn imbalance(loads: &[f64]) -> f64 {
-    let samples = Samples::from(loads);
-    samples.max() / samples.mean()
+    Samples::from(loads).max_over_mean()
 }
 
 /// A k from 2 to 5 for every hot tenant, as the prototype draws it.

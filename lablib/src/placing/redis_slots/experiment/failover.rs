@@ -7,10 +7,8 @@ use redis::Value;
 
 use crate::lab::chart::{Chart, Lines, Timeline};
 use crate::lab::service::{Redis, RedisCluster};
-use crate::lab::{Error, Link, OrFail, Progress, Result, Samples, Table};
+use crate::lab::{Error, Link, OrFail, Progress, Result, Samples, Table, joined};
 use crate::placing::redis_slots::{ClientOptions, Failure, Request, SlotMap, slot_of};
-
-use super::joined;
 
 /// The load, and the deaths.
 #[derive(Debug, Clone)]

@@ -4,12 +4,12 @@ use redis::Value;
 
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples, Table};
+use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples, Table, Weighted, joined};
 use crate::placing::redis_slots::{
     Client, ClientOptions, Detours, Meter, Metered, Request, SlotMap, SplitCounter, SplitKey, slot_of,
 };
 
-use super::{joined, with_replicas};
+use super::with_replicas;
 
 /// What is done about the hottest key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl HotSpec {
         let mut first = with_replicas(&options)?;
         let mut meter = Meter::on(&options)?;
         let map = first.map().clone();
-        let zipf = Zipf::new(self.keys, self.skew);
+        let zipf = Weighted::zipf(self.keys, self.skew)?;
         let mut arms: Vec<(Arm, Crew)> = Vec::new();
         for &reads in mixes {
             for &remedy in remedies {
@@ -135,9 +135,7 @@ impl HotSpec {
     }
 
     fn weights(&self) -> Vec<f64> {
-        let raw: Vec<f64> = (1..=self.keys).map(|rank| (rank as f64).powf(-self.skew)).collect();
-        let sum: f64 = raw.iter().sum();
-        raw.into_iter().map(|weight| weight / sum).collect()
+        Weighted::zipf(self.keys, self.skew).map(|zipf| zipf.shares()).unwrap_or_default()
     }
 
     /// The share of all requests that want the hottest key, in per cent.
@@ -184,27 +182,6 @@ impl HotSpec {
 
 fn product(rank: usize) -> String {
     format!("product:{rank}")
-}
-
-struct Zipf {
-    /// The chance of this rank or a hotter one.
-    up_to: Vec<f64>,
-}
-
-impl Zipf {
-    fn new(keys: usize, skew: f64) -> Self {
-        let spec = HotSpec { keys, skew, requests: 0, rounds: 0, clients: 0, batch: 0 };
-        let up_to = spec.weights().into_iter().scan(0.0, |sum, weight| {
-            *sum += weight;
-            Some(*sum)
-        });
-        Self { up_to: up_to.collect() }
-    }
-
-    fn draw(&self, rng: &mut Rng) -> usize {
-        let chance = rng.unit();
-        self.up_to.partition_point(|up_to| *up_to <= chance).min(self.up_to.len() - 1)
-    }
 }
 
 /// The clients of one arm, and its hot counter.
@@ -254,7 +231,7 @@ impl Crew {
         all
     }
 
-    fn work(&mut self, spec: &HotSpec, zipf: &Zipf, reads: u64, seed: u64) -> Result<Done> {
+    fn work(&mut self, spec: &HotSpec, zipf: &Weighted, reads: u64, seed: u64) -> Result<Done> {
         let (remedy, counter) = (self.remedy, &self.counter);
         let (share, batch) = (spec.requests / self.clients.len(), spec.batch);
         let done = std::thread::scope(|scope| {
@@ -282,7 +259,7 @@ fn work(
     client: &mut Client,
     remedy: Remedy,
     counter: &SplitCounter,
-    zipf: &Zipf,
+    zipf: &Weighted,
     reads: u64,
     (requests, batch): (usize, usize),
     mut rng: Rng,
@@ -470,25 +447,5 @@ impl HotKey {
             }
         }
         chart
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zipf_draws_as_its_weights_say() {
-        let spec = HotSpec { keys: 100, skew: 1.5, requests: 0, rounds: 0, clients: 0, batch: 0 };
-        let (zipf, mut rng) = (Zipf::new(100, 1.5), Rng::seeded(1, "zipf"));
-        let draws: Vec<usize> = (0..20_000).map(|_| zipf.draw(&mut rng)).collect();
-        for rank in [0, 1, 9] {
-            let share = draws.iter().filter(|draw| **draw == rank).count() as f64 / 20_000.0;
-            let expected = spec.weights()[rank];
-            let error = (expected * (1.0 - expected) / 20_000.0).sqrt();
-            assert!((share - expected).abs() < 5.0 * error, "{rank}: {share} {expected}");
-        }
-        assert!((spec.weights().iter().sum::<f64>() - 1.0).abs() < 1e-9);
     }
 }

@@ -40,8 +40,3 @@ fn with_replicas(options: &ClientOptions) -> Result<Client> {
         }
     }
 }
-
-/// The thread's result, or that it panicked.
-fn joined<T>(what: &str, result: std::thread::Result<Result<T>>) -> Result<T> {
-    result.unwrap_or_else(|_| Err(Error::new(what, "its thread panicked")))
-}

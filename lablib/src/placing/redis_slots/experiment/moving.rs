@@ -8,10 +8,8 @@ use redis::cluster::ClusterClient;
 
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::{Redis, RedisCluster};
-use crate::lab::{Doing, Error, OrFail, Result, Rng, Table};
+use crate::lab::{Doing, Error, OrFail, Result, Rng, Table, joined};
 use crate::placing::redis_slots::{Client, ClientOptions, Detours, Failure, Flaw, Request, SlotMove, slot_of};
-
-use super::joined;
 
 /// The move, and the traffic during it.
 #[derive(Debug, Clone, Copy)]

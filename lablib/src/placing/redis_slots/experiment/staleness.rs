@@ -7,10 +7,10 @@ use redis::Value;
 
 use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::RedisCluster;
-use crate::lab::{Error, Latency, OrFail, Result, Samples, Table, readable};
+use crate::lab::{Error, Latency, OrFail, Result, Samples, Table, joined, readable};
 use crate::placing::redis_slots::{ClientOptions, Flaw, Request};
 
-use super::{joined, with_replicas};
+use super::with_replicas;
 
 /// Where a reader reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

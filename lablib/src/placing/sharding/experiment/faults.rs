@@ -10,8 +10,7 @@ use super::traffic::Checked;
 use super::{instances, users};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result, Table};
-use crate::placing::sharding::cluster::panicked;
+use crate::lab::{Error, OrFail, Progress, Result, Table, joined};
 use crate::placing::sharding::{
     Client, Cluster, Gatherer, Mover, MoverSpec, POINTS, Policy, Served, Skip, Slot, SlotMap, User, at_odds,
 };
@@ -151,7 +150,7 @@ impl Fault {
         let refused = mover.reshard(&instances(2)).err().map(|error| error.cause().to_string());
         let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            thread.join().map_err(|_| panicked("meddle with a move"))??;
+            joined("meddle with a move", thread.join())?;
         }
         meddler.meddle(&afterwards)?;
 

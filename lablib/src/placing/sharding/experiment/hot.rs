@@ -7,7 +7,7 @@ use mysql::prelude::Queryable;
 use super::{instances, users};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Doing, OrFail, Progress, Result, Rng};
+use crate::lab::{Doing, OrFail, Progress, Result, Rng, Weighted};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Slot};
 
 /// A load of reads.
@@ -73,39 +73,33 @@ fn largest_share(of: &BTreeMap<String, f64>) -> f64 {
     shares(of).into_iter().map(|(_, share)| share).fold(0.0, f64::max)
 }
 
-/// Who is read how often: cumulative shares of users, the most popular first.
+/// Who is read how often: users in the order of their popularity.
 struct Popularity {
-    cumulative: Vec<f64>,
+    ranks: Weighted,
     order: Vec<u64>,
 }
 
 impl Popularity {
-    fn of(weights: Vec<f64>, seed: u64) -> Self {
-        let mut order: Vec<u64> = (0..weights.len() as u64).collect();
+    fn of(users: u64, ranks: Weighted, seed: u64) -> Self {
+        let mut order: Vec<u64> = (0..users).collect();
         Rng::seeded(seed, "popularity").shuffle(&mut order);
-        let mut sum = 0.0;
-        let cumulative = weights.into_iter().map(|weight| {
-            sum += weight;
-            sum
-        });
-        Self { cumulative: cumulative.collect(), order }
+        Self { ranks, order }
     }
 
     /// The n-th most popular user is read in proportion to 1 / n^exponent.
-    fn zipf(users: u64, exponent: f64, seed: u64) -> Self {
-        Self::of((1..=users).map(|rank| (rank as f64).powf(-exponent)).collect(), seed)
+    fn zipf(users: u64, exponent: f64, seed: u64) -> Result<Self> {
+        Ok(Self::of(users, Weighted::zipf(users as usize, exponent)?, seed))
     }
 
     /// One user gets this share (0 to 1) of all reads, the others share the rest evenly.
-    fn one_hot(users: u64, share: f64, seed: u64) -> Self {
+    fn one_hot(users: u64, share: f64, seed: u64) -> Result<Self> {
         let rest = (1.0 - share) / (users.max(2) - 1) as f64;
-        Self::of((0..users).map(|rank| if rank == 0 { share } else { rest }).collect(), seed)
+        let ranks = Weighted::of((0..users).map(|rank| if rank == 0 { share } else { rest }))?;
+        Ok(Self::of(users, ranks, seed))
     }
 
     fn draw(&self, rng: &mut Rng) -> u64 {
-        let place = rng.unit() * self.cumulative.last().copied().unwrap_or(0.0);
-        let rank = self.cumulative.partition_point(|&up_to| up_to <= place).min(self.order.len() - 1);
-        self.order[rank]
+        self.order[self.ranks.draw(rng)]
     }
 }
 
@@ -125,7 +119,8 @@ pub struct Levelled {
 /// Reads by zipf's law: what each instance served with slots shared out evenly, what it served after the hot slots had
 /// moved, and how many slots moved. The two samples of reads differ.
 pub fn zipf_shares(servers: &[MariaDb], spec: HotSpec, exponent: f64) -> Levelled {
-    level(servers, spec, &Popularity::zipf(spec.users, exponent, spec.seed)).or_fail()
+    let run = || level(servers, spec, &Popularity::zipf(spec.users, exponent, spec.seed)?);
+    run().or_fail()
 }
 
 /// The busiest instance's share, in per cent, for each share (in per cent) of one hot user: with slots shared out evenly,
@@ -139,12 +134,12 @@ pub fn hot_user_shares(servers: &[MariaDb], spec: HotSpec, shares: &[f64]) -> Ve
         // First all of them with the slots as they were shared out; then the slots move, from one heat to the next.
         let mut even = Vec::new();
         for &share in shares {
-            even.push(read(&cluster, servers, spec, &of(share), &mut rng)?);
+            even.push(read(&cluster, servers, spec, &of(share)?, &mut rng)?);
         }
         let mut points = Vec::new();
         for (&share, (before, loads)) in shares.iter().zip(even) {
             rebalance(&cluster, &loads)?;
-            let (after, _) = read(&cluster, servers, spec, &of(share), &mut rng)?;
+            let (after, _) = read(&cluster, servers, spec, &of(share)?, &mut rng)?;
             points.push((share, before.busiest(), after.busiest()));
             progress.step();
         }

@@ -8,8 +8,7 @@ use super::traffic::{Ran, TrafficSpec};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::crash::{Child, Crash};
 use crate::lab::service::lab_program;
-use crate::lab::{Doing, OrFail, Result, Table};
-use crate::placing::sharding::cluster::panicked;
+use crate::lab::{Doing, OrFail, Result, Table, joined};
 use crate::placing::sharding::mover::{Errand, MOVER, SUPERVISOR};
 use crate::placing::sharding::{Cluster, MoverSpec};
 
@@ -75,7 +74,7 @@ fn kill_again_and_again(errand: &Errand, points: &[(&str, u64)]) -> Result<Cours
         };
         let kills = kill();
         over.store(true, Ordering::Relaxed);
-        let progress = watching.join().unwrap_or_else(|_| Err(panicked("watch a re-shard")))?;
+        let progress = joined("watch a re-shard", watching.join())?;
         Ok((kills?, progress))
     })
 }

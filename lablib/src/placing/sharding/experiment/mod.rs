@@ -22,6 +22,7 @@ use super::seed::{Listed, Prototype};
 use super::{Cluster, Slot, User};
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Result, Rng};
+use crate::placing::consistent_hashing::experiment::modulo_moves_at_best;
 
 /// A cluster on all of these servers, whose first `owners` own all slots.
 pub fn cluster(servers: &[MariaDb], owners: usize, slots: Slot) -> Cluster {
@@ -82,10 +83,5 @@ pub fn growth(users: u64, slots: Slot, from: usize, to: usize) -> (f64, f64) {
 /// What arithmetic says of [`growth`]: `id mod n` and `id mod m` agree for the smaller of both in every least common
 /// multiple; slots move to the new instances, and nowhere else.
 pub fn predicted_growth(from: u64, to: u64) -> (f64, f64) {
-    let (mut divisor, mut rest) = (from, to);
-    while rest != 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    let multiple = from / divisor * to;
-    (100.0 * (1.0 - from.min(to) as f64 / multiple as f64), 100.0 * (1.0 - from as f64 / to as f64))
+    (modulo_moves_at_best(from, to), 100.0 * (1.0 - from as f64 / to as f64))
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use crate::lab::history::History;
 use crate::lab::history::linearizable::Verdict;
 use crate::lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
-use crate::lab::{Latency, Result, Rng};
-use crate::placing::sharding::cluster::panicked;
+use crate::lab::{Latency, Result, Rng, joined};
 use crate::placing::sharding::{Client, Cluster, Gatherer, Policy, Served, Skip, User, at_odds, slot_of};
 
 /// Users beyond all others, which nobody changes: lists must have each of them exactly once.
@@ -171,11 +170,9 @@ impl TrafficSpec {
                 std::thread::sleep(self.margin);
             }
             stop.store(true, Ordering::Relaxed);
-            let left: Vec<Result<Left>> = clients
-                .into_iter()
-                .map(|client| client.join().unwrap_or_else(|_| Err(panicked("run a client"))))
-                .collect();
-            let lists = lister.join().unwrap_or_else(|_| Err(panicked("list users")));
+            let left: Vec<Result<Left>> =
+                clients.into_iter().map(|client| joined("run a client", client.join())).collect();
+            let lists = joined("list users", lister.join());
             (left, lists, acted, (begun, ended))
         });
         let acted = acted?;
