@@ -10,11 +10,18 @@
 //! | [`placing::hot_tenants`] | a search index whose tenants differ a thousandfold: routing, and splitting the hot ones | `02-hot-tenants` |
 //! | [`placing::redis_slots`] | Redis Cluster: slots, hot keys, moving slots, what a failover loses | `03-redis-slots-and-hot-keys` |
 //! | [`placing::sharding`] | users over several SQL servers, and moving them while they are read and written | `04-sharding` |
+//! | [`identity::snowflake`] | unique, sortable ids that many machines make without asking each other | `05-snowflake-ids` |
+//! | [`identity::tickets`] | numbers that somebody hands out: counter files, ranges, ticket servers, ids made in the database | `06-ticket-servers` |
+//! | [`identity::key_width`] | what a wide key costs, and what a key out of order costs | `07-key-width` |
+//! | [`sql::pagination`] | pages by offset, by key and by deferred join; cursors that cannot be forged | `08-pagination` |
+//! | [`sql::upsert`] | insert or update, in six ways that do not mean the same | `09-upsert` |
 //! | [`tour`] | what the tour measures: the price list of round trips, and clients whose servers fail | `00-tour` |
 //!
 //! A notebook begins with `use lablib::prelude::*;`.
 
+pub mod identity;
 pub mod lab;
 pub mod placing;
 pub mod prelude;
+pub mod sql;
 pub mod tour;

@@ -1,0 +1,1 @@
+//! Key width and order.

@@ -1,0 +1,9 @@
+//! SQL: what a statement makes the server do.
+//!
+//! | system | the question |
+//! |---|---|
+//! | [`pagination`] | what does page 10,000 cost, and which rows does a reader miss on the way? |
+//! | [`upsert`] | insert or update: in how many ways, at which price, and do they mean the same? |
+
+pub mod pagination;
+pub mod upsert;
