@@ -18,7 +18,7 @@ use crate::lab::{Doing, Error, Result};
 /// db.execute("CREATE TABLE page (id INT PRIMARY KEY)");
 /// db.execute("INSERT INTO page VALUES (1), (2), (3)");
 /// let done = Counters::of_server(&db).unwrap().since(&before);
-/// assert_eq!(done.get("Innodb_rows_inserted").unwrap(), 3.0);
+/// assert_eq!(done.get("Handler_write").unwrap(), 3.0);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counters(BTreeMap<String, f64>);
