@@ -121,8 +121,14 @@ impl Dialect {
     /// );
     /// ```
     pub fn upsert(self, table: &str, columns: &[&str], changed: &[&str]) -> String {
+        self.upsert_rows(table, columns, 1, changed)
+    }
+
+    /// As [`upsert`](Self::upsert), for so many rows in one statement.
+    pub fn upsert_rows(self, table: &str, columns: &[&str], rows: usize, changed: &[&str]) -> String {
         let alias = self.is_mysql_since((8, 0, 19));
-        let marks = vec!["?"; columns.len()].join(", ");
+        let marks = format!("({})", vec!["?"; columns.len()].join(", "));
+        let rows = vec![marks; rows].join(", ");
         let columns = columns.join(", ");
         let new = |column: &&str| match alias {
             true => format!("{column} = new.{column}"),
@@ -130,7 +136,7 @@ impl Dialect {
         };
         let changes = changed.iter().map(new).collect::<Vec<_>>().join(", ");
         let alias = if alias { " AS new" } else { "" };
-        format!("INSERT INTO {table} ({columns}) VALUES ({marks}){alias} ON DUPLICATE KEY UPDATE {changes}")
+        format!("INSERT INTO {table} ({columns}) VALUES {rows}{alias} ON DUPLICATE KEY UPDATE {changes}")
     }
 
     /// Asks a primary for the position of its last transaction, to be given to [`wait_for_position`](Self::wait_for_position).

@@ -1,1 +1,25 @@
-//! Insert or update.
+//! Insert a row, or change the one that is there: seven ways that do not mean the same.
+//!
+//! A [`Table`] of contacts, one for each e-mail address, and a [`Writer`] that puts contacts into it in one of the
+//! [`Way`]s. Putting a contact means: if the address is new, a row with a name and a phone; if it is known, a new phone and
+//! one more in the row's count of changes, and nothing else.
+//!
+//! - A contact that was put is on disk, by every way but the broken ones, whatever happens to the server afterwards.
+//! - What is put in one call by [`Way::Batched`] or [`Way::Staged`] is there as a whole or not at all.
+//! - The ways that [keep a row](Way::keeps_the_row) leave its number, its other columns and what refers to it as they are,
+//!   and count each change once, however many clients put the same contact. The other two are here to be looked at.
+//! - A deadlock is tried again and counted; anything else that the server refuses is an error.
+//! - Any text that a contact accepts comes back byte for byte, by every way.
+
+mod contact;
+pub mod experiment;
+mod picture;
+mod table;
+mod way;
+mod writer;
+
+pub use contact::Contact;
+pub use picture::picture;
+pub use table::{Extras, Row, Table};
+pub use way::Way;
+pub use writer::{Done, Writer};

@@ -1,0 +1,109 @@
+//! What each way does to a row that is already there.
+
+use mysql::prelude::Queryable;
+
+use super::{Cost, contact, contacts};
+use crate::lab::service::MariaDb;
+use crate::lab::{Doing, OrFail, Result};
+use crate::sql::upsert::{Extras, Table, Way, Writer};
+
+/// What one way did to the same rows with the same contacts as the others.
+#[derive(Debug, Clone)]
+pub struct Meaning {
+    /// Which way.
+    pub way: Way,
+    /// Known contacts whose row has another number now.
+    pub renumbered: u64,
+    /// Known contacts whose note, which nobody mentioned, is gone.
+    pub notes_lost: u64,
+    /// Known contacts whose count of changes is not one more than before.
+    pub miscounted: u64,
+    /// Orders that are gone.
+    pub orders_lost: u64,
+    /// Contacts that have not the phone that was put, or are there twice, or not at all.
+    pub wrong: u64,
+    /// How often a trigger fired for an insert, an update and a delete.
+    pub fired: [u64; 3],
+    /// Numbers that were used up.
+    pub numbers_used: u64,
+    /// Rows that the storage engine wrote, updated and deleted, triggers included.
+    pub rows: [u64; 3],
+}
+
+impl Meaning {
+    /// Whatever a put should have left alone.
+    pub fn harm(&self) -> u64 {
+        self.renumbered + self.notes_lost + self.miscounted + self.orders_lost + self.wrong
+    }
+}
+
+/// Puts as many known as new contacts, one client, into a table that has orders and triggers; each way into one of its own.
+pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
+    let run = |way: Way| -> Result<Meaning> {
+        let table = Table::create(server, way.slug(), Extras { indexes: true, orders: true, triggers: true })?;
+        table.load(server, &contacts(known)?)?;
+        let (before, first_number) = (table.rows(server)?, table.next_id(server)?);
+        let work = (0..2 * known).map(|number| contact(number, 1)).collect::<Result<Vec<_>>>()?;
+        let mut writer = Writer::new(server, &table, way)?;
+        let (_, cost) = Cost::of(server, || writer.put(&work))?;
+        let after = table.rows(server)?;
+        let mut meaning = Meaning {
+            way,
+            renumbered: 0,
+            notes_lost: 0,
+            miscounted: 0,
+            orders_lost: 0,
+            wrong: after.len().abs_diff(work.len()) as u64,
+            fired: table.fired(server)?,
+            numbers_used: table.next_id(server)? - first_number,
+            rows: cost.rows.map(|rows| rows as u64),
+        };
+        for put in &work {
+            let old = before.iter().find(|row| row.contact.email() == put.email());
+            let Some(new) = after.iter().find(|row| row.contact == *put) else {
+                meaning.wrong += 1;
+                continue;
+            };
+            meaning.miscounted += u64::from(new.changes != old.map_or(0, |old| old.changes) + 1);
+            if let Some(old) = old {
+                meaning.renumbered += u64::from(new.id != old.id);
+                meaning.notes_lost += u64::from(new.note != old.note);
+                meaning.orders_lost += old.orders.saturating_sub(new.orders);
+            }
+        }
+        table.drop(server)?;
+        Ok(meaning)
+    };
+    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+}
+
+/// What a server does with a name that does not fit, told in two ways.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// How the statement began.
+    pub statement: String,
+    /// What the server answered: an error, or how many rows.
+    pub answer: String,
+    /// Characters of the name that are in the table now.
+    pub stored: u64,
+}
+
+/// Sends a name of 80 characters to a column of 64, by an `INSERT` and by an `INSERT IGNORE`.
+pub fn too_long(server: &MariaDb) -> Vec<Cut> {
+    let run = |statement: &str| -> Result<Cut> {
+        let table = Table::create(server, "cut", Extras::default())?;
+        let mut connection = server.connect()?;
+        let name = "x".repeat(80);
+        let sql = format!("{statement} INTO cut (email, name, phone) VALUES ('somebody', '{name}', '')");
+        let answer = match connection.query_drop(sql) {
+            Ok(()) => format!("{} row inserted", connection.affected_rows()),
+            Err(mysql::Error::MySqlError(error)) => format!("error {}: {}", error.code, error.message),
+            Err(error) => return Err(error).doing("send a name that is too long"),
+        };
+        let stored: Option<u64> =
+            connection.query_first("SELECT CHAR_LENGTH(name) FROM cut").doing("read what was stored")?;
+        table.drop(server)?;
+        Ok(Cut { statement: statement.into(), answer, stored: stored.unwrap_or(0) })
+    };
+    ["INSERT", "INSERT IGNORE"].into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+}

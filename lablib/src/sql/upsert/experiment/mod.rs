@@ -1,0 +1,113 @@
+//! What is measured of the seven ways: what they do to a row, what they cost, and what happens when clients meet.
+
+mod batches;
+mod crowd;
+mod leaky_pool;
+mod lost_server;
+mod meaning;
+mod price;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+pub use batches::{BatchSize, Deadlocks, batch_sizes, deadlocks};
+pub use crowd::{Crowd, Meeting, crowd, meeting};
+pub use leaky_pool::{Phase, PoolSpec, Pooled, prototype};
+pub use lost_server::{Survived, survives};
+pub use meaning::{Cut, Meaning, meaning, too_long};
+pub use price::{Price, PriceSpec, Prices, prices};
+
+use super::contact::Contact;
+use super::table::Table;
+use super::way::Way;
+use super::writer::{Done, Writer};
+use crate::lab::service::{Counters, MariaDb};
+use crate::lab::{Result, Rng, joined};
+
+/// The contact with this number: its address says which entry it is, the version what is put there.
+fn contact(number: u64, version: u64) -> Result<Contact> {
+    // A spread of the numbers, so that neighbours in time are no neighbours in the index.
+    let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    Contact::new(format!("{place:011x}.{number}@example.org"), format!("Name {number}"), format!("{version:010}"))
+}
+
+/// Contacts number 0 up to `count` in their first version.
+fn contacts(count: u64) -> Result<Vec<Contact>> {
+    (0..count).map(|number| contact(number, 0)).collect()
+}
+
+/// Numbers to be put: `count` of them, about half of them below `known`, the others new and each new one once.
+fn numbers(count: u64, known: u64, new_from: u64, rng: &mut Rng) -> Vec<u64> {
+    let mut new = new_from..;
+    let pick = |_| match rng.below(2) {
+        0 if known > 0 => rng.below(known),
+        _ => new.next().unwrap_or_default(),
+    };
+    (0..count).map(pick).collect()
+}
+
+/// Shares the work out to one thread for each writer: whatever concerns one contact is one writer's, in its order.
+/// Returns what was done and the seconds that it took.
+fn share_out(writers: &mut [Writer], work: &[Contact], batch: usize) -> Result<(Done, f64)> {
+    let mut shares: Vec<Vec<Contact>> = vec![Vec::new(); writers.len()];
+    for contact in work {
+        let place = contact.email().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        shares[place % writers.len()].push(contact.clone());
+    }
+    let failed = AtomicBool::new(false);
+    let began = Instant::now();
+    let all = side_by_side(writers, |client, writer| {
+        let mut done = Done::default();
+        for part in shares[client].chunks(batch) {
+            if failed.load(Ordering::Relaxed) {
+                break;
+            }
+            done += writer.put(part).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+        }
+        Ok(done)
+    })?;
+    Ok((all.into_iter().sum(), began.elapsed().as_secs_f64()))
+}
+
+/// Runs the same for each writer, each on a thread of its own.
+fn side_by_side<T: Send>(
+    writers: &mut [Writer],
+    work: impl Fn(usize, &mut Writer) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            writers.iter_mut().enumerate().map(|(n, writer)| scope.spawn(move || work(n, writer))).collect();
+        threads.into_iter().map(|thread| joined("put contacts", thread.join())).collect()
+    })
+}
+
+fn writers(server: &MariaDb, table: &Table, way: Way, count: usize) -> Result<Vec<Writer>> {
+    (0..count).map(|_| Writer::new(server, table, way)).collect()
+}
+
+/// What the server counted while something was done.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    commits: f64,
+    binlog: f64,
+    /// Rows written, updated and deleted, as the storage engine was asked for them.
+    rows: [f64; 3],
+}
+
+impl Cost {
+    fn add(&mut self, other: &Self) {
+        self.commits += other.commits;
+        self.binlog += other.binlog;
+        (0..3).for_each(|what| self.rows[what] += other.rows[what]);
+    }
+
+    fn of<T>(server: &MariaDb, work: impl FnOnce() -> Result<T>) -> Result<(T, Self)> {
+        let before = Counters::of_server(server)?;
+        let answer = work()?;
+        let done = Counters::of_server(server)?.since(&before);
+        let rows = [done.get("Handler_write")?, done.get("Handler_update")?, done.get("Handler_delete")?];
+        let (commits, binlog) = (done.get("Binlog_commits")?, done.get("Binlog_bytes_written")?);
+        Ok((answer, Self { commits, binlog, rows }))
+    }
+}
