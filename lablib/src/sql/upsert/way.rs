@@ -74,8 +74,8 @@ impl fmt::Display for Way {
             Self::SelectThenWrite => "SELECT, then write",
             Self::SelectForUpdate => "SELECT FOR UPDATE",
             Self::InsertIgnoreThenUpdate => "INSERT IGNORE",
-            Self::Batched => "many rows a statement",
-            Self::Staged => "LOAD DATA and merge",
+            Self::Batched => "many rows at once",
+            Self::Staged => "LOAD DATA, merge",
         })
     }
 }

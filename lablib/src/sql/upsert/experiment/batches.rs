@@ -1,6 +1,7 @@
 //! How many contacts in one statement, and in which order.
 
 use super::{Cost, contact, contacts, numbers, share_out, side_by_side, writers};
+use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples};
 use crate::sql::upsert::{Extras, Table, Way, Writer};
@@ -18,20 +19,60 @@ pub struct BatchSize {
     pub commits: f64,
     /// Bytes of the binary log for each contact.
     pub binlog: f64,
-    /// Numbers used up for each row that is new.
-    pub numbers: f64,
+}
+
+/// Each way's batches, size by size.
+#[derive(Debug, Clone)]
+pub struct BatchSizes {
+    /// Many rows in a statement.
+    pub batched: Vec<BatchSize>,
+    /// Loaded and merged.
+    pub staged: Vec<BatchSize>,
+}
+
+impl BatchSizes {
+    /// How many times as fast as one at a time in a statement, by the size of the batch.
+    pub fn speeds(&self, way: Way) -> Vec<(f64, Samples)> {
+        let slowest = self.batched.first().map_or(f64::NAN, |arm| arm.seconds.median());
+        let speed = |arm: &BatchSize| (arm.size as f64, arm.seconds.map(|seconds| slowest / seconds));
+        self.arms(way).iter().map(speed).collect()
+    }
+
+    /// Contacts a second by the size of a batch, as multiples of one at a time.
+    pub fn speed_chart(&self, title: &str) -> Lines {
+        let chart = Chart::lines(title)
+            .subtitle("Contacts a second, as multiples of one contact in a statement")
+            .x("contacts in a batch", "")
+            .log_x()
+            .y("speed", "×")
+            .log_y();
+        [Way::Batched, Way::Staged].into_iter().fold(chart, |chart, way| {
+            let speeds = self.speeds(way);
+            chart.line_with_spread(way, speeds.iter().map(|(size, speed)| (*size, speed)))
+        })
+    }
+
+    /// What a contact takes of the binary log, by the size of a batch.
+    pub fn binlog_chart(&self, title: &str) -> Lines {
+        let chart = Chart::lines(title)
+            .subtitle("Bytes of the binary log for each contact")
+            .x("contacts in a batch", "")
+            .log_x()
+            .y("binary log for each contact", "bytes")
+            .from_zero();
+        [Way::Batched, Way::Staged]
+            .into_iter()
+            .fold(chart, |chart, way| chart.line(way, self.arms(way).iter().map(|arm| (arm.size as f64, arm.binlog))))
+    }
+
+    fn arms(&self, way: Way) -> &[BatchSize] {
+        if way == Way::Staged { &self.staged } else { &self.batched }
+    }
 }
 
 /// Puts the same contacts, half of them known, in batches of each size and by both ways that take many: one client, in turns.
-pub fn batch_sizes(
-    server: &MariaDb,
-    rows: u64,
-    puts: u64,
-    sizes: &[usize],
-    rounds: usize,
-    seed: u64,
-) -> Vec<BatchSize> {
-    let run = || -> Result<Vec<BatchSize>> {
+pub fn batch_sizes(server: &MariaDb, rows: u64, puts: u64, sizes: &[usize], rounds: usize, seed: u64) -> BatchSizes {
+    let run = || -> Result<BatchSizes> {
         if rows == 0 || puts == 0 || rounds == 0 || sizes.is_empty() || sizes.contains(&0) {
             return Err(Error::new("compare sizes of a batch", "they need rows, puts, a round, and sizes above 0"));
         }
@@ -44,16 +85,13 @@ pub fn batch_sizes(
                 table.load(server, &loaded)?;
                 let writers = writers(server, &table, way, 1)?;
                 let seconds = Samples::default();
-                let arm = BatchSize { way, size, seconds, commits: 0.0, binlog: 0.0, numbers: 0.0 };
+                let arm = BatchSize { way, size, seconds, commits: 0.0, binlog: 0.0 };
                 arms.push((arm, table, writers, Cost::default()));
             }
         }
-        let first_number = arms.first().map_or(Ok(1), |arm| arm.1.next_id(server))?;
         let mut rng = Rng::seeded(seed, "batches");
-        let mut new = 0;
         for round in 0..=rounds as u64 {
             let numbers = numbers(puts, rows, rows + round * puts, &mut rng);
-            new += numbers.iter().filter(|&&number| number >= rows).count() as u64;
             let work = numbers.into_iter().map(|number| contact(number, 1 + round)).collect::<Result<Vec<_>>>()?;
             let mut order: Vec<_> = arms.iter_mut().collect();
             if round % 2 == 1 {
@@ -72,11 +110,12 @@ pub fn batch_sizes(
         let finish = |(mut arm, table, _, cost): (BatchSize, Table, Vec<Writer>, Cost)| -> Result<BatchSize> {
             arm.commits = cost.commits / counted * 1e3;
             arm.binlog = cost.binlog / counted;
-            arm.numbers = (table.next_id(server)? - first_number) as f64 / new as f64;
             table.drop(server)?;
             Ok(arm)
         };
-        arms.into_iter().map(finish).collect()
+        let all = arms.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
+        let (staged, batched) = all.into_iter().partition(|arm| arm.way == Way::Staged);
+        Ok(BatchSizes { batched, staged })
     };
     run().or_fail()
 }

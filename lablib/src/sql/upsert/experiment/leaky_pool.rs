@@ -5,8 +5,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{contact, contacts};
+use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result, Rng, joined};
+use crate::lab::{self, Error, OrFail, Progress, Result, Rng, Samples, joined};
 use crate::sql::upsert::{Extras, Table, Way, Writer};
 
 /// A pool of connections with a permit for each, as the prototype's: whoever gives a connection back first asks whether the
@@ -105,6 +106,45 @@ impl Pooled {
     pub fn ratio(phases: &[Phase; 2]) -> f64 {
         let of = |way| phases.iter().find(|phase| phase.way == way).map_or(f64::NAN, |phase| phase.seconds);
         of(Way::Replace) / of(Way::OnDuplicateKey)
+    }
+}
+
+impl Pooled {
+    /// The time of each phase in both orders, on the pool that leaks.
+    pub fn chart(&self, title: &str) -> Bars {
+        let chart = Chart::bars(title)
+            .subtitle("The same updates in two phases, on a pool that leaks its permits")
+            .y("time", "s")
+            .vertical();
+        let orders = [("REPLACE second, as published", &self.published), ("REPLACE first", &self.reversed)];
+        orders.into_iter().fold(chart, |chart, (order, phases)| {
+            phases.iter().fold(chart.group(order), |chart, phase| chart.bar(phase.way, phase.seconds))
+        })
+    }
+
+    /// How many connections each phase had in use.
+    pub fn table(&self) -> lab::Table {
+        let last = self.fair.last().into_iter().flatten().map(|phase| ("a pool that does not leak", phase));
+        let phases: Vec<(&str, &Phase)> = (self.published.iter().map(|phase| ("as published", phase)))
+            .chain(self.reversed.iter().map(|phase| ("phases swapped", phase)))
+            .chain(last)
+            .collect();
+        lab::Table::new("How many worked at once")
+            .text("", phases.iter().map(|(order, _)| *order))
+            .text("phase", phases.iter().map(|(_, phase)| phase.way.to_string()))
+            .counts("most connections in use", "", phases.iter().map(|(_, phase)| phase.most as u64))
+            .counts("permits left", "", phases.iter().map(|(_, phase)| phase.permits_left as u64))
+            .numbers("time", "s", phases.iter().map(|(_, phase)| phase.seconds))
+    }
+
+    /// The most connections in use in the second phase, as published and swapped.
+    pub fn second_phases(&self) -> Samples {
+        [&self.published, &self.reversed].map(|phases| phases[1].most as f64).into_iter().collect()
+    }
+
+    /// How many times as long REPLACE took on the pool that does not leak, one sample a round.
+    pub fn fair_ratios(&self) -> Samples {
+        self.fair.iter().map(Self::ratio).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use mysql::prelude::Queryable;
 
 use super::{Cost, contact, contacts};
 use crate::lab::service::MariaDb;
-use crate::lab::{Doing, OrFail, Result};
+use crate::lab::{self, Doing, Error, OrFail, Result};
 use crate::sql::upsert::{Extras, Table, Way, Writer};
 
 /// What one way did to the same rows with the same contacts as the others.
@@ -24,10 +24,10 @@ pub struct Meaning {
     pub wrong: u64,
     /// How often a trigger fired for an insert, an update and a delete.
     pub fired: [u64; 3],
-    /// Numbers that were used up.
-    pub numbers_used: u64,
-    /// Rows that the storage engine wrote, updated and deleted, triggers included.
-    pub rows: [u64; 3],
+    /// Numbers that were used up for each row that was new.
+    pub numbers: f64,
+    /// Rows of the table that the storage engine deleted; what cascades is not counted.
+    pub deleted: u64,
 }
 
 impl Meaning {
@@ -37,9 +37,26 @@ impl Meaning {
     }
 }
 
+/// All of them, with what happened to the rows and which triggers fired.
+pub fn meaning_table(all: &[Meaning]) -> lab::Table {
+    let counts = |of: fn(&Meaning) -> u64| all.iter().map(of);
+    lab::Table::new("What else happened to the known contacts, and what fired for all")
+        .text("", all.iter().map(|meaning| meaning.way.to_string()))
+        .counts("new id", "", counts(|meaning| meaning.renumbered))
+        .counts("note lost", "", counts(|meaning| meaning.notes_lost))
+        .counts("miscounted", "", counts(|meaning| meaning.miscounted))
+        .counts("orders gone", "", counts(|meaning| meaning.orders_lost))
+        .counts("on INSERT", "", counts(|meaning| meaning.fired[0]))
+        .counts("UPDATE", "", counts(|meaning| meaning.fired[1]))
+        .counts("DELETE", "", counts(|meaning| meaning.fired[2]))
+}
+
 /// Puts as many known as new contacts, one client, into a table that has orders and triggers; each way into one of its own.
 pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
     let run = |way: Way| -> Result<Meaning> {
+        if known == 0 {
+            return Err(Error::new("look at what the ways do", "there are no contacts"));
+        }
         let table = Table::create(server, way.slug(), Extras { indexes: true, orders: true, triggers: true })?;
         table.load(server, &contacts(known)?)?;
         let (before, first_number) = (table.rows(server)?, table.next_id(server)?);
@@ -55,8 +72,8 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
             orders_lost: 0,
             wrong: after.len().abs_diff(work.len()) as u64,
             fired: table.fired(server)?,
-            numbers_used: table.next_id(server)? - first_number,
-            rows: cost.rows.map(|rows| rows as u64),
+            numbers: (table.next_id(server)? - first_number) as f64 / known as f64,
+            deleted: cost.rows[2] as u64,
         };
         for put in &work {
             let old = before.iter().find(|row| row.contact.email() == put.email());

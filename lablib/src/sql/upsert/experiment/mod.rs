@@ -10,11 +10,11 @@ mod price;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use batches::{BatchSize, Deadlocks, batch_sizes, deadlocks};
+pub use batches::{BatchSize, BatchSizes, Deadlocks, batch_sizes, deadlocks};
 pub use crowd::{Crowd, Meeting, crowd, meeting};
 pub use leaky_pool::{Phase, PoolSpec, Pooled, prototype};
 pub use lost_server::{Survived, survives};
-pub use meaning::{Cut, Meaning, meaning, too_long};
+pub use meaning::{Cut, Meaning, meaning, meaning_table, too_long};
 pub use price::{Price, PriceSpec, Prices, prices};
 
 use super::contact::Contact;

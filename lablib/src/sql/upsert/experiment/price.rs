@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Cost, contact, contacts, numbers, share_out, writers};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples};
+use crate::lab::{self, Error, OrFail, Progress, Result, Rng, Samples};
 use crate::sql::upsert::{Contact, Extras, Row, Table, Way, Writer};
 
 /// A race of all ways.
@@ -40,8 +40,6 @@ pub struct Price {
     pub binlog: f64,
     /// Rows written, updated and deleted in the storage engine for each contact put.
     pub rows: [f64; 3],
-    /// Numbers used up for each row that is new.
-    pub numbers: f64,
     /// Transactions that had to give way.
     pub deadlocks: u64,
     /// Puts that were refused.
@@ -85,7 +83,6 @@ pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
                 commits: 0.0,
                 binlog: 0.0,
                 rows: [0.0; 3],
-                numbers: 0.0,
                 deadlocks: 0,
                 refused: 0,
                 wrong: 0,
@@ -93,7 +90,6 @@ pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
             arms.push(Arm { way, table, writers, cost: Cost::default(), price });
             progress.step();
         }
-        let first_number = arms.first().map_or(Ok(1), |arm| arm.table.next_id(server))?;
         let mut put: Vec<Contact> = Vec::new();
         let mut rng = Rng::seeded(spec.seed, "puts");
         for round in 0..=spec.rounds {
@@ -123,13 +119,11 @@ pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
         }
         let model = model(&loaded, &put);
         let counted = (spec.rounds as u64 * spec.puts) as f64;
-        let new = (model.len() as u64 - spec.rows) as f64;
         let finish = |arm: Arm| -> Result<Price> {
             let Arm { table, cost, mut price, .. } = arm;
             price.commits = cost.commits / counted;
             price.binlog = cost.binlog / counted;
             price.rows = cost.rows.map(|rows| rows / counted);
-            price.numbers = (table.next_id(server)? - first_number) as f64 / new;
             price.wrong = faults(&model, &table.rows(server)?, price.way);
             table.drop(server)?;
             Ok(price)
@@ -176,6 +170,19 @@ impl Prices {
     /// Puts that were lost, refused or wrong in the end, all ways together.
     pub fn wrong(&self) -> u64 {
         self.of.iter().map(|price| price.wrong + price.refused).sum()
+    }
+
+    /// What the server did for each contact, by way.
+    pub fn table(&self) -> lab::Table {
+        let numbers = |of: fn(&Price) -> f64| self.of.iter().map(of);
+        lab::Table::new("What the server did for each contact")
+            .text("", self.of.iter().map(|price| price.way.to_string()))
+            .numbers("commits", "", numbers(|price| price.commits))
+            .numbers("binary log", "bytes", numbers(|price| price.binlog))
+            .numbers("written", "rows", numbers(|price| price.rows[0]))
+            .numbers("updated", "rows", numbers(|price| price.rows[1]))
+            .numbers("deleted", "rows", numbers(|price| price.rows[2]))
+            .counts("deadlocks", "", self.of.iter().map(|price| price.deadlocks))
     }
 
     /// Time by way, with ON DUPLICATE KEY as the measure.
