@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use mysql::Conn;
@@ -139,33 +138,21 @@ fn insert(connection: &mut Conn, posts: &[Post]) -> Result<()> {
     if posts.is_empty() {
         return Ok(());
     }
-    let list = |row: &dyn Fn(&Post, &mut String)| {
-        let mut rows = String::new();
-        for post in posts {
-            rows.push_str(if rows.is_empty() { "(" } else { ",(" });
-            row(post, &mut rows);
-            rows.push(')');
-        }
-        rows
+    let list = |row: &dyn Fn(&Post) -> String| {
+        let rows: Vec<String> = posts.iter().map(|post| format!("({})", row(post))).collect();
+        rows.join(",")
     };
     let title = |post: &Post| format!("'Post {} of user {}'", post.id, post.user);
-    let created = |post: &Post| post.made.1;
+    let numbers = |post: &Post| format!("{},{},{}", post.id, post.user, title(post));
+    let uuids = |post: &Post| {
+        let uuid = uuid::Uuid::from_bytes(post.uuid);
+        format!("0x{},{},{},{}", uuid.simple(), post.user, post.made.1, title(post))
+    };
+    let counted = |post: &Post| format!("{},{}", post.user, title(post));
     let statements = [
-        format!(
-            "INSERT INTO posts (id, user_id, title) VALUES {}",
-            list(&|post, row| drop(write!(row, "{},{},{}", post.id, post.user, title(post))))
-        ),
-        format!(
-            "INSERT INTO posts_uuid (id, user_id, created_at, title) VALUES {}",
-            list(&|post, row| {
-                let uuid = uuid::Uuid::from_bytes(post.uuid);
-                drop(write!(row, "0x{},{},{},{}", uuid.simple(), post.user, created(post), title(post)));
-            })
-        ),
-        format!(
-            "INSERT INTO posts_numbered (user_id, title) VALUES {}",
-            list(&|post, row| drop(write!(row, "{},{}", post.user, title(post))))
-        ),
+        format!("INSERT INTO posts (id, user_id, title) VALUES {}", list(&numbers)),
+        format!("INSERT INTO posts_uuid (id, user_id, created_at, title) VALUES {}", list(&uuids)),
+        format!("INSERT INTO posts_numbered (user_id, title) VALUES {}", list(&counted)),
     ];
     statements.iter().try_for_each(|statement| connection.query_drop(statement).doing(DOING))
 }

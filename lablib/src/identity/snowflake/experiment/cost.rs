@@ -1,16 +1,18 @@
 //! What an id costs beside the crates of the field.
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferroid::generator::AtomicSnowflakeGenerator;
 use ferroid::id::SnowflakeTwitterId;
-use ferroid::time::{MonotonicClock, TWITTER_EPOCH, TimeSource};
+use ferroid::time::{TWITTER_EPOCH, TimeSource};
 
 use crate::identity::snowflake::{Layout, Snowflake};
 use crate::lab::chart::{Bars, Chart};
-use crate::lab::clock::{Clock, SystemClock};
-use crate::lab::{OrFail, Race, Raced, Result};
+use crate::lab::clock::{Clock, Sleep, SystemClock};
+use crate::lab::{Error, OrFail, Race, Raced, Result};
 
 /// Ids in one go. Two bursts of one arm, next to each other where the order turns round, still fit into one millisecond of
 /// 4,096: no arm ever waits for the clock, so that the race is about what an id costs and not about what a layout allows.
@@ -18,39 +20,81 @@ const BURST: u64 = 2_000;
 /// The arm that lets a millisecond pass in every round.
 const BREATH: &str = "a pause";
 
-/// The machine's clock, as ours reads it.
-struct System;
+/// A number that a thread sets to the time once in a millisecond: cheap to read, and late when the thread is late.
+#[derive(Clone)]
+struct Ticking(Arc<AtomicU64>);
 
-impl TimeSource<u64> for System {
-    fn current_millis(&self) -> u64 {
-        SystemClock.now_ms().saturating_sub(TWITTER_EPOCH.as_secs() * 1_000 + u64::from(TWITTER_EPOCH.subsec_millis()))
+impl Clock for Ticking {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.now_ms())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+
+    fn sleep(&self, length: Duration) {
+        SystemClock.sleep(length);
+    }
+
+    fn sleep_until(&self, wall: Duration) {
+        SystemClock.sleep_until(wall);
+    }
+
+    fn sleep_async(&self, length: Duration) -> Sleep {
+        SystemClock.sleep_async(length)
+    }
+
+    fn sleep_until_async(&self, wall: Duration) -> Sleep {
+        SystemClock.sleep_until_async(wall)
     }
 }
 
-/// All arms, interleaved, over so many rounds: ours first.
-pub fn cost(rounds: usize) -> Raced {
-    race(rounds).or_fail()
+/// One of our clocks, as ferroid reads clocks.
+struct Ours<C>(C);
+
+impl<C: Clock> TimeSource<u64> for Ours<C> {
+    fn current_millis(&self) -> u64 {
+        const EPOCH: u64 = TWITTER_EPOCH.as_secs() * 1_000 + TWITTER_EPOCH.subsec_millis() as u64;
+        self.0.now_ms().saturating_sub(EPOCH)
+    }
 }
 
-fn race(rounds: usize) -> Result<Raced> {
-    let ours = Snowflake::new(Layout::WORKERS_1024, 1)?;
-    let snowflaked = snowflaked::sync::Generator::new(1);
-    let on_system = AtomicSnowflakeGenerator::<SnowflakeTwitterId, _>::new(1, System);
-    let on_ticks =
-        AtomicSnowflakeGenerator::<SnowflakeTwitterId, _>::new(1, MonotonicClock::<1>::with_epoch(TWITTER_EPOCH));
-    Race::of(rounds)
-        .arm("ours", || {
-            let mut last = 0;
-            for _ in 0..BURST {
-                // A loop that hit an error would be done too soon, and its work would differ.
-                let Ok(id) = ours.next_id() else { return 0 };
-                last = black_box(id);
+/// All arms, interleaved, over so many rounds.
+pub fn cost(rounds: usize) -> Raced {
+    let (ticks, over) = (Ticking(Arc::new(AtomicU64::new(SystemClock.now_ms()))), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                ticks.0.store(SystemClock.now_ms(), Ordering::Relaxed);
+                SystemClock.sleep(Duration::from_millis(1));
             }
-            if last == 0 { 0 } else { BURST }
-        })
+        });
+        let raced = race(rounds, &ticks);
+        over.store(true, Ordering::Relaxed);
+        raced
+    })
+    .or_fail()
+}
+
+fn race(rounds: usize, ticks: &Ticking) -> Result<Raced> {
+    let ours = Snowflake::new(Layout::WORKERS_1024, 1)?;
+    let ours_ticking = Snowflake::on(ticks.clone(), Layout::WORKERS_1024, 1)?;
+    let snowflaked = snowflaked::sync::Generator::new(1);
+    let ferroid = AtomicSnowflakeGenerator::<SnowflakeTwitterId, _>::new(1, Ours(SystemClock));
+    let ferroid_ticking = AtomicSnowflakeGenerator::<SnowflakeTwitterId, _>::new(1, Ours(ticks.clone()));
+    // An id that was refused is no work: the race compares what the arms say that they did.
+    let good = |made: &Result<u64>| u64::from(made.is_ok());
+    let raced = Race::of(rounds)
+        .arm("ours", || (0..BURST).map(|_| good(&black_box(ours.next_id()))).sum())
         .arm("snowflaked", || burst(|| snowflaked.generate::<u64>()))
-        .arm("ferroid, same clock", || burst(|| on_system.next_id(|_| std::thread::yield_now())))
-        .arm("ferroid, ticking clock", || burst(|| on_ticks.next_id(|_| std::thread::yield_now())))
+        .arm("ferroid", || burst(|| ferroid.next_id(|_| std::thread::yield_now())))
+        .arm("ours, ticking clock", || (0..BURST).map(|_| good(&black_box(ours_ticking.next_id()))).sum())
+        .arm("ferroid, ticking clock", || burst(|| ferroid_ticking.next_id(|_| std::thread::yield_now())))
         .arm("uuid v7", || burst(uuid::Uuid::now_v7))
         .arm("uuid v4", || burst(uuid::Uuid::new_v4))
         .arm("ulid", || burst(ulid::Ulid::generate))
@@ -58,7 +102,12 @@ fn race(rounds: usize) -> Result<Raced> {
             SystemClock.sleep(Duration::from_micros(1_100));
             BURST
         })
-        .try_run()
+        .try_run()?;
+    // The last id of each has the millisecond that it was made in, so nobody ran ahead of the clock to be fast.
+    let layout = Layout::WORKERS_1024;
+    let last = layout.decode(ours.next_id()?)?.time().0;
+    let now = SystemClock.now_ms();
+    if last > now { Err(Error::new("race for ids", "ours ran ahead of the clock")) } else { Ok(raced) }
 }
 
 fn burst<T>(mut make: impl FnMut() -> T) -> u64 {
