@@ -116,7 +116,7 @@ impl<C: Clock> Snowflake<C> {
             match self.attempt() {
                 Ok(id) => return Ok(id),
                 Err(held) => {
-                    let left = patience.left(self, held)?;
+                    let (_, left) = patience.left(self, held)?;
                     self.clock.sleep_async(left).await;
                 }
             }
@@ -132,8 +132,10 @@ impl<C: Clock> Snowflake<C> {
     fn wait(&self, mut held: Held) -> Result<u64> {
         let mut patience = Patience::default();
         loop {
-            let left = patience.left(self, held)?;
-            self.clock.sleep(left);
+            let (goal, left) = patience.left(self, held)?;
+            // Not simply for so long: the clock may have moved since it was read, and not simply until then: somebody may
+            // set it back.
+            self.clock.sleep_toward(goal, left);
             match self.attempt() {
                 Ok(id) => return Ok(id),
                 Err(again) => held = again,
@@ -173,8 +175,8 @@ impl<C: Clock> Snowflake<C> {
 }
 
 impl Patience {
-    /// How long to wait before another attempt is worth it; an error where waiting is no use, or has been long enough.
-    fn left<C: Clock>(&mut self, ids: &Snowflake<C>, held: Held) -> Result<Duration> {
+    /// Until when, and so for how long, to wait before another attempt is worth it; an error where waiting is no use, or has been long enough.
+    fn left<C: Clock>(&mut self, ids: &Snowflake<C>, held: Held) -> Result<(Duration, Duration)> {
         let (last, goal, now) = match held {
             Held::NoTimestamp => return ids.refuse(Refusal::BeforeTheEpoch { now: Moment(ids.clock.now_ms()) }),
             Held::Beyond { now, until } if until >= ids.layout.timestamps() || !ids.leased => {
@@ -200,7 +202,8 @@ impl Patience {
             }
             _ => self.moved = Some((now, monotonic)),
         }
-        Ok(ids.moment(goal).since_1970().saturating_sub(ids.clock.now()))
+        let goal = ids.moment(goal).since_1970();
+        Ok((goal, goal.saturating_sub(ids.clock.now())))
     }
 }
 
