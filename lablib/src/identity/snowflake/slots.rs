@@ -87,10 +87,12 @@ impl<W: Cell64> Slots<W> {
 
     /// Takes a slot of what the clock reads now.
     #[inline]
-    pub(super) fn take(&self, clock: impl FnOnce() -> Option<u64>) -> Result<u64, Held> {
-        let now = clock().ok_or(Held::NoTimestamp)?;
+    pub(super) fn take(&self, clock: impl Fn() -> Option<u64>) -> Result<u64, Held> {
         let until = self.until.load();
         let mut next = self.next.load();
+        // Read after the word: who then finds it behind knows that it went back, and not that he was slow himself.
+        let mut now = clock().ok_or(Held::NoTimestamp)?;
+        let mut read_since = true;
         loop {
             if next == CLOSED {
                 return Err(Held::Closed);
@@ -102,12 +104,17 @@ impl<W: Cell64> Slots<W> {
             let slot = next.max(now << self.sequence_bits);
             let timestamp = slot >> self.sequence_bits;
             if timestamp > now {
-                let last = next.saturating_sub(1) >> self.sequence_bits;
-                return Err(Held::Full { last, goal: timestamp, now });
+                if read_since {
+                    let last = next.saturating_sub(1) >> self.sequence_bits;
+                    return Err(Held::Full { last, goal: timestamp, now });
+                }
+                now = clock().ok_or(Held::NoTimestamp)?;
+                read_since = true;
+                continue;
             }
             match self.next.exchange(next, slot + 1) {
                 Ok(_) => return Ok(slot),
-                Err(other) => next = other,
+                Err(other) => (next, read_since) = (other, false),
             }
         }
     }
