@@ -25,3 +25,9 @@ if not remembers then
 end
 if known[2] ~= run then redis.call('HSET', record, 'run', run) end
 local opens = tonumber(known[3])
+
+-- A fleet that nobody has used for a day may be forgotten: that is safe, by the rule above.
+local function keep()
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, text(86400000 + 2 * length + 2 * skew)) end
+end
+keep()

@@ -196,7 +196,7 @@ impl Fleet {
             Answer::Closed(opens) => Ok(Err((opens, clock))),
             Answer::Taken(first) => {
                 let cause = format!(
-                    "all {} worker ids are taken, and the first is free at {first} unless its holder renews it",
+                    "all worker ids are taken ({0} of {0}), and the first is free at {first} unless its holder renews it",
                     self.layout.workers()
                 );
                 Err(self.error("take a lease", cause).remedy("wait, or choose a layout with more bits for the worker"))

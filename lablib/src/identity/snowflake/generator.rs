@@ -213,8 +213,10 @@ impl fmt::Display for Refusal {
             Self::BeforeTheEpoch { now } => write!(f, "the clock reads {now}, which is before the epoch"),
             Self::TimeIsUp { now } => write!(f, "the clock reads {now}, and the timestamps are used up"),
             Self::LeaseIsOver { now, until } => write!(f, "the clock reads {now}, and the lease ended at {until}"),
-            Self::SteppedBack { by_ms } => write!(f, "the clock stepped back by {by_ms} ms"),
-            Self::StandsStill { for_ms } => write!(f, "the clock has not moved on for {for_ms} ms"),
+            Self::SteppedBack { by_ms } => write!(f, "the clock stepped back by {:?}", Duration::from_millis(*by_ms)),
+            Self::StandsStill { for_ms } => {
+                write!(f, "the clock has not moved on for {:?}", Duration::from_millis(*for_ms))
+            }
             Self::Closed => f.write_str("its lease was given back"),
         }
     }

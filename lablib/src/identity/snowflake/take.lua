@@ -10,4 +10,5 @@ else
 end
 redis.call('ZADD', untils, text(now + length), worker)
 redis.call('HSET', holders, worker, ARGV[7])
+keep()
 return {'ok', worker, text(now), text(now + length)}

@@ -10,13 +10,13 @@ use mysql::prelude::Queryable;
 use crate::identity::snowflake::{Fleet, Layout, Terms};
 use crate::lab::clock::{Clock, SystemClock};
 use crate::lab::service::{Counters, MariaDb, Redis};
-use crate::lab::{Doing, Error, OrFail, Result, Rng, joined};
+use crate::lab::{Doing, Error, OrFail, Result, Rng, Table, joined};
 
 const LAYOUT: Layout = Layout::WORKERS_32;
 const DOING: &str = "write the blog";
 /// The prototype's two users, on the same shard of four, and some more.
 const USERS: std::ops::Range<u64> = 12_340..12_372;
-const BATCH: usize = 250;
+const BATCH: usize = 50;
 
 /// How large a blog.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +154,9 @@ fn insert(connection: &mut Conn, posts: &[Post]) -> Result<()> {
         format!("INSERT INTO posts_uuid (id, user_id, created_at, title) VALUES {}", list(&uuids)),
         format!("INSERT INTO posts_numbered (user_id, title) VALUES {}", list(&counted)),
     ];
-    statements.iter().try_for_each(|statement| connection.query_drop(statement).doing(DOING))
+    connection.query_drop("BEGIN").doing(DOING)?;
+    statements.iter().try_for_each(|statement| connection.query_drop(statement).doing(DOING))?;
+    connection.query_drop("COMMIT").doing(DOING)
 }
 
 impl Shard {
@@ -317,11 +319,12 @@ impl Blog {
         run().or_fail()
     }
 
-    /// The newest posts as a reader sees them: when, who, where; the time is read from the id.
-    pub fn page(&self, count: usize) -> crate::lab::Table {
-        let rows: Vec<&Post> = self.posts.iter().take(count).collect();
+    /// Some of the posts, from the newest to the oldest; the time is read from the id.
+    pub fn some(&self, count: usize) -> Table {
+        let rows: Vec<&Post> =
+            self.posts.iter().step_by((self.posts.len() / count.max(1)).max(1)).take(count).collect();
         let part = |post: &&Post| LAYOUT.decode(post.id).or_fail();
-        crate::lab::Table::new("The newest posts of everybody")
+        Table::new(&format!("{} of the posts, from the newest to the oldest", rows.len()))
             .text("id", rows.iter().map(|post| post.id.to_string()))
             .text("made at, says the id", rows.iter().map(|post| part(post).time().to_string()))
             .text("by the server", rows.iter().map(|post| format!("worker {}", part(post).worker)))

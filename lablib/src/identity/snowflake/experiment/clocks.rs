@@ -68,10 +68,13 @@ impl Stepped {
     }
 }
 
+/// What happens to a clock.
+type Act = fn(&VirtualClock);
+
 /// Situations in which there is no id to be had, each with the sentence that says so; an error where an id was made.
 pub fn refusals() -> Table {
     let run = || -> Result<Table> {
-        let situations: [(&str, fn(&VirtualClock)); 4] = [
+        let situations: [(&str, Act); 4] = [
             ("the clock steps back by an hour", |clock| {
                 clock.step_back(Duration::from_secs(3_600));
             }),
@@ -96,7 +99,7 @@ pub fn refusals() -> Table {
     run().or_fail()
 }
 
-fn refused(act: &fn(&VirtualClock)) -> Result<Error> {
+fn refused(act: &Act) -> Result<Error> {
     let clock = VirtualClock::new();
     clock.auto_advance();
     let ids = Snowflake::on(clock.clone(), LAYOUT, 1)?;

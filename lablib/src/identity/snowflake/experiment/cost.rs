@@ -12,7 +12,7 @@ use ferroid::time::{TWITTER_EPOCH, TimeSource};
 use crate::identity::snowflake::{Layout, Snowflake};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::clock::{Clock, Sleep, SystemClock};
-use crate::lab::{Error, OrFail, Race, Raced, Result};
+use crate::lab::{Error, OrFail, Race, Raced, Result, Samples};
 
 /// Ids in one go. Two bursts of one arm, next to each other where the order turns round, still fit into one millisecond of
 /// 4,096: no arm ever waits for the clock, so that the race is about what an id costs and not about what a layout allows.
@@ -115,6 +115,13 @@ fn burst<T>(mut make: impl FnMut() -> T) -> u64 {
         black_box(make());
     }
     BURST
+}
+
+/// How many times as much ours costs as the cheapest other snowflake on the same clock.
+pub fn ours_to_best(raced: &Raced) -> Samples {
+    let median = |rival: &&str| raced.nanoseconds_each(rival).median();
+    let best = ["snowflaked", "ferroid"].into_iter().min_by(|a, b| median(a).total_cmp(&median(b)));
+    raced.ratio("ours", best.unwrap_or("ferroid"))
 }
 
 /// Nanoseconds of each arm.

@@ -65,7 +65,7 @@ pub struct Paused {
     pub taken: String,
     /// What the sleeper was told when it woke up, if it got no id.
     pub refused: Option<String>,
-    /// Milliseconds from its end to the beginning of the next one's interval.
+    /// What happened when.
     pub moments: Moments,
 }
 
@@ -217,6 +217,11 @@ fn work(lease: &Lease, lasting: Duration) -> Result<Vec<u64>> {
 }
 
 impl Paused {
+    /// Whether the run shows anything: both made ids, and the sleeper woke up beside the other and was refused.
+    pub fn is_telling(&self) -> bool {
+        self.first >= 200 && self.second >= 50 && self.refused.is_some()
+    }
+
     /// Both holders over time.
     pub fn chart(&self, title: &str) -> Timeline {
         let at = self.moments;
@@ -249,6 +254,13 @@ pub struct Killed {
     pub not_above: u64,
     /// Milliseconds from each one's last id to the beginning of the next interval.
     pub gaps_ms: Vec<f64>,
+}
+
+impl Killed {
+    /// The shortest time from a dead one's last id to the next interval, in milliseconds.
+    pub fn shortest_gap_ms(&self) -> f64 {
+        self.gaps_ms.iter().copied().fold(f64::INFINITY, f64::min)
+    }
 }
 
 /// So many holders in a row, each killed (-9) in the middle of its work; then one more that works in peace.

@@ -12,7 +12,7 @@ mod restarts;
 
 pub use blog::{Blog, BlogSpec, Page, blog};
 pub use clocks::{Stepped, refusals, small_step};
-pub use cost::{cost, cost_chart};
+pub use cost::{cost, cost_chart, ours_to_best};
 pub use dense::{Milliseconds, real_clock, virtual_clock};
 pub use duplicates::{Counted, Maker, duplicates, duplicates_at};
 pub use leases::{Killed, Paused, killed, paused};
