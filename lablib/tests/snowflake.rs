@@ -531,6 +531,26 @@ fn a_record_that_was_lost_in_part_is_no_record() {
 }
 
 #[test]
+fn a_snapshot_from_before_the_last_renewal_is_not_believed() {
+    let redis = Redis::with("appendonly", "no").start().unwrap();
+    let terms = Terms { length: ms(1_000), max_skew: ms(50), trust_disk: false };
+    let fleet = fleet_on(&redis, ONE(), terms);
+    let lease = fleet.take_on(SystemClock).unwrap();
+    let known = lease.interval().until;
+    redis.ask("SAVE");
+    SystemClock.sleep_until(ms(known - 100));
+    lease.renew().unwrap();
+    redis.kill();
+    redis.restart();
+    assert_eq!(redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name())), known.to_string());
+    SystemClock.sleep_until(ms(known + 1));
+    // Redis believes that the worker is free.
+    assert!(lease.renew().is_err(), "somebody may have had it since, for all that this Redis knows");
+    let next = fleet.take_on(SystemClock).unwrap();
+    assert!(next.interval().from >= lease.interval().until, "{} after {}", next.interval(), lease.interval());
+}
+
+#[test]
 fn a_restart_never_lets_two_intervals_overlap() {
     for durable in [true, false] {
         let seen = restarted(ms(300), durable, None);
