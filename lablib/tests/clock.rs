@@ -832,3 +832,33 @@ fn wrong_12_a_lease_is_looked_at_before_a_pause_and_used_after() {
     assert_eq!(writers(false), 2, "caught: a writer whose lease is long over");
     assert_eq!(writers(true), 1, "right");
 }
+
+#[test]
+fn a_sleep_toward_a_time_of_the_wall_ends_there_or_after_its_length_whichever_comes_first() {
+    let clock = VirtualClock::new();
+    clock.auto_advance();
+    let start = clock.now();
+    clock.sleep_toward(start + Duration::from_millis(5), Duration::from_millis(9));
+    assert_eq!(clock.monotonic(), Duration::from_millis(5));
+    clock.sleep_toward(start, Duration::from_secs(9));
+    assert_eq!(clock.monotonic(), Duration::from_millis(5), "the wall reads more already");
+    clock.sleep_toward(start + Duration::from_secs(3_600), Duration::from_millis(9));
+    assert_eq!(clock.monotonic(), Duration::from_millis(14));
+    clock.freeze_wall();
+    clock.sleep_toward(clock.now() + Duration::from_millis(1), Duration::from_millis(6));
+    assert_eq!(clock.monotonic(), Duration::from_millis(20));
+    let driven = VirtualClock::new();
+    std::thread::scope(|scope| {
+        let sleeping =
+            scope.spawn(|| driven.sleep_toward(driven.now() + Duration::from_secs(1), Duration::from_secs(1)));
+        assert!(driven.wait_for_sleepers(1));
+        driven.step_back(Duration::from_secs(3_600)).advance(Duration::from_millis(999));
+        assert!(!sleeping.is_finished());
+        driven.step_forward(Duration::from_secs(7_200));
+        sleeping.join().unwrap();
+        assert_eq!(driven.monotonic(), Duration::from_millis(999));
+    });
+    let before = std::time::Instant::now();
+    SystemClock.sleep_toward(SystemClock.now() + Duration::from_secs(3_600), Duration::from_millis(3));
+    assert!((3..2_000).contains(&before.elapsed().as_millis()));
+}

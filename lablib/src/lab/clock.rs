@@ -69,6 +69,12 @@ pub trait Clock: Send + Sync {
     /// Blocks until the wall clock reads `wall` or later.
     fn sleep_until(&self, wall: Duration);
 
+    /// Blocks until the wall clock reads `wall` or later, but for no longer than `at_most` of monotonic time: for who must
+    /// not wait an hour because somebody has set the clock back by one.
+    fn sleep_toward(&self, wall: Duration, at_most: Duration) {
+        self.sleep(wall.saturating_sub(self.now()).min(at_most));
+    }
+
     /// [`sleep`](Self::sleep) for asynchronous code. It counts from this call, not from the first poll.
     fn sleep_async(&self, length: Duration) -> Sleep;
 
@@ -105,6 +111,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn sleep_until(&self, wall: Duration) {
         (**self).sleep_until(wall);
+    }
+
+    fn sleep_toward(&self, wall: Duration, at_most: Duration) {
+        (**self).sleep_toward(wall, at_most);
     }
 
     fn sleep_async(&self, length: Duration) -> Sleep {

@@ -60,6 +60,7 @@ impl Face {
         match goal {
             Goal::Monotonic(time) => self.monotonic(now) >= time,
             Goal::Wall(time) => self.wall(now) >= time,
+            Goal::Either { wall, monotonic } => self.wall(now) >= wall || self.monotonic(now) >= monotonic,
         }
     }
 
@@ -70,6 +71,10 @@ impl Face {
             Goal::Wall(_) if self.frozen.is_some() => return None,
             Goal::Wall(time) => time - self.lead,
             Goal::Monotonic(time) => time,
+            Goal::Either { wall, monotonic } => {
+                let dues = [Goal::Wall(wall), Goal::Monotonic(monotonic)].map(|goal| self.due(goal, now));
+                return dues.into_iter().flatten().min();
+            }
         };
         if self.rate == 0 {
             return None;
@@ -85,6 +90,11 @@ impl Face {
 pub(super) enum Goal {
     Monotonic(Nanos),
     Wall(Nanos),
+    /// Whichever comes first.
+    Either {
+        wall: Nanos,
+        monotonic: Nanos,
+    },
 }
 
 struct Sleeper {

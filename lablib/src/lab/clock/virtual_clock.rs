@@ -185,7 +185,15 @@ impl VirtualClock {
     }
 
     fn after(&self, length: Duration) -> Goal {
-        Goal::Monotonic(self.timeline.with(&self.face, |face, now| face.monotonic(now)) + nanos(length))
+        Goal::Monotonic(self.after_nanos(length))
+    }
+
+    fn after_nanos(&self, length: Duration) -> Nanos {
+        self.timeline.with(&self.face, |face, now| face.monotonic(now)) + nanos(length)
+    }
+
+    fn toward(&self, wall: Duration, at_most: Duration) -> Goal {
+        Goal::Either { wall: nanos(wall), monotonic: self.after_nanos(at_most) }
     }
 
     fn sleep_toward(&self, goal: Goal, membership: Option<Arc<Membership>>) -> Sleep {
@@ -208,6 +216,10 @@ impl Clock for VirtualClock {
 
     fn sleep_until(&self, wall: Duration) {
         self.timeline.sleep(&self.face, Goal::Wall(nanos(wall)), None);
+    }
+
+    fn sleep_toward(&self, wall: Duration, at_most: Duration) {
+        self.timeline.sleep(&self.face, self.toward(wall, at_most), None);
     }
 
     fn sleep_async(&self, length: Duration) -> Sleep {
@@ -266,6 +278,11 @@ impl Clock for Participant {
 
     fn sleep_until(&self, wall: Duration) {
         self.clock.timeline.sleep(&self.clock.face, Goal::Wall(nanos(wall)), Some(self.membership.number));
+    }
+
+    fn sleep_toward(&self, wall: Duration, at_most: Duration) {
+        let goal = self.clock.toward(wall, at_most);
+        self.clock.timeline.sleep(&self.clock.face, goal, Some(self.membership.number));
     }
 
     fn sleep_async(&self, length: Duration) -> Sleep {

@@ -1,0 +1,111 @@
+//! Clocks that step back, stand still, or read what no id can say. All on a virtual clock.
+
+use std::time::Duration;
+
+use crate::identity::snowflake::{Layout, Snowflake};
+use crate::lab::chart::{Chart, Lines};
+use crate::lab::clock::{Clock, VirtualClock};
+use crate::lab::{Error, OrFail, Result, Table};
+
+const LAYOUT: Layout = Layout::WORKERS_32;
+
+/// A clock that stepped back a little, and the ids that were made around it.
+#[derive(Debug, Clone)]
+pub struct Stepped {
+    /// The wall clock over true time, in milliseconds.
+    pub wall: Vec<(f64, f64)>,
+    /// The timestamp of each id, over the true time at which it was asked for.
+    pub ids: Vec<(f64, f64)>,
+    /// The longest that a caller had to wait, in milliseconds.
+    pub longest_ms: f64,
+    /// Ids that were not larger than the one before.
+    pub falls: u64,
+    /// Ids whose timestamp was ahead of the clock.
+    pub ahead: u64,
+}
+
+/// Somebody asks for an id four times a millisecond; after 40 ms the clock steps back.
+pub fn small_step(step: Duration) -> Stepped {
+    step_back(step).or_fail()
+}
+
+fn step_back(step: Duration) -> Result<Stepped> {
+    let clock = VirtualClock::new();
+    clock.auto_advance();
+    let ids = Snowflake::on(clock.clone(), LAYOUT, 1)?;
+    let start = clock.now();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut stepped = Stepped { wall: Vec::new(), ids: Vec::new(), longest_ms: 0.0, falls: 0, ahead: 0 };
+    let (mut last, mut called) = (0, 0);
+    while clock.monotonic() < Duration::from_millis(100) {
+        if called == 160 {
+            stepped.wall.push((ms(clock.monotonic()), ms(clock.now() - start)));
+            clock.step_back(step);
+        }
+        called += 1;
+        let asked = clock.monotonic();
+        stepped.wall.push((ms(asked), ms(clock.now()) - ms(start)));
+        let id = ids.next_id()?;
+        let parts = LAYOUT.decode(id)?;
+        stepped.longest_ms = stepped.longest_ms.max(ms(clock.monotonic() - asked));
+        stepped.falls += u64::from(id <= last);
+        stepped.ahead += u64::from(parts.time().0 > clock.now_ms());
+        stepped.ids.push((ms(clock.monotonic()), parts.time().0 as f64 - ms(start)));
+        last = id;
+        clock.advance(Duration::from_micros(250));
+    }
+    Ok(stepped)
+}
+
+impl Stepped {
+    /// The clock, and the ids' timestamps.
+    pub fn chart(&self, title: &str) -> Lines {
+        Chart::lines(title)
+            .x("true time", "ms")
+            .y("what the clock reads, what the id says", "ms")
+            .line("the clock", self.wall.iter().copied())
+            .points("ids", self.ids.iter().copied())
+    }
+}
+
+/// What happens to a clock.
+type Act = fn(&VirtualClock);
+
+/// Situations in which there is no id to be had, each with the sentence that says so; an error where an id was made.
+pub fn refusals() -> Table {
+    let run = || -> Result<Table> {
+        let situations: [(&str, Act); 4] = [
+            ("the clock steps back by an hour", |clock| {
+                clock.step_back(Duration::from_secs(3_600));
+            }),
+            ("the clock stands still, and its millisecond is full", |clock| {
+                clock.freeze_wall();
+            }),
+            ("the clock reads the year 2019", |clock| {
+                clock.set(Duration::from_secs(1_576_000_000));
+            }),
+            ("the clock reads the first millisecond after the last", |clock| {
+                clock.set(LAYOUT.end().since_1970());
+            }),
+        ];
+        let said: Vec<(&str, String)> = situations
+            .iter()
+            .map(|(name, act)| refused(act).map(|error| (*name, error.to_string())))
+            .collect::<Result<_>>()?;
+        Ok(Table::new("No id, but a sentence")
+            .text("what happens", said.iter().map(|(name, _)| *name))
+            .text("what the caller is told", said.iter().map(|(_, said)| said.as_str())))
+    };
+    run().or_fail()
+}
+
+fn refused(act: &Act) -> Result<Error> {
+    let clock = VirtualClock::new();
+    clock.auto_advance();
+    let ids = Snowflake::on(clock.clone(), LAYOUT, 1)?;
+    ids.next_id()?;
+    act(&clock);
+    // A clock that stands still lets a whole millisecond through first.
+    let more = (0..=LAYOUT.ids_per_ms()).find_map(|_| ids.next_id().err());
+    more.ok_or_else(|| Error::new("see a refusal", "an id was made"))
+}
