@@ -9,6 +9,7 @@
 //! | `tether` | becomes another program that dies with whoever started it |
 //! | `guardian` | holds servers, and ends them when their owner is gone |
 //! | `mover` | moves shards for an experiment that kills it |
+//! | `tickets` | hands out numbers for an experiment that kills it |
 
 mod cells;
 mod guardian;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "tether" => tether::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
         "guardian" => return guardian::run(),
         "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),
+        "tickets" => lablib::identity::tickets::issuer_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,172 @@
+//! All issuers side by side: what a number costs, and what it is worth.
+
+use super::folder;
+use crate::identity::tickets::{
+    CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, ShardIds, Statement, TicketService,
+};
+use crate::lab::chart::{Bars, Chart};
+use crate::lab::service::{Counters, MariaDb};
+use crate::lab::{OrFail, Race, Raced, Result, Samples, Table};
+
+/// What numbers of one issuer cost and are worth.
+#[derive(Debug, Clone)]
+pub struct Priced {
+    /// The issuer.
+    pub name: String,
+    /// Statements that the SQL servers answered, for each number: from their own counters.
+    pub round_trips: f64,
+    /// Commits for each number, from the servers' own counters.
+    pub commits: f64,
+    /// Numbers that came twice, to several clients at once.
+    pub duplicates: u64,
+    /// Numbers that are lower than one that had been there before, in per cent.
+    pub disorder: f64,
+    /// What a crash loses at most.
+    pub gap: &'static str,
+    /// Deadlocks that were tried again.
+    pub deadlocks: u64,
+}
+
+/// The whole comparison.
+#[derive(Debug)]
+pub struct Compared {
+    /// Issuer by issuer.
+    pub priced: Vec<Priced>,
+    raced: Raced,
+}
+
+type Client = Box<dyn Issuer>;
+
+impl Issuer for Client {
+    fn next_id(&mut self) -> Result<u64> {
+        (**self).next_id()
+    }
+
+    fn stats(&self) -> crate::identity::tickets::IssuerStats {
+        (**self).stats()
+    }
+}
+
+/// A way to make clients of one issuer.
+struct Arm<'a> {
+    name: String,
+    client: Box<dyn Fn() -> Result<Client> + 'a>,
+    numbering: Numbering,
+    gap: &'static str,
+}
+
+/// Prices every issuer: `ids` numbers each, in batches and ranges of `batch`, and to several clients at once.
+pub fn compared(servers: &[MariaDb], ids: u64, batch: u64, clients: usize, rounds: usize) -> Compared {
+    let run = || -> Result<Compared> {
+        let path = folder()?.join("counter");
+        drop(CounterFile::create(&path, batch)?);
+        let issuer = IssuerProcess::start(&path, batch)?;
+        let ranges = RangeTable::create(&servers[0])?;
+        let pair: Vec<&MariaDb> = servers.iter().take(2).collect();
+        let services = Statement::ALL.iter().map(|s| TicketService::create(&pair, *s)).collect::<Result<Vec<_>>>()?;
+        let shard = ShardIds::create(&servers[0], 1)?;
+        let mut arms = vec![
+            Arm {
+                name: format!("counter file, batches of {batch}"),
+                client: Box::new(|| Ok(Box::new(issuer.client()))),
+                numbering: Numbering::From(1),
+                gap: "a batch",
+            },
+            Arm {
+                name: format!("table, ranges of {batch}"),
+                client: Box::new(|| Ok(Box::new(ranges.issuer("orders", batch)?))),
+                numbering: Numbering::Sparse,
+                gap: "a range of each caller",
+            },
+        ];
+        for (statement, service) in Statement::ALL.iter().zip(&services) {
+            arms.push(Arm {
+                name: format!("tickets, {}", statement.name()),
+                client: Box::new(|| Ok(Box::new(service.client()))),
+                numbering: Numbering::Shared(2),
+                gap: "a number of each lost answer",
+            });
+        }
+        arms.push(Arm {
+            name: "ids in the database".into(),
+            client: Box::new(|| Ok(Box::new(shard.issuer()))),
+            numbering: Numbering::Sparse,
+            gap: "none: nothing is reserved",
+        });
+        let priced = arms.iter().map(|arm| price(arm, &pair, ids, clients)).collect::<Result<Vec<_>>>()?;
+        let mut callers = arms.iter().map(|arm| (arm.client)()).collect::<Result<Vec<_>>>()?;
+        let mut race = Race::of(rounds);
+        for (arm, caller) in arms.iter().zip(&mut callers) {
+            race = race.arm(&arm.name, move || (0..ids).filter(|_| caller.next_id().is_ok()).count() as u64);
+        }
+        Ok(Compared { priced, raced: race.try_run()? })
+    };
+    run().or_fail()
+}
+
+fn price(arm: &Arm<'_>, servers: &[&MariaDb], ids: u64, clients: usize) -> Result<Priced> {
+    let counted = |name: &str| -> Result<f64> {
+        servers.iter().map(|server| Counters::of_server(server)?.get(name)).sum()
+    };
+    let mut client = (arm.client)()?;
+    // Whatever is done once, such as connecting, is done before the counting.
+    for _ in 0..ids {
+        client.next_id()?;
+    }
+    // Asking for the counters is counted, too.
+    let asking = { -counted("Questions")? + counted("Questions")? };
+    let (questions, commits) = (counted("Questions")?, counted("Binlog_commits")?);
+    for _ in 0..ids {
+        client.next_id()?;
+    }
+    let commits = counted("Binlog_commits")? - commits;
+    let questions = counted("Questions")? - questions - 3.0 * asking;
+    let crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
+    let ledger = Ledger::draw(crowd, ids)?;
+    let audit = ledger.audit(arm.numbering);
+    Ok(Priced {
+        name: arm.name.clone(),
+        round_trips: questions / ids as f64,
+        commits: commits / ids as f64,
+        duplicates: audit.duplicates,
+        disorder: 100.0 * audit.disorder as f64 / audit.received as f64,
+        gap: arm.gap,
+        deadlocks: ledger.stats.deadlocks,
+    })
+}
+
+impl Compared {
+    /// Numbers per second of an issuer, as a multiple of another's, round by round. Names by their beginnings.
+    pub fn speed(&self, of: &str, against: &str) -> Samples {
+        let full = |start: &str| {
+            let found = self.priced.iter().find(|priced| priced.name.starts_with(start));
+            found.map_or_else(|| start.to_string(), |priced| priced.name.clone())
+        };
+        self.raced.ratio(&full(against), &full(of))
+    }
+
+    /// An issuer by the beginning of its name.
+    pub fn of(&self, start: &str) -> Priced {
+        let found = self.priced.iter().find(|priced| priced.name.starts_with(start)).cloned();
+        found.ok_or_else(|| crate::lab::Error::new("find an issuer", format!("there is none called {start:?}"))).or_fail()
+    }
+
+    /// Issuer by issuer.
+    pub fn table(&self) -> Table {
+        Table::new("What a number costs, and what it is worth")
+            .text("issuer", self.priced.iter().map(|priced| priced.name.as_str()))
+            .numbers("statements", "per id", self.priced.iter().map(|priced| priced.round_trips))
+            .numbers("commits", "per id", self.priced.iter().map(|priced| priced.commits))
+            .numbers("out of order", "%", self.priced.iter().map(|priced| priced.disorder))
+            .counts("deadlocks", "", self.priced.iter().map(|priced| priced.deadlocks))
+            .text("a crash loses at most", self.priced.iter().map(|priced| priced.gap))
+    }
+
+    /// Numbers per second, as multiples of REPLACE's.
+    pub fn chart(&self, title: &str) -> Bars {
+        let chart = Chart::bars(title).y("numbers per second, REPLACE = 1", "×").log().horizontal();
+        self.priced.iter().fold(chart, |chart, priced| {
+            chart.bar_with_spread(&priced.name, &self.speed(&priced.name, "tickets, REPLACE"))
+        })
+    }
+}

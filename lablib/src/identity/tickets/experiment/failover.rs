@@ -1,0 +1,180 @@
+//! Ticket servers that are killed: one of two, in the middle of the run; and servers that do not keep what they promise.
+
+use std::time::{Duration, Instant};
+
+use crate::identity::tickets::seed::SequenceIssuer;
+use crate::identity::tickets::{Audit, Issuer, Ledger, Numbering, Statement, TicketService};
+use crate::lab::chart::{Chart, Lines};
+use crate::lab::service::MariaDb;
+use crate::lab::{OrFail, Result, Table};
+
+/// What clients received while one of two ticket servers was dead for a while.
+#[derive(Debug)]
+pub struct Failover {
+    /// One ledger for each statement.
+    pub ledgers: Vec<(Statement, Ledger)>,
+    /// When the server was killed, when it was started, and when it was there again: seconds from the start.
+    pub times: [f64; 3],
+    /// How many tickets came from the dead server after it was back, by statement.
+    pub after: Vec<u64>,
+    /// How many tickets came from the other one meanwhile, by statement.
+    pub meanwhile: Vec<u64>,
+}
+
+/// Clients of three services on the same two servers, one service for each statement; the second server is killed, left dead
+/// for a while, and started again. At its kill, DELETE + INSERT's table is as empty as it ever is.
+pub fn failover(servers: &[MariaDb], clients: usize, stretch: Duration) -> Failover {
+    let run = || -> Result<Failover> {
+        let pair: Vec<&MariaDb> = servers.iter().take(2).collect();
+        let services = Statement::ALL.iter().map(|s| TicketService::create(&pair, *s)).collect::<Result<Vec<_>>>()?;
+        let callers = services.iter().flat_map(|service| (0..clients).map(|n| service.client().starting_at(n)));
+        let started = Instant::now();
+        let now = || started.elapsed().as_secs_f64();
+        let (ledger, times) = Ledger::draw_during(callers.collect(), || {
+            std::thread::sleep(stretch);
+            let killed = now();
+            pair[1].try_kill()?;
+            std::thread::sleep(stretch);
+            let asked = now();
+            pair[1].try_restart()?;
+            let back = now();
+            std::thread::sleep(stretch);
+            Ok([killed, asked, back])
+        })?;
+        let mut lists = ledger.clients.into_iter();
+        let ledgers: Vec<(Statement, Ledger)> = Statement::ALL
+            .into_iter()
+            .map(|statement| {
+                let clients = lists.by_ref().take(clients).collect();
+                (statement, Ledger { clients, seconds: ledger.seconds, ..Ledger::default() })
+            })
+            .collect();
+        let count = |ledger: &Ledger, share: u64, from: f64, to: f64| {
+            let within = |at: u64| (from..to).contains(&(at as f64 / 1e9));
+            ledger.receipts().filter(|receipt| receipt.id % 2 == share && within(receipt.asked)).count() as u64
+        };
+        let after = ledgers.iter().map(|(_, ledger)| count(ledger, 0, times[2], f64::MAX)).collect();
+        let meanwhile = ledgers.iter().map(|(_, ledger)| count(ledger, 1, times[0], times[1])).collect();
+        let mut failover = Failover { ledgers, times, after, meanwhile };
+        if let Some((_, first)) = failover.ledgers.first_mut() {
+            // What the clients went through is counted for all of them together.
+            (first.stats, first.failed, first.last_error) = (ledger.stats, ledger.failed, ledger.last_error);
+        }
+        Ok(failover)
+    };
+    run().or_fail()
+}
+
+impl Failover {
+    /// Each statement's tickets, judged.
+    pub fn audits(&self) -> Vec<(Statement, Audit)> {
+        self.ledgers.iter().map(|(statement, ledger)| (*statement, ledger.audit(Numbering::Shared(2)))).collect()
+    }
+
+    /// All clients' stats.
+    pub fn stats(&self) -> crate::identity::tickets::IssuerStats {
+        self.ledgers.iter().fold(Default::default(), |sum: crate::identity::tickets::IssuerStats, (_, l)| sum.plus(l.stats))
+    }
+
+    /// Requests that failed for their client.
+    pub fn failed(&self) -> u64 {
+        self.ledgers.iter().map(|(_, ledger)| ledger.failed).sum()
+    }
+
+    /// Numbers that nobody received, of all statements.
+    pub fn missing(&self) -> u64 {
+        self.audits().iter().map(|(_, audit)| audit.missing).sum()
+    }
+
+    /// The most that may be missing: a number for each answer that was lost, and one for each conflict.
+    pub fn may_be_missing(&self) -> u64 {
+        let stats = self.stats();
+        stats.lost_answers + stats.deadlocks + stats.conflicts
+    }
+
+    /// Statement by statement.
+    pub fn table(&self) -> Table {
+        let audits = self.audits();
+        Table::new("What the clients received")
+            .text("statement", audits.iter().map(|(statement, _)| statement.name()))
+            .counts("tickets", "", audits.iter().map(|(_, audit)| audit.received))
+            .counts("while one server was dead", "", self.meanwhile.iter().copied())
+            .counts("from it when it was back", "", self.after.iter().copied())
+            .counts("twice", "", audits.iter().map(|(_, audit)| audit.duplicates))
+            .counts("missing", "", audits.iter().map(|(_, audit)| audit.missing))
+    }
+
+    /// Tickets per second of each server.
+    pub fn chart(&self, title: &str) -> Lines {
+        let mut chart = Chart::lines(title).x("time", "s").y("tickets", "1/s").from_zero();
+        for (share, name) in [(1, "server 1"), (0, "server 2")] {
+            let mut of_server = Ledger { seconds: self.ledgers[0].1.seconds, ..Ledger::default() };
+            let of_share = |ledger: &Ledger| ledger.receipts().filter(|receipt| receipt.id % 2 == share).collect();
+            of_server.clients = self.ledgers.iter().map(|(_, ledger)| of_share(ledger)).collect();
+            chart = chart.line(name, of_server.rate(0.1));
+        }
+        let [killed, asked, back] = self.times;
+        chart.mark_x("kill -9", killed).mark_x("started", asked).mark_x("back", back)
+    }
+}
+
+/// What a server lost of what it had acknowledged.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Which server.
+    pub name: String,
+    /// Numbers that clients received.
+    pub received: u64,
+    /// How many of them came again.
+    pub duplicates: u64,
+}
+
+/// A ticket server is killed in the middle of its work, three times: with every commit on disk before it is acknowledged,
+/// and with settings that leave it to chance.
+pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
+    let run = || -> Result<Vec<Lost>> {
+        let lazy = MariaDb::with("innodb_flush_log_at_trx_commit", "0").with("sync_binlog", "0").start()?;
+        let mut lost = Vec::new();
+        for (name, server) in [("flushed at each commit", server), ("flushed once a second", &lazy)] {
+            let service = TicketService::create(&[server], Statement::Replace)?;
+            let audit = killed_three_times(server, || Ok(service.client()))?;
+            lost.push(Lost { name: name.into(), received: audit.received, duplicates: audit.duplicates });
+        }
+        Ok(lost)
+    };
+    run().or_fail()
+}
+
+fn killed_three_times<I: Issuer>(server: &MariaDb, client: impl Fn() -> Result<I>) -> Result<Audit> {
+    let mut ledger = Ledger::default();
+    for _ in 0..3 {
+        let (part, ()) = Ledger::draw_during(vec![client()?], || {
+            std::thread::sleep(Duration::from_millis(150));
+            server.try_kill()?;
+            server.try_restart()
+        })?;
+        ledger.append(part);
+    }
+    Ok(ledger.audit(Numbering::From(1)))
+}
+
+/// A database's own sequence, with every commit on disk before it is acknowledged, and a server that is killed.
+pub fn sequence_crash(server: &MariaDb) -> Lost {
+    let run = || -> Result<Lost> {
+        let mut sequence = SequenceIssuer::create(server)?;
+        let mut ids = Vec::new();
+        // A write of its own, so that the sequence itself is there after the kill.
+        server.try_execute("CREATE TABLE IF NOT EXISTS after_sequence (id INT)")?;
+        server.try_execute("INSERT INTO after_sequence VALUES (1)")?;
+        for _ in 0..2 {
+            for _ in 0..5_000 {
+                ids.push(sequence.next_id()?);
+            }
+            server.try_kill()?;
+            server.try_restart()?;
+        }
+        let received = ids.len() as u64;
+        Ok(Lost { name: "NEXT VALUE FOR a sequence".into(), received, duplicates: super::repeated(ids) })
+    };
+    run().or_fail()
+}
