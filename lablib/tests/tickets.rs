@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lablib::identity::tickets::experiment::*;
 use lablib::identity::tickets::*;
-use lablib::lab::crash::{Crash, Disk, Fault, SimulatedDisk};
+use lablib::lab::crash::{Crash, Fault, SimulatedDisk};
 use lablib::lab::service::{self, MariaDb};
 use proptest::prelude::*;
 

@@ -43,7 +43,7 @@ pub struct CounterFile {
     counting: Mutex<Counting>,
     /// Held as long as the counter is open. Not the counter's own file: that one is replaced with every save, and a lock
     /// stays with the file that had the name when it was taken.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 struct Counting {
@@ -158,7 +158,7 @@ impl CounterFile {
 
     fn at(disk: Arc<dyn Disk>, name: &str, batch: u64, next: u64, lock: Option<File>) -> Self {
         let counting = Mutex::new(Counting { next, end: next, saves: 0, closed: false });
-        Self { disk, name: name.to_string(), batch, skip: None, counting, _lock: lock }
+        Self { disk, name: name.to_string(), batch, skip: None, counting, lock }
     }
 
     fn counting(&self) -> MutexGuard<'_, Counting> {
@@ -214,6 +214,15 @@ impl CounterFile {
         }
         crash::point("counter-saved");
         Ok(())
+    }
+}
+
+impl Drop for CounterFile {
+    /// By name, not only by closing the file: a process that another thread is just starting holds a copy of it for a moment.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock(); // closing it is the second way
+        }
     }
 }
 

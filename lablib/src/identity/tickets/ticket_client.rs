@@ -73,9 +73,8 @@ impl TicketClient {
 
 impl Issuer for TicketClient {
     fn next_id(&mut self) -> Result<u64> {
-        let began = Instant::now();
+        let (began, mut last) = (Instant::now(), None);
         loop {
-            let mut last = None;
             for _ in 0..self.peers.len() {
                 let index = self.turn;
                 self.turn = (self.turn + 1) % self.peers.len();

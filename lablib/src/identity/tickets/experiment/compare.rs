@@ -5,8 +5,11 @@ use crate::identity::tickets::{
     CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, ShardIds, Statement, TicketService,
 };
 use crate::lab::chart::{Bars, Chart};
-use crate::lab::service::{Counters, MariaDb};
-use crate::lab::{OrFail, Race, Raced, Result, Samples, Table};
+use mysql::Conn;
+use mysql::prelude::Queryable;
+
+use crate::lab::service::MariaDb;
+use crate::lab::{Doing, Error, OrFail, Race, Raced, Result, Samples, Table};
 
 /// What numbers of one issuer cost and are worth.
 #[derive(Debug, Clone)]
@@ -93,7 +96,8 @@ pub fn compared(servers: &[MariaDb], ids: u64, batch: u64, clients: usize, round
             numbering: Numbering::Sparse,
             gap: "none: nothing is reserved",
         });
-        let priced = arms.iter().map(|arm| price(arm, &pair, ids, clients)).collect::<Result<Vec<_>>>()?;
+        let mut meter = Meter(pair.iter().map(|server| server.connect()).collect::<Result<_>>()?);
+        let priced = arms.iter().map(|arm| price(arm, &mut meter, ids, clients)).collect::<Result<Vec<_>>>()?;
         let mut callers = arms.iter().map(|arm| (arm.client)()).collect::<Result<Vec<_>>>()?;
         let mut race = Race::of(rounds);
         for (arm, caller) in arms.iter().zip(&mut callers) {
@@ -104,23 +108,35 @@ pub fn compared(servers: &[MariaDb], ids: u64, batch: u64, clients: usize, round
     run().or_fail()
 }
 
-fn price(arm: &Arm<'_>, servers: &[&MariaDb], ids: u64, clients: usize) -> Result<Priced> {
-    let counted = |name: &str| -> Result<f64> {
-        servers.iter().map(|server| Counters::of_server(server)?.get(name)).sum()
-    };
+/// The servers' own counters, read on connections that stay: one that comes or goes would be counted as well.
+struct Meter(Vec<Conn>);
+
+impl Meter {
+    /// What all servers have counted; asking adds one question for each.
+    fn read(&mut self, name: &str) -> Result<f64> {
+        let doing = "read the servers' counters";
+        let ask = |connection: &mut Conn| -> Result<f64> {
+            let row: Option<(String, f64)> =
+                connection.query_first(format!("SHOW GLOBAL STATUS LIKE '{name}'")).doing(doing)?;
+            row.map(|(_, count)| count).ok_or_else(|| Error::new(doing, format!("there is none called {name}")))
+        };
+        self.0.iter_mut().map(ask).sum()
+    }
+}
+
+fn price(arm: &Arm<'_>, meter: &mut Meter, ids: u64, clients: usize) -> Result<Priced> {
     let mut client = (arm.client)()?;
     // Whatever is done once, such as connecting, is done before the counting.
     for _ in 0..ids {
         client.next_id()?;
     }
-    // Asking for the counters is counted, too.
-    let asking = { -counted("Questions")? + counted("Questions")? };
-    let (questions, commits) = (counted("Questions")?, counted("Binlog_commits")?);
+    let (questions, commits) = (meter.read("Questions")?, meter.read("Binlog_commits")?);
     for _ in 0..ids {
         client.next_id()?;
     }
-    let commits = counted("Binlog_commits")? - commits;
-    let questions = counted("Questions")? - questions - 3.0 * asking;
+    let commits = meter.read("Binlog_commits")? - commits;
+    // Three of them were the meter's own.
+    let questions = meter.read("Questions")? - questions - 3.0 * meter.0.len() as f64;
     let crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
     let ledger = Ledger::draw(crowd, ids)?;
     let audit = ledger.audit(arm.numbering);
@@ -148,7 +164,7 @@ impl Compared {
     /// An issuer by the beginning of its name.
     pub fn of(&self, start: &str) -> Priced {
         let found = self.priced.iter().find(|priced| priced.name.starts_with(start)).cloned();
-        found.ok_or_else(|| crate::lab::Error::new("find an issuer", format!("there is none called {start:?}"))).or_fail()
+        found.ok_or_else(|| Error::new("find an issuer", format!("there is none called {start:?}"))).or_fail()
     }
 
     /// Issuer by issuer.
