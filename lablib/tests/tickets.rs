@@ -143,7 +143,10 @@ fn a_save_that_fails_hands_nothing_out_and_the_next_one_may_succeed() {
             }
             assert!(disk.has_failed() && failed == 1, "{fault:?} {nth}: {failed} failed");
             let after = CounterFile::on(Arc::new(disk.power_cut(nth)), "counter", 10).unwrap();
-            assert!(draw(&after, 20).into_iter().all(|id| all.insert(id)), "twice after {fault:?} {nth} and a power cut");
+            assert!(
+                draw(&after, 20).into_iter().all(|id| all.insert(id)),
+                "twice after {fault:?} {nth} and a power cut"
+            );
         }
     }
 }
@@ -271,7 +274,9 @@ fn ranges_are_disjoint_for_callers_of_any_size_and_method() {
     let server = server();
     let table = RangeTable::create(&server).unwrap();
     let mut callers = Vec::new();
-    for (size, method) in [(1, RangeMethod::OneStatement), (7, RangeMethod::ForUpdate), (100, RangeMethod::OneStatement)] {
+    for (size, method) in
+        [(1, RangeMethod::OneStatement), (7, RangeMethod::ForUpdate), (100, RangeMethod::OneStatement)]
+    {
         callers.push(table.issuer_by("näme 'quoted' \\", size, method).unwrap());
         callers.push(table.issuer_by("näme 'quoted' \\", size, method).unwrap());
     }
@@ -378,6 +383,32 @@ fn a_dead_ticket_server_is_done_without_and_resumes_behind_what_it_issued() {
     }
     assert!(failover.missing() <= failover.may_be_missing(), "{:?} {:?}", failover.audits(), failover.stats());
     assert!(failover.meanwhile.iter().chain(&failover.after).all(|count| *count > 0), "{failover:?}");
+}
+
+#[test]
+fn a_ticket_server_that_stands_still_is_done_without_and_comes_back() {
+    let servers: Vec<MariaDb> = (0..2).map(|_| service::private_mysql()).collect();
+    let service = TicketService::create(&[&servers[0], &servers[1]], Statement::Replace).unwrap();
+    let mut client = service.client();
+    assert_eq!((client.next_id().unwrap(), client.next_id().unwrap()), (1, 2));
+    servers[1].pause();
+    let ids: Vec<u64> = (0..20).map(|_| client.next_id().unwrap()).collect();
+    assert_eq!(ids, (1..=20).map(|n| 1 + 2 * n).collect::<Vec<_>>(), "all from the first server");
+    assert_eq!(client.stats().lost_answers, 1, "a server that did not answer is left alone for a while");
+    servers[1].resume();
+    std::thread::sleep(Duration::from_millis(150));
+    let back: Vec<u64> = (0..4).map(|_| client.next_id().unwrap()).filter(|id| id % 2 == 0).collect();
+    assert!(!back.is_empty() && back[0] > 2, "{back:?}");
+}
+
+#[test]
+fn a_crowd_at_one_ticket_server_is_served_and_its_deadlocks_are_counted() {
+    let crowds = crowded(&service::mysql(), 8, 30);
+    for crowd in &crowds {
+        assert_eq!((crowd.audit.received, crowd.audit.duplicates, crowd.failed), (240, 0, 0), "{crowd:?}");
+        assert!(crowd.audit.missing <= crowd.stats.deadlocks + crowd.stats.conflicts, "{crowd:?}");
+    }
+    assert!(crowds.iter().any(|crowd| crowd.stats.deadlocks > 0), "{crowds:?}");
 }
 
 #[test]

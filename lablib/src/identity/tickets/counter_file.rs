@@ -275,7 +275,8 @@ fn check(batch: u64) -> std::result::Result<(), String> {
 }
 
 fn missing(doing: &str) -> Error {
-    Error::new(doing, "there is none").remedy("create it, if it is new; if it is lost, its numbers would be issued again")
+    Error::new(doing, "there is none")
+        .remedy("create it, if it is new; if it is lost, its numbers would be issued again")
 }
 
 /// One line that a person can read, and a checksum of it.

@@ -85,18 +85,12 @@ impl Ledger {
         })
     }
 
-    fn run<I: Issuer, T>(
-        clients: Vec<I>,
-        until: Until<'_>,
-        action: impl FnOnce() -> Result<T>,
-    ) -> Result<(Self, T)> {
+    fn run<I: Issuer, T>(clients: Vec<I>, until: Until<'_>, action: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
         let started = Instant::now();
         let mut ledger = Self::default();
         let outcome = std::thread::scope(|scope| {
-            let threads: Vec<_> = clients
-                .into_iter()
-                .map(|client| scope.spawn(move || Ok(drawn(client, until, started))))
-                .collect();
+            let threads: Vec<_> =
+                clients.into_iter().map(|client| scope.spawn(move || Ok(drawn(client, until, started)))).collect();
             let outcome = action();
             for thread in threads {
                 let drawn: Drawn = joined("take numbers", thread.join())?;

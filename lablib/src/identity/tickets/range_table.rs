@@ -81,7 +81,8 @@ impl RangeIssuer {
             RangeMethod::ForUpdate => for_update(connection, round_trips, name, size),
         })?;
         let end = start.checked_add(size).filter(|_| start > 0);
-        let end = end.ok_or_else(|| Error::new("take a range", format!("the table says that {name:?} is at {start}")))?;
+        let end =
+            end.ok_or_else(|| Error::new("take a range", format!("the table says that {name:?} is at {start}")))?;
         Ok(start..end)
     }
 

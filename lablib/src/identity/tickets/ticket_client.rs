@@ -59,7 +59,8 @@ impl TicketClient {
             share.map_err(|cause| Failure::Refused(Error::new(doing, cause)))?;
             peer.checked = true;
         }
-        let id = peer.session.attempt(doing, |connection, round_trips| take(connection, round_trips, statement, skip))?;
+        let id =
+            peer.session.attempt(doing, |connection, round_trips| take(connection, round_trips, statement, skip))?;
         // A number of somebody else's share would be handed out twice, by us and by its owner.
         let ours = id > 0 && id % servers == number % servers;
         if !ours && skip != Some(Skip::IncrementAndShare) {

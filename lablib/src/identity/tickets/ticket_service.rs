@@ -102,7 +102,11 @@ fn share(number: u16, servers: u16) -> Vec<String> {
 }
 
 /// Looks whether this server has the share that the client takes it to have.
-pub(super) fn check_share(connection: &mut Conn, number: u64, servers: u64) -> mysql::Result<std::result::Result<(), String>> {
+pub(super) fn check_share(
+    connection: &mut Conn,
+    number: u64,
+    servers: u64,
+) -> mysql::Result<std::result::Result<(), String>> {
     let found: Option<(u64, u64)> = connection.query_first("SELECT number, servers FROM share")?;
     Ok(match found {
         Some(found) if found == (number, servers) => Ok(()),

@@ -2,7 +2,7 @@
 
 use super::folder;
 use crate::identity::tickets::{
-    CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, ShardIds, Statement, TicketService,
+    CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, Receipt, ShardIds, Statement, TicketService,
 };
 use crate::lab::chart::{Bars, Chart};
 use mysql::Conn;
@@ -22,7 +22,7 @@ pub struct Priced {
     pub commits: f64,
     /// Numbers that came twice, to several clients at once.
     pub duplicates: u64,
-    /// Numbers that are lower than one that had been there before, in per cent.
+    /// Numbers that are lower than one that was there before, in per cent, when clients ask in turn.
     pub disorder: f64,
     /// What a crash loses at most.
     pub gap: &'static str,
@@ -140,15 +140,27 @@ fn price(arm: &Arm<'_>, meter: &mut Meter, ids: u64, clients: usize) -> Result<P
     let crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
     let ledger = Ledger::draw(crowd, ids)?;
     let audit = ledger.audit(arm.numbering);
+    let disorder = in_turn(arm, clients, ids)?.audit(arm.numbering).disorder;
     Ok(Priced {
         name: arm.name.clone(),
         round_trips: questions / ids as f64,
         commits: commits / ids as f64,
         duplicates: audit.duplicates,
-        disorder: 100.0 * audit.disorder as f64 / audit.received as f64,
+        disorder: 100.0 * disorder as f64 / ids as f64,
         gap: arm.gap,
         deadlocks: ledger.stats.deadlocks,
     })
+}
+
+/// Several clients, one after the other in turn: so the order in which they ask is beyond doubt.
+fn in_turn(arm: &Arm<'_>, clients: usize, ids: u64) -> Result<Ledger> {
+    let mut crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
+    let mut receipts = Vec::new();
+    for (turn, at) in (0..ids).zip(0..) {
+        let id = crowd[turn as usize % clients].next_id()?;
+        receipts.push(Receipt { id, asked: at, answered: at });
+    }
+    Ok(Ledger { clients: vec![receipts], ..Ledger::default() })
 }
 
 impl Compared {
@@ -182,7 +194,7 @@ impl Compared {
     pub fn chart(&self, title: &str) -> Bars {
         let chart = Chart::bars(title).y("numbers per second, REPLACE = 1", "×").log().horizontal();
         self.priced.iter().fold(chart, |chart, priced| {
-            chart.bar_with_spread(&priced.name, &self.speed(&priced.name, "tickets, REPLACE"))
+            chart.bar_with_spread(&priced.name, self.speed(&priced.name, "tickets, REPLACE"))
         })
     }
 }

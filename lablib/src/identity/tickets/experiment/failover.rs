@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::identity::tickets::seed::SequenceIssuer;
-use crate::identity::tickets::{Audit, Issuer, Ledger, Numbering, Statement, TicketService};
+use crate::identity::tickets::{Audit, Issuer, IssuerStats, Ledger, Numbering, Statement, TicketService};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Result, Table};
+
+/// How long a ticket server works before it is killed, and after it is back.
+const WORK: Duration = Duration::from_millis(120);
 
 /// What clients received while one of two ticket servers was dead for a while.
 #[derive(Debug)]
@@ -72,8 +75,8 @@ impl Failover {
     }
 
     /// All clients' stats.
-    pub fn stats(&self) -> crate::identity::tickets::IssuerStats {
-        self.ledgers.iter().fold(Default::default(), |sum: crate::identity::tickets::IssuerStats, (_, l)| sum.plus(l.stats))
+    pub fn stats(&self) -> IssuerStats {
+        self.ledgers.iter().fold(Default::default(), |sum: IssuerStats, (_, l)| sum.plus(l.stats))
     }
 
     /// Requests that failed for their client.
@@ -118,6 +121,30 @@ impl Failover {
     }
 }
 
+/// What a crowd of clients at one ticket server went through.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    /// How tickets were asked for.
+    pub statement: Statement,
+    /// What the clients went through.
+    pub stats: IssuerStats,
+    /// What they received.
+    pub audit: Audit,
+    /// Requests that failed for their client.
+    pub failed: u64,
+}
+
+/// Many clients of one server at once, with each statement: they wait for each other, and some are turned away.
+pub fn crowded(server: &MariaDb, clients: usize, each: u64) -> Vec<Crowd> {
+    let crowd = |statement: Statement| -> Result<Crowd> {
+        let service = TicketService::create(&[server], statement)?;
+        let ledger = Ledger::draw((0..clients).map(|_| service.client()).collect(), each)?;
+        let audit = ledger.audit(Numbering::From(1));
+        Ok(Crowd { statement, stats: ledger.stats, audit, failed: ledger.failed })
+    };
+    Statement::ALL.into_iter().map(crowd).collect::<Result<_>>().or_fail()
+}
+
 /// What a server lost of what it had acknowledged.
 #[derive(Debug, Clone)]
 pub struct Lost {
@@ -129,7 +156,7 @@ pub struct Lost {
     pub duplicates: u64,
 }
 
-/// A ticket server is killed in the middle of its work, three times: with every commit on disk before it is acknowledged,
+/// A ticket server is killed in the middle of its work, twice: with every commit on disk before it is acknowledged,
 /// and with settings that leave it to chance.
 pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
     let run = || -> Result<Vec<Lost>> {
@@ -137,7 +164,7 @@ pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
         let mut lost = Vec::new();
         for (name, server) in [("flushed at each commit", server), ("flushed once a second", &lazy)] {
             let service = TicketService::create(&[server], Statement::Replace)?;
-            let audit = killed_three_times(server, || Ok(service.client()))?;
+            let audit = killed_twice(server, || Ok(service.client()))?;
             lost.push(Lost { name: name.into(), received: audit.received, duplicates: audit.duplicates });
         }
         Ok(lost)
@@ -145,13 +172,17 @@ pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
     run().or_fail()
 }
 
-fn killed_three_times<I: Issuer>(server: &MariaDb, client: impl Fn() -> Result<I>) -> Result<Audit> {
+fn killed_twice<I: Issuer>(server: &MariaDb, client: impl Fn() -> Result<I>) -> Result<Audit> {
     let mut ledger = Ledger::default();
-    for _ in 0..3 {
+    for _ in 0..2 {
+        // What was set up is on disk, whatever the settings; what is at stake are the tickets of this run.
+        server.try_execute("FLUSH ENGINE LOGS")?;
         let (part, ()) = Ledger::draw_during(vec![client()?], || {
-            std::thread::sleep(Duration::from_millis(150));
+            std::thread::sleep(WORK);
             server.try_kill()?;
-            server.try_restart()
+            server.try_restart()?;
+            std::thread::sleep(WORK);
+            Ok(())
         })?;
         ledger.append(part);
     }

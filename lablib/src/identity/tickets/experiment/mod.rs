@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use compare::{Compared, Priced, compared};
-pub use failover::{Failover, Lost, failover, forgetful, sequence_crash};
+pub use failover::{Crowd, Failover, Lost, crowded, failover, forgetful, sequence_crash};
 pub use killed::{Killed, gap_chart, killed, killed_without};
 pub use power::{CutArm, cut_chart, cut_table, power_cuts};
 pub use ranges::{ByHand, Loaded, dead_caller, race_by_hand, race_under_load};
 pub use restarts::{Restarts, restarts};
-pub use sizes::{RangeSizes, SaveSizes, range_sizes, save_sizes};
-pub use walking::{Walked, walked, walk_chart};
+pub use sizes::{RangeSizes, SaveSizes, once_at_each, range_sizes, save_sizes};
+pub use walking::{Walked, walk_chart, walked};
 pub use wrapping::{Shards, Wrapped, shards, wrapped};
 
 use crate::lab::service::run_directory;

@@ -40,7 +40,11 @@ pub fn race_by_hand(server: &MariaDb, size: u64) -> ByHand {
         let refused = second.write(two);
         let (first_use, first_use_failed) = match refused {
             Ok(range) => (format!("it got {range:?}"), false),
-            Err(error) => (error.cause().to_string(), true),
+            Err(error) => {
+                // What the server said, without the client's wrapping.
+                let said = error.cause().split("ERROR ").last().unwrap_or_default();
+                (format!("error {}", said.trim_end_matches(" }")), true)
+            }
         };
         let (one, two) = (first.read()?, second.read()?);
         let ends = |range: Range<u64>| (range.start, range.end - 1);
@@ -70,7 +74,8 @@ pub fn race_under_load(server: &MariaDb, callers: usize, each: u64, size: u64) -
         let seeds = SeedRange::callers(server, callers, "orders", size)?;
         let (ranges, failed, _) = at_once(seeds, each, |caller| caller.take().map(|range| (range.start, 0)))?;
         let taken = ranges.len() as u64;
-        let mut loaded = vec![Loaded { name: "SELECT, then UPDATE".into(), taken, twice: repeated(ranges), failed, retried: 0 }];
+        let mut loaded =
+            vec![Loaded { name: "SELECT, then UPDATE".into(), taken, twice: repeated(ranges), failed, retried: 0 }];
         let methods = [("SELECT … FOR UPDATE", RangeMethod::ForUpdate), ("one statement", RangeMethod::OneStatement)];
         for (name, method) in methods {
             let table = RangeTable::create(server)?;

@@ -31,7 +31,7 @@ pub fn restarts(runs: &[(u64, u64)], seed: u64) -> Restarts {
             let mut prototype = SeedCounter::open(theirs.clone(), "id.txt", *every, clock.clone(), noise)?;
             let counter = CounterFile::on(own.clone(), "counter", *every)?;
             for _ in 0..*count {
-                ids.push(prototype.next()?);
+                ids.push(prototype.next_whole()?);
                 ours.push(counter.next_id()?);
             }
         }

@@ -1,6 +1,7 @@
 //! What a number costs, by how many are reserved at a time: in a file, and in a table.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::folder;
 use crate::identity::tickets::seed::SeedCounter;
@@ -50,14 +51,8 @@ pub fn save_sizes(sizes: &[u64], ids: u64, rounds: usize) -> SaveSizes {
         }
         let mut race = Race::of(rounds);
         for ((size, seed), own) in sizes.iter().zip(&mut seeds).zip(&ours) {
-            race = race.arm(&seed_arm(*size), move || {
-                let mut last = 0;
-                (0..ids).filter(|_| seed.next().is_ok_and(|id| id.counter > std::mem::replace(&mut last, id.counter))).count() as u64
-            });
-            race = race.arm(&our_arm(*size), move || {
-                let mut last = 0;
-                (0..ids).filter(|_| own.next_id().is_ok_and(|id| id > std::mem::replace(&mut last, id))).count() as u64
-            });
+            race = race.arm(&seed_arm(*size), move || rising(ids, || seed.next_whole().map(|id| id.counter)));
+            race = race.arm(&our_arm(*size), move || rising(ids, || own.next_id()));
         }
         let raced = race.try_run()?;
         // Creating the counter is a save, too.
@@ -69,6 +64,12 @@ pub fn save_sizes(sizes: &[u64], ids: u64, rounds: usize) -> SaveSizes {
         Ok(SaveSizes { raced, sizes: sizes.to_vec(), ids, saves, save_seconds })
     };
     run().or_fail()
+}
+
+/// Takes so many ids, and says how many were higher than the one before: equal work is as many ids, each of them a new one.
+fn rising(ids: u64, mut next: impl FnMut() -> Result<u64>) -> u64 {
+    let mut last = 0;
+    (0..ids).filter(|_| next().is_ok_and(|id| id > std::mem::replace(&mut last, id))).count() as u64
 }
 
 impl SaveSizes {
@@ -104,14 +105,33 @@ impl SaveSizes {
         })
     }
 
-    /// How far the sizes between the smallest and the largest are from the formula in the chart, as ratios.
+    /// The sizes between the smallest and the largest, as ratios to what the formula in the chart says of them.
     pub fn off(&self) -> Samples {
         let save = self.save_seconds.median() * 1e9;
         let last = self.sizes[self.sizes.len() - 1];
         let each = self.raced.nanoseconds_each(&our_arm(last)).median() - save / last as f64;
         let between = self.sizes.iter().skip(1).take(self.sizes.len().saturating_sub(2));
-        between.map(|size| self.raced.nanoseconds_each(&our_arm(*size)).median() / (each + save / *size as f64)).collect()
+        between
+            .map(|size| self.raced.nanoseconds_each(&our_arm(*size)).median() / (each + save / *size as f64))
+            .collect()
     }
+}
+
+/// Ten million ids, or any number of them, once at each save size: milliseconds for a million.
+pub fn once_at_each(sizes: &[u64], ids: u64) -> Vec<(u64, f64)> {
+    let run = || -> Result<Vec<(u64, f64)>> {
+        let folder = folder()?;
+        let time = |size: &u64| -> Result<(u64, f64)> {
+            let counter = CounterFile::create(folder.join(format!("once-{size}")), *size)?;
+            let began = Instant::now();
+            for _ in 0..ids {
+                counter.next_id()?;
+            }
+            Ok((*size, began.elapsed().as_secs_f64() * 1e9 / ids as f64))
+        };
+        sizes.iter().map(time).collect()
+    };
+    run().or_fail()
 }
 
 /// A race of ranges from a table, by their size.

@@ -43,7 +43,7 @@ pub fn walked(servers: &[MariaDb], statement: Statement, each: u64, skip: Option
 
 /// The first tickets of each server.
 pub fn walk_chart(walked: &Walked, first: usize, title: &str) -> Lines {
-    let chart = Chart::lines(title).x("the server's n-th ticket", "").y("the number on it", "").from_zero();
+    let chart = Chart::lines(title).x("the server's n-th ticket", "").y("the number on it", "").y_range(0, 2 * first);
     walked.tickets.iter().enumerate().fold(chart, |chart, (server, tickets)| {
         let points = tickets.iter().take(first).enumerate().map(|(index, id)| (index as f64 + 1.0, *id as f64));
         let name = if server == 0 { "server 1, odd".to_string() } else { format!("server {}, even", server + 1) };

@@ -50,8 +50,8 @@ impl SeedCounter {
         Ok(Self { disk, name, every, counter, clock, machines: Rng::seeded(seed, "machine numbers") })
     }
 
-    /// The next id.
-    pub fn next(&mut self) -> Result<SeedId> {
+    /// The next id, with all of its parts.
+    pub fn next_whole(&mut self) -> Result<SeedId> {
         self.counter += 1;
         if self.counter.is_multiple_of(self.every) {
             let save = || {
@@ -68,6 +68,6 @@ impl SeedCounter {
 impl Issuer for SeedCounter {
     /// Its counter: all that makes an id unique within a millisecond.
     fn next_id(&mut self) -> Result<u64> {
-        self.next().map(|id| id.counter)
+        self.next_whole().map(|id| id.counter)
     }
 }
