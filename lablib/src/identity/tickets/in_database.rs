@@ -100,12 +100,16 @@ impl ShardIssuer {
     /// `count` ids that are all asked for in this millisecond, whatever the clock says, as after `SET timestamp`. They do not
     /// wait. For finding out what happens when there are more than 1,024.
     pub fn ids_at(&mut self, milliseconds: u64, count: u64) -> Result<Vec<u64>> {
-        (0..count).map(|_| self.ask(&format!("SELECT next_id_at({milliseconds})"))).collect()
+        self.many(&format!("next_id_at({milliseconds})"), count)
     }
 
     /// So many ids in one statement, as for an INSERT of many rows.
     pub fn ids_in_one_statement(&mut self, count: u64) -> Result<Vec<u64>> {
-        let many = format!("SELECT next_id() FROM seq_1_to_{count}");
+        self.many("next_id()", count)
+    }
+
+    fn many(&mut self, call: &str, count: u64) -> Result<Vec<u64>> {
+        let many = format!("SELECT {call} FROM seq_1_to_{count}");
         self.session.insist("take many ids from a shard", |connection, round_trips| {
             *round_trips += 1;
             connection.query(&many)

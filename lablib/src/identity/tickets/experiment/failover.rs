@@ -134,6 +134,22 @@ pub struct Crowd {
     pub failed: u64,
 }
 
+impl Crowd {
+    /// Both together.
+    fn plus(&self, other: Self) -> Self {
+        let (one, two) = (self.audit, other.audit);
+        let audit = Audit {
+            received: one.received + two.received,
+            duplicates: one.duplicates + two.duplicates,
+            missing: one.missing + two.missing,
+            disorder: one.disorder + two.disorder,
+            highest: one.highest.max(two.highest),
+        };
+        let (stats, failed) = (self.stats.plus(other.stats), self.failed + other.failed);
+        Self { statement: self.statement, stats, audit, failed }
+    }
+}
+
 /// Many clients of one server at once, with each statement: they wait for each other, and some are turned away.
 pub fn crowded(server: &MariaDb, clients: usize, each: u64) -> Vec<Crowd> {
     let crowd = |statement: Statement| -> Result<Crowd> {
@@ -142,7 +158,19 @@ pub fn crowded(server: &MariaDb, clients: usize, each: u64) -> Vec<Crowd> {
         let audit = ledger.audit(Numbering::From(1));
         Ok(Crowd { statement, stats: ledger.stats, audit, failed: ledger.failed })
     };
-    Statement::ALL.into_iter().map(crowd).collect::<Result<_>>().or_fail()
+    let run = || -> Result<Vec<Crowd>> {
+        let mut crowds = Vec::<Crowd>::new();
+        // Whether two clients meet in the wrong moment is chance; so there are a few attempts at it.
+        for _ in 0..5 {
+            let more: Vec<Crowd> = Statement::ALL.into_iter().map(crowd).collect::<Result<_>>()?;
+            crowds = if crowds.is_empty() { more } else { crowds.iter().zip(more).map(|(a, b)| a.plus(b)).collect() };
+            if crowds.iter().any(|crowd| crowd.stats.deadlocks > 0) {
+                break;
+            }
+        }
+        Ok(crowds)
+    };
+    run().or_fail()
 }
 
 /// What a server lost of what it had acknowledged.
