@@ -514,6 +514,19 @@ fn a_shard_that_is_set_back_in_time_repeats_nothing_and_says_so() {
 }
 
 #[test]
+fn an_id_is_not_handed_out_before_its_millisecond_has_come() {
+    let server = server();
+    let mut issuer = ShardIds::create(&server, 4).unwrap().issuer();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let first = InstagramId::of(issuer.next_id().unwrap()).milliseconds;
+    // As if this many milliseconds had been used up: the next one belongs to the last of them.
+    issuer.ids_at(first + 900, 1).unwrap();
+    let id = InstagramId::of(issuer.next_id().unwrap());
+    assert!(id.milliseconds <= now(), "{id:?} at {}", now());
+    assert!(id.milliseconds >= first + 900);
+}
+
+#[test]
 fn an_insert_makes_its_own_id_in_its_own_transaction() {
     let server = server();
     let shard = ShardIds::create(&server, 9).unwrap();
