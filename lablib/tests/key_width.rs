@@ -232,20 +232,25 @@ fn ascending_rows_leave_a_sixteenth_free_and_random_ones_a_third() {
 #[test]
 fn random_keys_fill_pages_to_ln_2_on_average_over_a_doubling() {
     let layout = Layout::clustered(KeyWidth::BigInt, 100);
-    let mut fills = Vec::new();
-    for seed in 0..10 {
-        let mut tree = PageTree::new(layout, Split::InnoDb).unwrap();
-        let permutation = Permutation::of_bits(64, seed).unwrap();
-        (0..40_000).for_each(|row| tree.insert(permutation.of(row)).unwrap());
-        for step in 0..20 {
-            // Equal steps of the logarithm: the swing is one of those.
-            let until = (40_000.0 * 2.0_f64.powf(f64::from(step + 1) / 20.0)) as u64;
-            (tree.len()..until).for_each(|row| tree.insert(permutation.of(row)).unwrap());
-            fills.push(tree.fill());
+    let mean = |split: Split| {
+        let mut fills = Vec::new();
+        for seed in 0..10 {
+            let mut tree = PageTree::new(layout, split).unwrap();
+            let permutation = Permutation::of_bits(64, seed).unwrap();
+            (0..40_000).for_each(|row| tree.insert(permutation.of(row)).unwrap());
+            for step in 0..20 {
+                // Equal steps of the logarithm: the swing is one of those.
+                let until = (40_000.0 * 2.0_f64.powf(f64::from(step + 1) / 20.0)) as u64;
+                (tree.len()..until).for_each(|row| tree.insert(permutation.of(row)).unwrap());
+                fills.push(tree.fill());
+            }
         }
-    }
-    let mean = fills.iter().sum::<f64>() / fills.len() as f64;
-    assert!((mean - std::f64::consts::LN_2).abs() < 0.01, "{mean}");
+        fills.iter().sum::<f64>() / fills.len() as f64
+    };
+    let (textbook, innodb) = (mean(Split::Middle), mean(Split::InnoDb));
+    assert!((textbook - std::f64::consts::LN_2).abs() < 0.01, "{textbook}");
+    // Now and then two random rows come side by side on a page that is nearly full, and it is cut as for a run.
+    assert!((0.01..0.05).contains(&(textbook - innodb)), "{innodb} against {textbook}");
 }
 
 #[test]
@@ -384,10 +389,12 @@ fn every_cell_holds_the_same_rows_on_the_pages_that_were_predicted() {
     for loaded in &load.arms {
         let said = Prediction::of(loaded.arm, &spec.rows, Split::InnoDb).unwrap();
         assert_eq!(loaded.record_bytes, (said.clustered.layout.leaf as f64, said.secondary.layout.leaf as f64), "{loaded:?}");
-        let off = |measured: u64, said: u64| (measured as f64 / said as f64 - 1.0).abs();
-        assert!(off(loaded.clustered.leaf_pages, said.clustered.leaf_pages) < 0.03, "{loaded:?}, not {said:?}");
-        assert!(loaded.secondary.leaf_pages.abs_diff(said.secondary.leaf_pages) <= 2, "{loaded:?}, not {said:?}");
-        assert!((loaded.splits() - said.splits as f64).abs() <= 0.03 * said.splits as f64 + 2.0, "{loaded:?}, not {said:?}");
+        assert_eq!(
+            (loaded.clustered.leaf_pages, loaded.secondary.leaf_pages, loaded.splits()),
+            (said.clustered.leaf_pages, said.secondary.leaf_pages, said.splits as f64),
+            "{}",
+            loaded.arm
+        );
     }
 }
 

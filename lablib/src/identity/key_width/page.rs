@@ -9,6 +9,8 @@ pub const PAGE: usize = 16_384;
 pub const ROOM: usize = 16_252;
 /// What a run of inserts in order leaves free on a leaf of the clustered index, for rows that grow later.
 pub const RESERVE: usize = PAGE / 16;
+/// A page with gaps and less room than this is cut rather than tidied up.
+pub(super) const NOT_WORTH_TIDYING: usize = PAGE / 32;
 
 /// Before each record: its flags, its number on the page, and where the next one is.
 const HEADER: usize = 5;

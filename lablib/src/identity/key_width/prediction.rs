@@ -28,7 +28,7 @@ pub struct Prediction {
     pub clustered: Index,
     /// The index on the age.
     pub secondary: Index,
-    /// How often a page was cut in two, in both.
+    /// How often InnoDB sets out to cut a page in two, in both: what its counter `index_page_splits` says.
     pub splits: u64,
     /// After so many rows: the leaves of both.
     pub growth: Vec<(u64, u64, u64)>,
@@ -75,7 +75,7 @@ impl Prediction {
             arm,
             clustered: Index::of(&clustered, layouts.0),
             secondary: Index::of(&secondary, layouts.1),
-            splits: clustered.splits() + secondary.splits(),
+            splits: clustered.splits() + clustered.spills() + secondary.splits() + secondary.spills(),
             growth,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Layout, PAGE, RESERVE, ROOM};
+use super::page::{Layout, NOT_WORTH_TIDYING, PAGE, RESERVE, ROOM};
 use crate::lab::{Error, Result};
 
 /// Where a full page is cut in two.
@@ -31,6 +31,7 @@ pub struct PageTree<K> {
     split: Split,
     records: u64,
     splits: u64,
+    spills: u64,
     leaves: Level<K>,
     /// The levels above, from the lowest to the root. The entry of a level's first page is smaller than any key.
     above: Vec<Level<Option<K>>>,
@@ -51,8 +52,10 @@ struct Level<K> {
 #[derive(Debug, Clone)]
 struct Page<K> {
     keys: Vec<K>,
-    /// Where the last insert went, unless the page was cut since.
+    /// Where the last insert went, unless records have left the page since.
     last: Option<usize>,
+    /// For how many records space was taken. Those that left the page in a cut leave gaps between the others.
+    heap: usize,
 }
 
 impl<K: Ord + Copy> PageTree<K> {
@@ -60,7 +63,7 @@ impl<K: Ord + Copy> PageTree<K> {
     pub fn new(layout: Layout, split: Split) -> Result<Self> {
         layout.check()?;
         let leaves = Level::new(layout.leaf, layout.clustered);
-        Ok(Self { layout, split, records: 0, splits: 0, leaves, above: Vec::new() })
+        Ok(Self { layout, split, records: 0, splits: 0, spills: 0, leaves, above: Vec::new() })
     }
 
     /// Adds a key; an error, and nothing changed, where it is there already.
@@ -68,6 +71,10 @@ impl<K: Ord + Copy> PageTree<K> {
         let mut cut = match self.leaves.insert(key, self.split) {
             Inserted::Taken => return Err(Error::new("insert a row", "its key is taken")),
             Inserted::Fits => None,
+            Inserted::Spilled => {
+                self.spills += 1;
+                None
+            }
             Inserted::Cut(first) => Some(first),
         };
         self.records += 1;
@@ -101,6 +108,12 @@ impl<K: Ord + Copy> PageTree<K> {
     /// How often a page was cut in two, in all levels.
     pub fn splits(&self) -> u64 {
         self.splits
+    }
+
+    /// How often a key that had no room at the end of its page went to the front of the next one instead. InnoDB's counter
+    /// `index_page_splits` counts this, too: it is the number of times that InnoDB set out to cut a page.
+    pub fn spills(&self) -> u64 {
+        self.spills
     }
 
     /// How many levels it has; 1 for a single page.
@@ -155,13 +168,15 @@ enum Inserted<K> {
     Taken,
     /// The key found room.
     Fits,
+    /// The key found room on the next page.
+    Spilled,
     /// A page was cut in two, and this is the first key of the right half.
     Cut(K),
 }
 
 impl<K: Ord + Copy> Level<K> {
     fn new(record: usize, reserving: bool) -> Self {
-        let pages = vec![Page { keys: Vec::new(), last: None }];
+        let pages = vec![Page { keys: Vec::new(), last: None, heap: 0 }];
         let directory = BTreeMap::from([(None, 0)]);
         Self { record, capacity: Layout::records(record), reserving, pages, directory }
     }
@@ -174,19 +189,28 @@ impl<K: Ord + Copy> Level<K> {
             return Inserted::Fits;
         }
         if place == self.pages[page].keys.len() && self.push_right(key, rule) {
-            return Inserted::Fits;
+            return Inserted::Spilled;
         }
         Inserted::Cut(self.cut(page, place, key, rule))
     }
 
     fn must_split(&self, page: &Page<K>, place: usize, rule: Split) -> bool {
         let count = page.keys.len();
-        if count >= self.capacity {
+        let free = self.free(count);
+        if free < self.record || rule == Split::Middle {
+            return free < self.record;
+        }
+        // A page with gaps is not tidied up for the sake of its last few bytes.
+        if page.heap > count && count > 1 && free < NOT_WORTH_TIDYING && self.free(page.heap) < self.record {
             return true;
         }
-        let free = ROOM.saturating_sub(count * self.record + (2 * count).div_ceil(4));
         let in_order = page.ascending(place) || page.descending(place);
-        self.reserving && rule == Split::InnoDb && count >= 2 && in_order && RESERVE + self.record > free
+        self.reserving && in_order && count >= 2 && free < RESERVE + self.record
+    }
+
+    /// The bytes for one more record on a page with so many.
+    fn free(&self, count: usize) -> usize {
+        ROOM.saturating_sub(count * self.record + (2 * count + 2).div_ceil(4))
     }
 
     /// A key behind the last one of a full page may go to the front of the next page, if there is room.
@@ -194,7 +218,7 @@ impl<K: Ord + Copy> Level<K> {
         use std::ops::Bound::{Excluded, Unbounded};
         let next = self.directory.range((Excluded(Some(key)), Unbounded)).next();
         let Some((&first, &page)) = next else { return false };
-        if rule == Split::Middle || self.must_split(&self.pages[page], 0, rule) {
+        if rule == Split::Middle || self.free(self.pages[page].keys.len()) < self.record {
             return false;
         }
         self.pages[page].add(0, key);
@@ -205,25 +229,41 @@ impl<K: Ord + Copy> Level<K> {
 
     /// Cuts a page in two and adds the key to the half that it belongs to. Returns the right half's first key.
     fn cut(&mut self, page: usize, place: usize, key: K, rule: Split) -> K {
-        let old = &self.pages[page];
+        // The root's records first move to a page of their own, which forgets the last insert.
+        let is_root = self.pages.len() == 1;
+        let old = &mut self.pages[page];
         let count = old.keys.len();
-        let (at, goes_right) = match rule {
+        let ascending = rule == Split::InnoDb && !is_root && old.ascending(place);
+        let descending = rule == Split::InnoDb && !is_root && old.descending(place);
+        let (at, goes_right) = match (ascending, descending) {
             // More may come behind the new one: it stays, and all but one of those behind it go right. Where there are
             // not two behind it, it begins the right page itself.
-            Split::InnoDb if old.ascending(place) && place + 1 < count => (place + 1, false),
-            Split::InnoDb if old.ascending(place) => (place, true),
+            (true, _) if place + 1 < count => (place + 1, false),
+            (true, _) => (place, true),
             // More may come before the new one: it goes right, and takes the one before it along.
-            Split::InnoDb if old.descending(place) && place > 1 => (place - 1, true),
-            Split::InnoDb if old.descending(place) => (place, false),
+            (_, true) if place > 1 => (place - 1, true),
+            (_, true) => (place, false),
             _ => (count / 2, place > count / 2),
         };
-        let keys = self.pages[page].keys.split_off(at);
-        self.pages[page].last = None;
-        let right = self.pages.len();
-        self.pages.push(Page { keys, last: None });
-        let (home, place) = if goes_right { (right, place - at) } else { (page, place) };
-        self.pages[home].add(place, key);
+        let right = old.keys.split_off(at);
+        // One half moves to a new page: the right one, unless the left one is where records came in last.
+        let leftwards = descending && !ascending;
+        let moved = if leftwards { std::mem::replace(&mut old.keys, right) } else { right };
+        if !moved.is_empty() {
+            old.last = None;
+        }
+        let new = self.pages.len();
+        // Moving writes one record after the other, so the last of them is the last insert.
+        self.pages.push(Page { last: moved.len().checked_sub(1), heap: moved.len(), keys: moved });
+        let (left, right) = if leftwards { (new, page) } else { (page, new) };
+        match goes_right {
+            true => self.pages[right].add(place - at, key),
+            false => self.pages[left].add(place, key),
+        }
         let first = self.pages[right].keys[0];
+        if let Some((_, home)) = self.directory.range_mut(..=Some(key)).next_back() {
+            *home = left;
+        }
         self.directory.insert(Some(first), right);
         first
     }
@@ -233,6 +273,7 @@ impl<K: Ord + Copy> Page<K> {
     fn add(&mut self, place: usize, key: K) {
         self.keys.insert(place, key);
         self.last = Some(place);
+        self.heap = self.heap.max(self.keys.len());
     }
 
     /// Whether the insert before this one went to the place just before it.

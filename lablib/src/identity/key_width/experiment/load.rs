@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Arm, Fingerprint, Index, Rows};
+use super::super::{Arm, Fingerprint, Index, Prediction, Rows};
+use super::charts::predicted_misses;
 use super::table::{TABLE, Table, Told};
 use crate::lab::clock::deadline_in;
 use crate::lab::service::{Counters, MariaDb};
@@ -62,6 +63,17 @@ pub struct Loaded {
     pub indexed: (u128, u128),
     pub(super) table: Table,
     pub(super) server: MariaDb,
+}
+
+/// What a prediction is compared in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Respect {
+    /// The bytes of the leaves that hold the rows.
+    Rows,
+    /// The bytes of the secondary index's leaves.
+    Secondary,
+    /// How often pages were cut.
+    Splits,
 }
 
 /// A part of a load.
@@ -339,6 +351,45 @@ impl Load {
     pub fn arm(&self, arm: Arm) -> &Loaded {
         let found = self.arms.iter().find(|loaded| loaded.arm == arm);
         found.ok_or_else(|| Error::new("look at an arm", format!("{arm} was not loaded"))).or_fail()
+    }
+
+    /// The largest difference between the records' sizes on the pages themselves and those that were predicted.
+    pub fn record_difference(&self, predictions: &[Prediction]) -> f64 {
+        let difference = |said: &Prediction| {
+            let (clustered, secondary) = self.arm(said.arm).record_bytes;
+            let (row, entry) = (said.clustered.layout.leaf as f64, said.secondary.layout.leaf as f64);
+            // What was not seen is infinitely wrong, not right.
+            let off = (clustered - row).abs().max((secondary - entry).abs());
+            if clustered.is_nan() || secondary.is_nan() { f64::INFINITY } else { off }
+        };
+        predictions.iter().map(difference).fold(0.0, f64::max)
+    }
+
+    /// The largest error of the predictions in one respect, in per cent.
+    pub fn largest_error(&self, predictions: &[Prediction], respect: Respect) -> f64 {
+        let error = |said: &Prediction| {
+            let is = self.arm(said.arm);
+            let (said, is) = match respect {
+                Respect::Rows => (said.clustered.bytes_per_row(), is.clustered.bytes_per_row()),
+                Respect::Secondary => (said.secondary.bytes_per_row(), is.secondary.bytes_per_row()),
+                Respect::Splits => (said.splits as f64, is.splits()),
+            };
+            100.0 * (is / said - 1.0).abs()
+        };
+        predictions.iter().map(error).fold(0.0, f64::max)
+    }
+
+    /// Pages that an arm read, over the pages that a pool of that size must miss, while its table grew as was predicted.
+    pub fn misses_over_predicted(&self, predictions: &[Prediction], arm: Arm) -> f64 {
+        let said = predictions.iter().find(|said| said.arm == arm);
+        let said = said.ok_or_else(|| Error::new("compare reads", format!("{arm} was not predicted"))).or_fail();
+        let mut before = 0.0;
+        let predicted = predicted_misses(said, self.pool).into_iter().map(|(rows, misses)| {
+            let came = rows - std::mem::replace(&mut before, rows);
+            came * misses
+        });
+        let read: f64 = self.arm(arm).parts.iter().map(|part| part.read).sum();
+        read / predicted.sum::<f64>()
     }
 
     /// The arms whose rows are not exactly the rows that they were given, by either of their indexes.

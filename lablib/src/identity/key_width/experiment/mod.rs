@@ -14,7 +14,7 @@ pub use charts::{
     size_table, split_rule_chart, ties_chart,
 };
 pub use draws::{Draws, expected_repeats};
-pub use load::{Load, LoadSpec, Loaded, Part, load, load_lost, load_meddled};
+pub use load::{Load, LoadSpec, Loaded, Part, Respect, load, load_lost, load_meddled};
 pub use published::{INDEX_RATIO, Published, TIME_RATIO, UUID_SLOWER, published_index};
 pub use reads::{Reads, ReadsSpec, Touch, reads};
 pub use stale::{Stale, stale};

@@ -21,9 +21,10 @@ pub struct Published {
     pub rebuilt: [Index; 4],
 }
 
-/// Rebuilds the prototype's secondary index with so many rows: a hundred ages that may be null.
+/// Rebuilds the prototype's secondary index with so many rows. Ages may be null, and there are as many rows of each as
+/// there were in the prototype, whose 10 M rows had a hundred.
 pub fn published_index(count: u64, seed: u64) -> Published {
-    let rows = Rows { count, ages: 100, pad: 0, seed };
+    let rows = Rows { count, ages: (count / 100_000).max(1) as u32, pad: 0, seed };
     let rebuild = |arm: Arm| Prediction::secondary(arm, &rows, Layout::nullable_secondary(arm.width)).or_fail();
     let [a, b, c, d] = Arm::two_by_two();
     let rebuilt = std::thread::scope(|scope| {
