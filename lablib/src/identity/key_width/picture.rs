@@ -67,5 +67,10 @@ fn draw(rows: u64, pad: usize, seed: u64) -> Result<Drawing> {
          <text x=\"{}\" y=\"16\" fill=\"#6b7280\" font-size=\"12\" text-anchor=\"end\">largest key; ▲ the last twelve rows</text>",
         LEFT + WIDTH
     );
-    Ok(Drawing::new(&format!("{rows} rows on pages of 16 KiB, by 16-byte keys in three orders"), (740.0, 306.0), &svg, &plain))
+    Ok(Drawing::new(
+        &format!("{rows} rows on pages of 16 KiB, by 16-byte keys in three orders"),
+        (740.0, 306.0),
+        &svg,
+        &plain,
+    ))
 }

@@ -84,16 +84,16 @@ pub fn rates_chart(load: &Load, predictions: &[Prediction], arms: &[Arm], title:
         let points = loaded.parts.iter().map(|part| (part.rows as f64, part.read / part.inserted as f64));
         chart = chart.line(arm, points.collect::<Vec<_>>());
         if let Some(said) = of(predictions, loaded).filter(|_| arm.order == Order::Random) {
-            chart = chart.predicted_points(format!("{} predicted", arm.width), predicted_misses(said, load.pool));
+            chart = chart.predicted_points(format!("{} predicted", arm.width), predicted_misses(said, loaded.held()));
         }
     }
     chart
 }
 
 /// After so many rows: the pages that the next row of a random order should read.
-pub(super) fn predicted_misses(said: &Prediction, pool: u64) -> Vec<(f64, f64)> {
+pub(super) fn predicted_misses(said: &Prediction, pool: f64) -> Vec<(f64, f64)> {
     let at = |(rows, clustered, secondary): &(u64, u64, u64)| {
-        (*rows as f64, misses(pool as f64, &[*clustered as f64, *secondary as f64]))
+        (*rows as f64, misses(pool, &[*clustered as f64, *secondary as f64]))
     };
     said.growth.iter().map(at).collect()
 }
@@ -113,16 +113,13 @@ pub fn insert_table(load: &Load) -> Table {
 
 /// What the server said of its sizes before and after it had counted.
 pub fn size_table(load: &Load) -> Table {
-    let is = |arm: &Loaded| Told::of((arm.clustered, arm.secondary));
-    let count = |value: fn(Told) -> u64, told: fn(&Loaded, fn(&Loaded) -> Told) -> Told| {
-        load.arms.iter().map(|arm| value(told(arm, is))).collect::<Vec<_>>()
-    };
+    let is: Vec<Told> = load.arms.iter().map(|arm| Told::of((arm.clustered, arm.secondary))).collect();
     Table::new("SHOW TABLE STATUS, before and after ANALYZE TABLE")
         .text("key", load.arms.iter().map(|arm| arm.arm.to_string()))
-        .counts("Data_length before", "B", count(|told| told.data, |arm, _| arm.told))
-        .counts("after", "B", count(|told| told.data, |arm, is| is(arm)))
-        .counts("Index_length before", "B", count(|told| told.index, |arm, _| arm.told))
-        .counts("after ", "B", count(|told| told.index, |arm, is| is(arm)))
+        .counts("Data_length, before", "B", load.arms.iter().map(|arm| arm.told.data))
+        .counts("Data_length, after", "B", is.iter().map(|told| told.data))
+        .counts("Index_length, before", "B", load.arms.iter().map(|arm| arm.told.index))
+        .counts("Index_length, after", "B", is.iter().map(|told| told.index))
 }
 
 /// What width and order multiply costs by, with the prototype's figures for both together.
@@ -156,7 +153,6 @@ pub fn ties_chart(ties: &[(u32, f64, f64)], title: &str) -> Lines {
         .x("different ages", "")
         .y("leaves are full", "%")
         .log_x()
-        .y_range(40.0, 105.0)
         .line("keys in order", ties.iter().map(|(ages, in_order, _)| (f64::from(*ages), *in_order)))
         .line("random keys", ties.iter().map(|(ages, _, random)| (f64::from(*ages), *random)))
         .mark_y("random, in theory: ln 2", 100.0 * std::f64::consts::LN_2)
@@ -167,7 +163,8 @@ pub fn split_rule_chart(load: &Load, rule: &[Prediction], middle: &[Prediction],
     let mut chart = Chart::bars(title).y("leaves are full", "%");
     for said in rule {
         let loaded = load.arm(said.arm);
-        chart = chart.group(said.arm).bar("measured", loaded.clustered.fill()).predicted("measured", said.clustered.fill());
+        chart =
+            chart.group(said.arm).bar("measured", loaded.clustered.fill()).predicted("measured", said.clustered.fill());
         if let Some(middle) = of(middle, loaded) {
             chart = chart.bar("if cut in the middle", middle.clustered.fill());
         }
@@ -177,7 +174,7 @@ pub fn split_rule_chart(load: &Load, rule: &[Prediction], middle: &[Prediction],
 
 /// Pages read from disk by each way to read.
 pub fn reads_chart(reads: &[Reads], touch: Touch, title: &str, unit: &str) -> Bars {
-    let mut chart = Chart::bars(title).y("pages read", unit);
+    let mut chart = Chart::bars(title).y("pages read", unit).vertical();
     for reads in reads {
         let samples: &Samples = reads.of(touch);
         chart = chart.bar_with_spread(reads.arm, samples);

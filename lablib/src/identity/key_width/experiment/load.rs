@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Arm, Fingerprint, Index, Prediction, Rows};
+use super::super::{Arm, Decomposition, Fingerprint, Index, PAGE, Prediction, Rows};
 use super::charts::predicted_misses;
 use super::table::{TABLE, Table, Told};
 use crate::lab::clock::deadline_in;
 use crate::lab::service::{Counters, MariaDb};
-use crate::lab::{Doing, Error, OrFail, Progress, Result, Samples, joined};
+use crate::lab::{Error, OrFail, Progress, Result, Samples, joined};
 
 /// How a table is loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,8 +33,6 @@ pub struct Load {
     pub arms: Vec<Loaded>,
     /// The rows that every arm got.
     pub rows: Rows,
-    /// The pages that fit into the memory of one server.
-    pub pool: u64,
 }
 
 /// What became of one arm.
@@ -89,6 +87,8 @@ pub struct Part {
     pub read: f64,
     /// The pages that were written to disk in it.
     pub written: f64,
+    /// The pages that were in memory at its end.
+    pub held: f64,
 }
 
 /// An arm at work.
@@ -172,8 +172,7 @@ fn try_load(arms: &[Arm], spec: &LoadSpec, meddler: Meddler<'_>) -> Result<Load>
     let mut loaded: Vec<Option<Loaded>> = loaded.into_iter().map(Some).collect();
     let find = |arm: &Arm| loaded.iter_mut().find(|one| one.as_ref().is_some_and(|one| one.arm == *arm))?.take();
     let ordered: Vec<Loaded> = arms.iter().filter_map(find).collect();
-    let pool = ordered.first().map_or(Ok(0), |arm| pool_pages(&arm.server))?;
-    Ok(Load { arms: ordered, rows, pool })
+    Ok(Load { arms: ordered, rows })
 }
 
 /// A server for each arm, all with the same settings, and an empty table on each.
@@ -187,6 +186,8 @@ fn start(arms: &[Arm], spec: &LoadSpec) -> Result<Vec<Running>> {
             .with("innodb_change_buffering", "none")
             .with("innodb_adaptive_hash_index", "OFF")
             .with("innodb_stats_auto_recalc", "OFF")
+            // The default frees more pages ahead than a small memory has, and so keeps it half empty.
+            .with("innodb_lru_scan_depth", "100")
             .with("innodb_monitor_enable", "index_page_splits")
             .named("keys")
             .start()?;
@@ -196,8 +197,8 @@ fn start(arms: &[Arm], spec: &LoadSpec) -> Result<Vec<Running>> {
         Ok(Running { arm, server, table, begun, seen, seconds: Samples::default(), since: 0.0, parts: Vec::new() })
     };
     let mut running = Vec::new();
-    // A few at a time: each start copies a data directory.
-    for some in arms.chunks(4) {
+    // Some at a time: each start copies a data directory.
+    for some in arms.chunks(6) {
         let started: Vec<Result<Running>> = std::thread::scope(|scope| {
             let threads: Vec<_> = some.iter().map(|arm| scope.spawn(move || one(*arm))).collect();
             threads.into_iter().map(|thread| joined("start a server", thread.join())).collect()
@@ -249,6 +250,7 @@ impl Running {
             seconds: all - self.since,
             read: done.get(READ)?,
             written: done.get(WRITTEN)?,
+            held: now.get("Innodb_buffer_pool_pages_data")?,
         });
         (self.seen, self.since) = (now, all);
         Ok(())
@@ -299,11 +301,6 @@ impl Running {
 const READ: &str = "Innodb_pages_read";
 const WRITTEN: &str = "Innodb_pages_written";
 
-fn pool_pages(server: &MariaDb) -> Result<u64> {
-    let pages = server.try_ask("SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Innodb_buffer_pool_pages_total'")?;
-    pages.parse().doing("read how many pages fit into memory")
-}
-
 impl Loaded {
     /// Pages read from disk for each row.
     pub fn read_per_row(&self) -> f64 {
@@ -313,6 +310,11 @@ impl Loaded {
     /// Pages written to disk for each row, until the last one was there.
     pub fn written_per_row(&self) -> f64 {
         self.counter(WRITTEN) / self.rows()
+    }
+
+    /// The bytes of the secondary index's leaves for each row.
+    pub fn secondary_bytes(&self) -> f64 {
+        self.secondary.bytes_per_row()
     }
 
     /// How often a page was cut in two.
@@ -325,6 +327,11 @@ impl Loaded {
         100.0 * (1.0 - self.counter("Innodb_buffer_pool_reads") / self.counter("Innodb_buffer_pool_read_requests"))
     }
 
+    /// The most pages that were in its memory at the end of any part: it keeps some free, for what comes next.
+    pub fn held(&self) -> f64 {
+        self.parts.iter().map(|part| part.held).fold(0.0, f64::max)
+    }
+
     /// How long all statements took.
     pub fn total_seconds(&self) -> f64 {
         self.seconds.values().iter().sum()
@@ -334,7 +341,11 @@ impl Loaded {
     pub fn microseconds_per_row(&self, stretches: usize) -> Samples {
         let size = self.seconds.len().div_ceil(stretches.max(1)).max(1);
         let each = self.rows() / self.seconds.len() as f64;
-        self.seconds.values().chunks(size).map(|some| 1e6 * some.iter().sum::<f64>() / (some.len() as f64 * each)).collect()
+        self.seconds
+            .values()
+            .chunks(size)
+            .map(|some| 1e6 * some.iter().sum::<f64>() / (some.len() as f64 * each))
+            .collect()
     }
 
     fn rows(&self) -> f64 {
@@ -351,6 +362,17 @@ impl Load {
     pub fn arm(&self, arm: Arm) -> &Loaded {
         let found = self.arms.iter().find(|loaded| loaded.arm == arm);
         found.ok_or_else(|| Error::new("look at an arm", format!("{arm} was not loaded"))).or_fail()
+    }
+
+    /// How many arms were said to have a secondary index of one page, because nobody had counted.
+    pub fn unaware(&self) -> usize {
+        self.arms.iter().filter(|arm| arm.told.index == PAGE as u64 && arm.secondary.pages > 1).count()
+    }
+
+    /// Takes a cost apart into width and order; ends the cell where the [two by two](Arm::two_by_two) were not all loaded.
+    pub fn apart(&self, cost: fn(&Loaded) -> f64) -> Decomposition {
+        let [narrow, wide, narrow_random, wide_random] = Arm::two_by_two().map(|arm| cost(self.arm(arm)));
+        Decomposition::of(narrow, wide, narrow_random, wide_random).or_fail()
     }
 
     /// The largest difference between the records' sizes on the pages themselves and those that were predicted.
@@ -384,7 +406,7 @@ impl Load {
         let said = predictions.iter().find(|said| said.arm == arm);
         let said = said.ok_or_else(|| Error::new("compare reads", format!("{arm} was not predicted"))).or_fail();
         let mut before = 0.0;
-        let predicted = predicted_misses(said, self.pool).into_iter().map(|(rows, misses)| {
+        let predicted = predicted_misses(said, self.arm(arm).held()).into_iter().map(|(rows, misses)| {
             let came = rows - std::mem::replace(&mut before, rows);
             came * misses
         });

@@ -10,8 +10,8 @@ mod stale;
 mod table;
 
 pub use charts::{
-    bytes_chart, fill_chart, insert_chart, insert_table, pages_chart, parts_chart, rates_chart, reads_chart, rebuilt_chart,
-    size_table, split_rule_chart, ties_chart,
+    bytes_chart, fill_chart, insert_chart, insert_table, pages_chart, parts_chart, rates_chart, reads_chart,
+    rebuilt_chart, size_table, split_rule_chart, ties_chart,
 };
 pub use draws::{Draws, expected_repeats};
 pub use load::{Load, LoadSpec, Loaded, Part, Respect, load, load_lost, load_meddled};
