@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Arm, Decomposition, Fingerprint, Index, PAGE, Prediction, Rows};
+use super::super::{Arm, Decomposition, Fingerprint, Index, PAGE, Prediction, Rows, Split};
 use super::charts::predicted_misses;
 use super::table::{TABLE, Table, Told};
 use crate::lab::clock::deadline_in;
@@ -87,7 +87,7 @@ pub struct Part {
     pub read: f64,
     /// The pages that were written to disk in it.
     pub written: f64,
-    /// The pages that were in memory at its end.
+    /// The table's pages that were in memory at its end.
     pub held: f64,
 }
 
@@ -108,28 +108,15 @@ const FLUSHED: Duration = Duration::from_secs(120);
 
 /// Loads the rows into every arm's own server; ends the cell where a server is lost.
 pub fn load(arms: &[Arm], spec: &LoadSpec) -> Load {
-    try_load(arms, spec, Meddler::Nobody).or_fail()
-}
-
-/// As [`load`], with somebody who changes something in every arm's table behind its back, once it is full.
-pub fn load_meddled(arms: &[Arm], spec: &LoadSpec, change: &str) -> Load {
-    try_load(arms, spec, Meddler::Changes(change)).or_fail()
+    try_load(arms, spec, false).or_fail()
 }
 
 /// As [`load`], with servers that are killed halfway.
 pub fn load_lost(arms: &[Arm], spec: &LoadSpec) -> Result<Load> {
-    try_load(arms, spec, Meddler::Kills)
+    try_load(arms, spec, true)
 }
 
-/// Who breaks a load, to see whether that is noticed.
-#[derive(Clone, Copy, PartialEq)]
-enum Meddler<'a> {
-    Nobody,
-    Changes(&'a str),
-    Kills,
-}
-
-fn try_load(arms: &[Arm], spec: &LoadSpec, meddler: Meddler<'_>) -> Result<Load> {
+fn try_load(arms: &[Arm], spec: &LoadSpec, killed: bool) -> Result<Load> {
     spec.rows.check()?;
     if arms.is_empty() || spec.batch == 0 || spec.lanes == 0 || spec.parts == 0 {
         return Err(Error::new("load the rows", "it takes an arm, a lane, a part, and a row in each batch"));
@@ -149,7 +136,7 @@ fn try_load(arms: &[Arm], spec: &LoadSpec, meddler: Meddler<'_>) -> Result<Load>
         let values = spec.rows.values(from, to);
         // Every batch begins with another arm: nobody always works beside the same neighbour.
         running.rotate_left(1);
-        if meddler == Meddler::Kills && batch == batches / 2 {
+        if killed && batch == batches / 2 {
             running.iter().for_each(|arm| arm.server.kill());
         }
         in_lanes(&mut running, spec.lanes, |arm| arm.insert(from, &values))?;
@@ -162,17 +149,25 @@ fn try_load(arms: &[Arm], spec: &LoadSpec, meddler: Meddler<'_>) -> Result<Load>
         return Err(Error::new("load the rows", "there was no time for a single batch"));
     }
     for arm in &mut running {
-        if let Meddler::Changes(statement) = meddler {
-            arm.table.run(statement)?;
-        }
         arm.flush()?;
     }
     let clean = deadline_in(FLUSHED);
-    let loaded = running.into_iter().map(|arm| arm.finish(rows, clean)).collect::<Result<Vec<_>>>()?;
-    let mut loaded: Vec<Option<Loaded>> = loaded.into_iter().map(Some).collect();
-    let find = |arm: &Arm| loaded.iter_mut().find(|one| one.as_ref().is_some_and(|one| one.arm == *arm))?.take();
-    let ordered: Vec<Loaded> = arms.iter().filter_map(find).collect();
-    Ok(Load { arms: ordered, rows })
+    let mut running = running.into_iter().map(Some).collect::<Vec<_>>();
+    let mut loaded = Vec::new();
+    for some in running.chunks_mut(spec.lanes) {
+        let finished: Vec<Result<Loaded>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = some
+                .iter_mut()
+                .filter_map(Option::take)
+                .map(|arm| scope.spawn(move || arm.finish(rows, clean)))
+                .collect();
+            threads.into_iter().map(|thread| joined("finish a load", thread.join())).collect()
+        });
+        loaded.extend(finished.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    // As they were named: they changed places with every batch.
+    loaded.sort_by_key(|loaded| arms.iter().position(|arm| *arm == loaded.arm));
+    Ok(Load { arms: loaded, rows })
 }
 
 /// A server for each arm, all with the same settings, and an empty table on each.
@@ -250,7 +245,7 @@ impl Running {
             seconds: all - self.since,
             read: done.get(READ)?,
             written: done.get(WRITTEN)?,
-            held: now.get("Innodb_buffer_pool_pages_data")?,
+            held: self.table.pages_in_memory()?,
         });
         (self.seen, self.since) = (now, all);
         Ok(())
@@ -327,7 +322,8 @@ impl Loaded {
         100.0 * (1.0 - self.counter("Innodb_buffer_pool_reads") / self.counter("Innodb_buffer_pool_read_requests"))
     }
 
-    /// The most pages that were in its memory at the end of any part: it keeps some free, for what comes next.
+    /// The most of its pages that were in memory at the end of any part. Some of the memory is always kept free, for what
+    /// comes next, and some is for the server's own pages.
     pub fn held(&self) -> f64 {
         self.parts.iter().map(|part| part.held).fold(0.0, f64::max)
     }
@@ -405,13 +401,40 @@ impl Load {
     pub fn misses_over_predicted(&self, predictions: &[Prediction], arm: Arm) -> f64 {
         let said = predictions.iter().find(|said| said.arm == arm);
         let said = said.ok_or_else(|| Error::new("compare reads", format!("{arm} was not predicted"))).or_fail();
-        let mut before = 0.0;
-        let predicted = predicted_misses(said, self.arm(arm).held()).into_iter().map(|(rows, misses)| {
-            let came = rows - std::mem::replace(&mut before, rows);
-            came * misses
-        });
-        let read: f64 = self.arm(arm).parts.iter().map(|part| part.read).sum();
-        read / predicted.sum::<f64>()
+        let said = predicted_misses(said, self.arm(arm).held());
+        let (mut read, mut predicted) = (0.0, 0.0);
+        for part in &self.arm(arm).parts {
+            let from = (part.rows - part.inserted) as f64;
+            let within = said.iter().filter(|(rows, _)| *rows > from && *rows <= part.rows as f64);
+            let misses: Samples = within.map(|(_, misses)| *misses).collect();
+            // While everything fits into memory, the server reads only what is its own.
+            if misses.mean() > 0.1 {
+                read += part.read;
+                predicted += misses.mean() * part.inserted as f64;
+            }
+        }
+        read / predicted
+    }
+
+    /// The predictions, or new ones where there was no time for all the rows that they are about.
+    pub fn refit(&self, predictions: Vec<Prediction>) -> Vec<Prediction> {
+        if predictions.iter().all(|said| said.clustered.rows == self.rows.count) {
+            return predictions;
+        }
+        let arms: Vec<Arm> = predictions.iter().map(|said| said.arm).collect();
+        Prediction::of_all(&arms, &self.rows, Split::InnoDb).or_fail()
+    }
+
+    /// Lets somebody run a statement on an arm's table, behind the experiment's back, and looks at what it holds now.
+    pub fn meddle(&mut self, arm: Arm, statement: &str) {
+        let mut run = || -> Result<()> {
+            let found = self.arms.iter_mut().find(|loaded| loaded.arm == arm);
+            let loaded = found.ok_or_else(|| Error::new("meddle with an arm", format!("{arm} was not loaded")))?;
+            loaded.table.run(statement)?;
+            (loaded.holds, loaded.indexed) = loaded.table.fingerprint()?;
+            Ok(())
+        };
+        run().or_fail();
     }
 
     /// The arms whose rows are not exactly the rows that they were given, by either of their indexes.

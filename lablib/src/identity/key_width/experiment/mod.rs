@@ -14,13 +14,15 @@ pub use charts::{
     rebuilt_chart, size_table, split_rule_chart, ties_chart,
 };
 pub use draws::{Draws, expected_repeats};
-pub use load::{Load, LoadSpec, Loaded, Part, Respect, load, load_lost, load_meddled};
+pub use load::{Load, LoadSpec, Loaded, Part, Respect, load, load_lost};
 pub use published::{INDEX_RATIO, Published, TIME_RATIO, UUID_SLOWER, published_index};
-pub use reads::{Reads, ReadsSpec, Touch, reads};
+pub use reads::{Reads, ReadsSpec, Touch, of_arm, reads};
 pub use stale::{Stale, stale};
 
 use super::{Arm, Decomposition, Index, Prediction, Rows, Split};
-use crate::lab::OrFail;
+use std::time::Duration;
+
+use crate::lab::{OrFail, Scale};
 
 /// What the simulator says of each of these arms.
 pub fn predict(arms: &[Arm], rows: &Rows) -> Vec<Prediction> {
@@ -30,6 +32,14 @@ pub fn predict(arms: &[Arm], rows: &Rows) -> Vec<Prediction> {
 /// What it would say if full pages were always cut in the middle.
 pub fn predict_in_the_middle(arms: &[Arm], rows: &Rows) -> Vec<Prediction> {
     Prediction::of_all(arms, rows, Split::Middle).or_fail()
+}
+
+/// The prototype's own table at its own size, under its two keys and the two that it left out: at full scale alone, and as
+/// many rows of it as there is time for.
+pub fn prototype_size(scale: Scale, patience: Duration, seed: u64) -> Option<Load> {
+    let rows = Rows { count: 10_000_000, ages: 100, pad: 0, seed };
+    let spec = LoadSpec { rows, batch: 1_000, pool: "512M".into(), parts: 20, lanes: 2, patience };
+    (scale == Scale::Full).then(|| load(&Arm::two_by_two(), &spec))
 }
 
 /// Takes a cost of the [two by two](Arm::two_by_two) arms apart. The costs come in their order.

@@ -3,7 +3,7 @@
 use super::super::Arm;
 use super::load::{Load, Loaded};
 use crate::lab::service::Counters;
-use crate::lab::{OrFail, Result, Rng, Samples};
+use crate::lab::{Error, OrFail, Result, Rng, Samples};
 
 /// What is read from every arm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,12 @@ fn try_reads(load: &mut Load, spec: ReadsSpec) -> Result<Vec<Reads>> {
         }
     }
     Ok(reads)
+}
+
+/// What one of the arms' reads cost; ends the cell where it was not read from.
+pub fn of_arm(reads: &[Reads], arm: Arm) -> &Reads {
+    let found = reads.iter().find(|reads| reads.arm == arm);
+    found.ok_or_else(|| Error::new("look at an arm", format!("{arm} was not read from"))).or_fail()
 }
 
 impl Reads {

@@ -128,6 +128,25 @@ impl Table {
         Ok((of("PRIMARY")?, of("by_age")?))
     }
 
+    /// How many of the table's pages are in memory; all pages in memory, where there are too many to look at.
+    pub(super) fn pages_in_memory(&mut self) -> Result<f64> {
+        const TOO_MANY: u64 = 10_000;
+        let doing = "look at the pages in memory";
+        let all: Option<(String, u64)> =
+            self.connection.query_first("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_data'").doing(doing)?;
+        let all = all.map_or(0, |(_, pages)| pages);
+        if all > TOO_MANY {
+            return Ok(all as f64);
+        }
+        let question = format!(
+            "SELECT COUNT(*) FROM information_schema.innodb_buffer_page WHERE page_type = 'INDEX' \
+             AND table_name LIKE CONCAT('%', DATABASE(), '%{}%')",
+            self.name
+        );
+        let pages: Option<f64> = self.connection.query_first(question).doing(doing)?;
+        Ok(pages.unwrap_or(0.0))
+    }
+
     /// What the table holds, by its rows; and how many entries and which sum of ages its secondary index has.
     pub(super) fn fingerprint(&mut self) -> Result<(Fingerprint, (u128, u128))> {
         let doing = "sum up a table";
