@@ -61,8 +61,8 @@ pub fn fill_chart(load: &Load, predictions: &[Prediction], title: (&str, &str)) 
 pub fn pages_chart(load: &Load, title: (&str, &str)) -> (Bars, Bars) {
     let nothing = |_: &Loaded| None;
     (
-        by_cell(title.0, ("pages read for each row", ""), load, Loaded::read_per_row, nothing).y_range(0.0, 2.0),
-        by_cell(title.1, ("pages written for each row", ""), load, Loaded::written_per_row, nothing).y_range(0.0, 2.0),
+        by_cell(title.0, ("pages read for each row", ""), load, Loaded::read_per_row, nothing),
+        by_cell(title.1, ("pages written for each row", ""), load, Loaded::written_per_row, nothing),
     )
 }
 
@@ -103,12 +103,12 @@ pub fn insert_table(load: &Load) -> Table {
     let column = |value: fn(&Loaded) -> f64| load.arms.iter().map(value).collect::<Vec<_>>();
     Table::new("The same rows under every key")
         .text("key", load.arms.iter().map(|arm| arm.arm.to_string()))
-        .numbers("a row took", "µs", column(|arm| 1e6 * arm.total_seconds() / arm.clustered.rows as f64))
-        .numbers("pages read", "a row", column(Loaded::read_per_row))
-        .numbers("pages written", "a row", column(Loaded::written_per_row))
-        .numbers("found in memory", "%", column(Loaded::hit_rate))
-        .counts("page splits", "", load.arms.iter().map(|arm| arm.splits() as u64))
-        .numbers("the file", "MB", column(|arm| arm.file as f64 / 1e6))
+        .numbers("time", "µs a row", column(|arm| 1e6 * arm.total_seconds() / arm.clustered.rows as f64))
+        .numbers("read", "pages a row", column(Loaded::read_per_row))
+        .numbers("written", "pages a row", column(Loaded::written_per_row))
+        .numbers("in memory", "%", column(Loaded::hit_rate))
+        .counts("splits", "", load.arms.iter().map(|arm| arm.splits() as u64))
+        .numbers("file", "MB", column(|arm| arm.file as f64 / 1e6))
 }
 
 /// What the server said of its sizes before and after it had counted.

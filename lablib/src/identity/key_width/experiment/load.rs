@@ -322,26 +322,21 @@ impl Loaded {
         100.0 * (1.0 - self.counter("Innodb_buffer_pool_reads") / self.counter("Innodb_buffer_pool_read_requests"))
     }
 
-    /// The most of its pages that were in memory at the end of any part. Some of the memory is always kept free, for what
-    /// comes next, and some is for the server's own pages.
+    /// How many of its pages were in memory, once that was full: the median of the parts of the second half. Some of the
+    /// memory is always kept free, for what comes next, and some is for the server's own pages.
     pub fn held(&self) -> f64 {
-        self.parts.iter().map(|part| part.held).fold(0.0, f64::max)
+        self.parts[self.parts.len() / 2..].iter().map(|part| part.held).collect::<Samples>().median()
+    }
+
+    /// The seconds of a batch in the second half of the load, when memory is full: their median.
+    pub fn late_seconds(&self) -> f64 {
+        let seconds = self.seconds.values();
+        Samples::from(&seconds[seconds.len() / 2..]).median()
     }
 
     /// How long all statements took.
     pub fn total_seconds(&self) -> f64 {
         self.seconds.values().iter().sum()
-    }
-
-    /// The microseconds of a row, in each of so many equal stretches of the load.
-    pub fn microseconds_per_row(&self, stretches: usize) -> Samples {
-        let size = self.seconds.len().div_ceil(stretches.max(1)).max(1);
-        let each = self.rows() / self.seconds.len() as f64;
-        self.seconds
-            .values()
-            .chunks(size)
-            .map(|some| 1e6 * some.iter().sum::<f64>() / (some.len() as f64 * each))
-            .collect()
     }
 
     fn rows(&self) -> f64 {

@@ -66,7 +66,9 @@ fn try_reads(load: &mut Load, spec: ReadsSpec) -> Result<Vec<Reads>> {
     // The first round warms up: it fills every pool with what reading needs.
     for round in 0..=spec.rounds {
         let points: Vec<u64> = (0..spec.points).map(|_| rng.below(rows)).collect();
-        let ranges: Vec<u64> = (0..spec.ranges).map(|_| rng.below(rows - length + 1)).collect();
+        // Not the same ranges twice: what one way of reading has brought into memory, the next would find there.
+        let mut ranges = || (0..spec.ranges).map(|_| rng.below(rows - length + 1)).collect::<Vec<u64>>();
+        let (by_key, by_time) = (ranges(), ranges());
         for (arm, reads) in load.arms.iter_mut().zip(&mut reads) {
             let mut found = 0;
             let point = arm.pages_of(points.len(), |arm| {
@@ -74,12 +76,12 @@ fn try_reads(load: &mut Load, spec: ReadsSpec) -> Result<Vec<Reads>> {
                 Ok(())
             })?;
             let mut missing = points.len() as u64 - found;
-            let neighbours = arm.pages_of(ranges.len(), |arm| {
+            let neighbours = arm.pages_of(by_key.len(), |arm| {
                 // Whatever key such a range begins at, it must not run over the end: it would be shorter there.
-                ranges.iter().try_for_each(|from| arm.table.walk(*from, length).map(|_| ()))
+                by_key.iter().try_for_each(|from| arm.table.walk(*from, length).map(|_| ()))
             })?;
-            let contemporaries = arm.pages_of(ranges.len(), |arm| {
-                ranges.iter().try_for_each(|from| {
+            let contemporaries = arm.pages_of(by_time.len(), |arm| {
+                by_time.iter().try_for_each(|from| {
                     missing += length - arm.table.fetch(*from, length)?.min(length);
                     Ok(())
                 })
