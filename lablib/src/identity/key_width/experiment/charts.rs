@@ -1,0 +1,183 @@
+//! The notebook's charts and tables.
+
+use super::super::{Arm, Decomposition, KeyWidth, Order, Prediction, misses};
+use super::load::{Load, Loaded};
+use super::published::Published;
+use super::reads::{Reads, Touch};
+use super::table::Told;
+use crate::lab::chart::{Bars, Chart, Lines};
+use crate::lab::{Samples, Table};
+
+/// A group of bars for each width, a bar for each order: measured, with what was predicted where anything was.
+fn by_cell(
+    title: &str,
+    (label, unit): (&str, &str),
+    load: &Load,
+    value: impl Fn(&Loaded) -> f64,
+    predicted: impl Fn(&Loaded) -> Option<f64>,
+) -> Bars {
+    let mut chart = Chart::bars(title).y(label, unit);
+    for width in KeyWidth::ALL {
+        let mut cells = load.arms.iter().filter(|arm| arm.arm.width == width).peekable();
+        if cells.peek().is_some() {
+            chart = chart.group(width);
+        }
+        for cell in cells {
+            chart = chart.bar(cell.arm.order, value(cell));
+            if let Some(predicted) = predicted(cell) {
+                chart = chart.predicted(cell.arm.order, predicted);
+            }
+        }
+    }
+    chart
+}
+
+fn of<'a>(predictions: &'a [Prediction], arm: &Loaded) -> Option<&'a Prediction> {
+    predictions.iter().find(|prediction| prediction.arm == arm.arm)
+}
+
+/// Bytes of the leaves for each row: of the index that holds the rows, and of the secondary one.
+pub fn bytes_chart(load: &Load, predictions: &[Prediction], title: (&str, &str)) -> (Bars, Bars) {
+    let clustered = |arm: &Loaded| of(predictions, arm).map(|said| said.clustered.bytes_per_row());
+    let secondary = |arm: &Loaded| of(predictions, arm).map(|said| said.secondary.bytes_per_row());
+    (
+        by_cell(title.0, ("clustered index", "B a row"), load, |arm| arm.clustered.bytes_per_row(), clustered),
+        by_cell(title.1, ("secondary index", "B a row"), load, |arm| arm.secondary.bytes_per_row(), secondary),
+    )
+}
+
+/// How full the leaves of the index are that holds the rows, and how often pages were cut.
+pub fn fill_chart(load: &Load, predictions: &[Prediction], title: (&str, &str)) -> (Bars, Bars) {
+    let fill = |arm: &Loaded| of(predictions, arm).map(|said| said.clustered.fill());
+    let per_1000 = |arm: &Loaded, splits: f64| 1_000.0 * splits / arm.clustered.rows as f64;
+    let splits = |arm: &Loaded| of(predictions, arm).map(|said| per_1000(arm, said.splits as f64));
+    (
+        by_cell(title.0, ("leaves are full", "%"), load, |arm| arm.clustered.fill(), fill),
+        by_cell(title.1, ("page splits per 1,000 rows", ""), load, |arm| per_1000(arm, arm.splits()), splits),
+    )
+}
+
+/// Pages read and written for each row.
+pub fn pages_chart(load: &Load, title: (&str, &str)) -> (Bars, Bars) {
+    let nothing = |_: &Loaded| None;
+    (
+        by_cell(title.0, ("pages read for each row", ""), load, Loaded::read_per_row, nothing),
+        by_cell(title.1, ("pages written for each row", ""), load, Loaded::written_per_row, nothing),
+    )
+}
+
+/// Rows a second while the tables grow, for some of the arms.
+pub fn insert_chart(load: &Load, arms: &[Arm], title: &str) -> Lines {
+    let mut chart = Chart::lines(title).x("rows so far", "").y("rows inserted each second", "").log_y();
+    for arm in arms {
+        let points = load.arm(*arm).parts.iter().map(|part| (part.rows as f64, part.inserted as f64 / part.seconds));
+        chart = chart.line(arm, points.collect::<Vec<_>>());
+    }
+    chart
+}
+
+/// Pages read for each row while the tables grow, for some of the arms, with what a pool of that size should miss.
+pub fn rates_chart(load: &Load, predictions: &[Prediction], arms: &[Arm], title: &str) -> Lines {
+    let mut chart = Chart::lines(title).x("rows so far", "").y("pages read for each row", "").from_zero();
+    for arm in arms {
+        let loaded = load.arm(*arm);
+        let points = loaded.parts.iter().map(|part| (part.rows as f64, part.read / part.inserted as f64));
+        chart = chart.line(arm, points.collect::<Vec<_>>());
+        if let Some(said) = of(predictions, loaded).filter(|_| arm.order == Order::Random) {
+            chart = chart.predicted_points(format!("{} predicted", arm.width), predicted_misses(said, loaded.held()));
+        }
+    }
+    chart
+}
+
+/// After so many rows: the pages that the next row of a random order should read.
+pub(super) fn predicted_misses(said: &Prediction, pool: f64) -> Vec<(f64, f64)> {
+    let at = |(rows, clustered, secondary): &(u64, u64, u64)| {
+        (*rows as f64, misses(pool, &[*clustered as f64, *secondary as f64]))
+    };
+    said.growth.iter().map(at).collect()
+}
+
+/// The load in figures.
+pub fn insert_table(load: &Load) -> Table {
+    let column = |value: fn(&Loaded) -> f64| load.arms.iter().map(value).collect::<Vec<_>>();
+    Table::new("The same rows under every key")
+        .text("key", load.arms.iter().map(|arm| arm.arm.to_string()))
+        .numbers("time", "µs a row", column(|arm| 1e6 * arm.total_seconds() / arm.clustered.rows as f64))
+        .numbers("read", "pages a row", column(Loaded::read_per_row))
+        .numbers("written", "pages a row", column(Loaded::written_per_row))
+        .numbers("in memory", "%", column(Loaded::hit_rate))
+        .counts("splits", "", load.arms.iter().map(|arm| arm.splits() as u64))
+        .numbers("file", "MB", column(|arm| arm.file as f64 / 1e6))
+}
+
+/// What the server said of its sizes before and after it had counted.
+pub fn size_table(load: &Load) -> Table {
+    let is: Vec<Told> = load.arms.iter().map(|arm| Told::of((arm.clustered, arm.secondary))).collect();
+    Table::new("SHOW TABLE STATUS, before and after ANALYZE TABLE")
+        .text("key", load.arms.iter().map(|arm| arm.arm.to_string()))
+        .counts("Data_length, before", "B", load.arms.iter().map(|arm| arm.told.data))
+        .counts("Data_length, after", "B", is.iter().map(|told| told.data))
+        .counts("Index_length, before", "B", load.arms.iter().map(|arm| arm.told.index))
+        .counts("Index_length, after", "B", is.iter().map(|told| told.index))
+}
+
+/// What width and order multiply costs by, with the prototype's figures for both together.
+pub fn parts_chart(parts: &[(&str, Decomposition, Option<f64>)], title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("times as much", "×").log();
+    for (what, apart, published) in parts {
+        chart = chart.group(what).bar("width", apart.width()).bar("order", apart.order()).bar("both", apart.total());
+        if let Some(published) = published {
+            chart = chart.mark("prototype", "both", *published);
+        }
+    }
+    chart
+}
+
+/// The prototype's index as it was published and as the simulator rebuilds it, with the two arms that it left out.
+pub fn rebuilt_chart(published: &Published, title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("secondary index", "B a row");
+    let marks = [Some(published.narrow), None, None, Some(published.wide_random)];
+    for ((arm, bytes), mark) in Arm::two_by_two().into_iter().zip(published.bytes()).zip(marks) {
+        chart = chart.bar(arm, bytes);
+        if let Some(mark) = mark {
+            chart = chart.mark("prototype", arm, mark);
+        }
+    }
+    chart
+}
+
+/// How full the secondary index is against the number of different values in it: in order, and out of order.
+pub fn ties_chart(ties: &[(u32, f64, f64)], title: &str) -> Lines {
+    Chart::lines(title)
+        .x("different ages", "")
+        .y("leaves are full", "%")
+        .log_x()
+        .line("keys in order", ties.iter().map(|(ages, in_order, _)| (f64::from(*ages), *in_order)))
+        .line("random keys", ties.iter().map(|(ages, _, random)| (f64::from(*ages), *random)))
+        .mark_y("random, in theory: ln 2", 100.0 * std::f64::consts::LN_2)
+}
+
+/// How full leaves are: measured, as InnoDB's rule says, and as cutting in the middle would leave them.
+pub fn split_rule_chart(load: &Load, rule: &[Prediction], middle: &[Prediction], title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("leaves are full", "%");
+    for said in rule {
+        let loaded = load.arm(said.arm);
+        chart =
+            chart.group(said.arm).bar("measured", loaded.clustered.fill()).predicted("measured", said.clustered.fill());
+        if let Some(middle) = of(middle, loaded) {
+            chart = chart.bar("if cut in the middle", middle.clustered.fill());
+        }
+    }
+    chart
+}
+
+/// Pages read from disk by each way to read.
+pub fn reads_chart(reads: &[Reads], touch: Touch, title: &str, unit: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("pages read", unit).vertical();
+    for reads in reads {
+        let samples: &Samples = reads.of(touch);
+        chart = chart.bar_with_spread(reads.arm, samples);
+    }
+    chart
+}
