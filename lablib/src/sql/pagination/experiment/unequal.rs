@@ -1,0 +1,142 @@
+//! Both prototypes' benchmarks as they were, and the same with equal work.
+
+use std::cell::RefCell;
+
+use mysql::Conn;
+use mysql::prelude::Queryable;
+
+use super::people::{Order, People};
+use crate::lab::service::MariaDb;
+use crate::lab::{Doing, Error, OrFail, Race, Result, Samples, Table};
+use crate::sql::pagination::seed;
+use crate::sql::pagination::{Pager, Signer};
+
+/// One benchmark, as published and with equal work.
+#[derive(Debug, Clone)]
+pub struct Unequal {
+    /// Rows that came back by OFFSET, and by key.
+    pub rows: (u64, u64),
+    /// Seconds by OFFSET, and by key, as the prototype had it.
+    pub published: (Samples, Samples),
+    /// Rows of each arm with equal work.
+    pub fair_rows: u64,
+    /// Seconds with equal work.
+    pub fair: (Samples, Samples),
+}
+
+/// The first prototype at its deepest page: a page by OFFSET against one row by key, each over a new connection.
+pub fn first_prototype(server: &MariaDb, people: &People, page_size: u64, rounds: usize) -> Unequal {
+    let run = || -> Result<Unequal> {
+        let last = people.rows / page_size;
+        let key = (last - 1) * page_size;
+        let offset = seed::first_offset(&people.table, last, page_size);
+        let keyset = seed::first_keyset(&people.table, key, page_size);
+        as_published(server, &offset, &keyset, rounds)?.fair(server, people, page_size, (last - 1) * page_size, rounds)
+    };
+    run().or_fail()
+}
+
+/// The second prototype at its deepest offset: five sixths of the table skipped, and then a sixth of it by OFFSET against a
+/// hundred rows by key. With equal work, both arms fetch a hundred.
+pub fn second_prototype(server: &MariaDb, people: &People, rounds: usize) -> Unequal {
+    let run = || -> Result<Unequal> {
+        let (many, few) = (people.rows / 6, 100);
+        let offset = seed::second_offset(&people.table, 5 * many, many);
+        let cursor = seed::second_cursor(&people.table, 5 * many, few);
+        as_published(server, &offset, &cursor, rounds)?.fair(server, people, few, 5 * many, rounds)
+    };
+    run().or_fail()
+}
+
+fn as_published(server: &MariaDb, offset: &str, keyset: &str, rounds: usize) -> Result<Unequal> {
+    let fetch = |sql: &str| -> Result<u64> {
+        // A connection inside the timing, as there.
+        let mut connection: Conn = server.connect()?;
+        let rows: Vec<mysql::Row> = connection.query(sql).doing("repeat a prototype's statement")?;
+        Ok(rows.len() as u64)
+    };
+    let rows = (fetch(offset)?, fetch(keyset)?);
+    // A race refuses arms of unequal work, which is its point; told that both "did one benchmark", it lets them run.
+    let failed: RefCell<Option<Error>> = RefCell::default();
+    let arm = |sql: &str, expected: u64| match fetch(sql) {
+        Ok(rows) if rows == expected => 1,
+        Ok(_) => 0,
+        Err(error) => {
+            failed.borrow_mut().get_or_insert(error);
+            0
+        }
+    };
+    let raced = Race::of(rounds)
+        .arm("offset", || arm(offset, rows.0))
+        .arm("keyset", || arm(keyset, rows.1))
+        .try_run();
+    if let Some(error) = failed.take() {
+        return Err(error);
+    }
+    let raced = raced?;
+    let published = (raced.seconds("offset"), raced.seconds("keyset"));
+    Ok(Unequal { rows, published, fair_rows: 0, fair: Default::default() })
+}
+
+impl Unequal {
+    /// The same depth with equal work: the same rows, in an order, over connections that are open.
+    fn fair(mut self, server: &MariaDb, people: &People, rows: u64, depth: u64, rounds: usize) -> Result<Self> {
+        let query = people.query(Order::Id).page_size(rows);
+        let signer = Signer::random();
+        let mut by_offset = Pager::open(server, &query, &signer)?;
+        let mut by_key = Pager::open(server, &query, &signer)?;
+        let missing = || Error::new("compare pages", "there is no page before this one");
+        let cursor = by_offset.deferred(depth.checked_sub(rows).ok_or_else(missing)?)?.next.ok_or_else(missing)?;
+        let failed: RefCell<Option<Error>> = RefCell::default();
+        // The work is a checksum of the rows: the race ends if the arms do not see the same ones.
+        let note = |page: Result<crate::sql::pagination::Page>| match page {
+            Ok(page) => {
+                self.fair_rows = page.rows.len() as u64;
+                let ids = page.rows.iter().filter_map(|row| row.first().and_then(|id| id.as_int()));
+                ids.fold(0_u64, |sum, id| sum.wrapping_mul(31).wrapping_add(id as u64))
+            }
+            Err(error) => {
+                failed.borrow_mut().get_or_insert(error);
+                0
+            }
+        };
+        let note = RefCell::new(note);
+        let raced = Race::of(rounds)
+            .arm("offset", || (note.borrow_mut())(by_offset.offset(depth)))
+            .arm("keyset", || (note.borrow_mut())(by_key.after(&cursor)))
+            .try_run();
+        drop(note);
+        if let Some(error) = failed.take() {
+            return Err(error);
+        }
+        let raced = raced?;
+        self.fair = (raced.seconds("offset"), raced.seconds("keyset"));
+        Ok(self)
+    }
+
+    /// How many times as long OFFSET took in the prototype's way, one sample a round.
+    pub fn published_ratio(&self) -> Samples {
+        ratio(&self.published)
+    }
+
+    /// How many times as long OFFSET takes when both fetch the same rows, one sample a round.
+    pub fn fair_ratio(&self) -> Samples {
+        ratio(&self.fair)
+    }
+
+    /// Both beside each other.
+    pub fn table(&self, title: &str) -> Table {
+        let each = |seconds: &Samples| seconds.median() * 1e3;
+        Table::new(title)
+            .text("", ["as published", "equal work"])
+            .counts("by OFFSET", "rows", [self.rows.0, self.fair_rows])
+            .counts("by key", "rows", [self.rows.1, self.fair_rows])
+            .numbers("by OFFSET", "ms", [each(&self.published.0), each(&self.fair.0)])
+            .numbers("by key", "ms", [each(&self.published.1), each(&self.fair.1)])
+            .numbers("ratio", "×", [self.published_ratio().median(), self.fair_ratio().median()])
+    }
+}
+
+fn ratio((slower, faster): &(Samples, Samples)) -> Samples {
+    slower.values().iter().zip(faster.values()).map(|(slower, faster)| slower / faster).collect()
+}
