@@ -169,7 +169,7 @@ fn every_kind_of_column_every_direction_and_every_way_show_the_same_rows() {
             None => query,
         };
         let truth = truth(&server, order, filter);
-        assert!(truth.len() > 20 && (filter.is_some() || truth.len() == 240), "{query}");
+        assert!(truth.len() > 5 && (filter.is_some() || truth.len() == 240), "{query}");
         let mut pager = open(&server, &query);
         assert_eq!(names(&forwards(&mut pager, size as usize)), truth, "forwards: {query}");
         assert_eq!(names(&backwards(&mut pager)), truth, "backwards: {query}");
@@ -241,8 +241,8 @@ fn what_cannot_be_paged_is_refused_with_one_sentence() {
         (query.clone().select(["id", "COUNT(*)"]), "has no column \"COUNT(*)\""),
         (query.clone().filter("1=1 OR id", 3), "has no column"),
         (query.clone().order_by("Score", Direction::Asc), "stands twice"),
-        (Query::on("odd").order_by("mood", Direction::Asc), "an ENUM is sorted by its number"),
-        (Query::on("odd").order_by("many", Direction::Asc), "a SET is sorted by its number"),
+        (Query::on("odd").order_by("mood", Direction::Asc), "it is sorted by its number"),
+        (Query::on("odd").order_by("many", Direction::Asc), "it is sorted by its number"),
         (Query::on("odd").order_by("words", Direction::Asc), "type TEXT"),
         (Query::on("odd").order_by("doc", Direction::Asc), "not compared by their whole value"),
         (Query::on("odd").order_by("bits", Direction::Asc), "type BIT"),

@@ -275,7 +275,14 @@ impl Pager {
 
     fn try_ask(&mut self, statement: &Statement) -> Result<mysql::Result<Vec<mysql::Row>>> {
         let parameters = Params::Positional(statement.parameters.iter().map(mysql::Value::from).collect());
-        let answer = self.connection()?.exec(&statement.sql, parameters);
+        let connection = self.connection()?;
+        let answer = match statement.once {
+            false => connection.exec(&statement.sql, parameters),
+            true => connection.prep(&statement.sql).and_then(|prepared| {
+                let rows = connection.exec(&prepared, parameters);
+                connection.close(prepared).and(rows)
+            }),
+        };
         if answer.as_ref().is_err_and(is_lost) {
             self.connection = None;
         }

@@ -12,6 +12,8 @@ use crate::lab::{Error, Result};
 pub(super) struct Statement {
     pub sql: String,
     pub parameters: Vec<Value>,
+    /// Prepared anew each time: MariaDB forgets that an index covers a subquery when it executes a statement again.
+    pub once: bool,
 }
 
 /// A condition and its parameters.
@@ -32,7 +34,7 @@ impl Plan {
         let (wheres, mut parameters) = joined(conditions);
         let order = self.order("", backwards);
         parameters.push(Value::from(self.page_size + 1));
-        Ok(Statement { sql: format!("SELECT {all} FROM {}{wheres} ORDER BY {order} LIMIT ?", self.table), parameters })
+        Ok(Statement { sql: format!("SELECT {all} FROM {}{wheres} ORDER BY {order} LIMIT ?", self.table), parameters, once: false })
     }
 
     /// As many rows behind so many others, by counting them off.
@@ -42,7 +44,7 @@ impl Plan {
         let order = self.order("", false);
         parameters.extend([Value::from(self.page_size + 1), Value::from(offset)]);
         let sql = format!("SELECT {all} FROM {}{wheres} ORDER BY {order} LIMIT ? OFFSET ?", self.table);
-        Statement { sql, parameters }
+        Statement { sql, parameters, once: false }
     }
 
     /// The same, but what is counted off are primary keys, which an index on the order's columns holds, too. Only the
@@ -62,7 +64,7 @@ impl Plan {
             table = self.table,
             same = same.join(" AND "),
         );
-        Statement { sql, parameters }
+        Statement { sql, parameters, once: true }
     }
 
     fn filtered(&self) -> Vec<Condition> {

@@ -228,7 +228,7 @@ impl Column {
                 }
                 _ => return Ok(()),
             },
-            "enum" | "set" => format!("an {} is sorted by its number and shown by its name", self.kind.to_uppercase()),
+            "enum" | "set" => "it is sorted by its number and shown by its name".into(),
             other => format!("values of type {} are not compared by their whole value", other.to_uppercase()),
         };
         Err(refuse(&format!("no order by {:?}: {cause}", self.name)).remedy("sort by another column"))

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::people::{Order, People};
+use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Error, OrFail, Progress, Result, Samples};
+use crate::sql::pagination::seed;
 use crate::sql::pagination::{Cursor, Page, Pager, Row, Signer};
 
 /// The three ways to a page.
@@ -147,6 +149,31 @@ impl Depths {
     /// Buffer pool requests by depth, for a chart.
     pub fn pages(&self, way: usize) -> Vec<(f64, f64)> {
         self.depths.iter().map(|depth| *depth as f64).zip(self.requests[way].iter().copied()).collect()
+    }
+
+    /// Time by OFFSET and by key over depth, on logarithmic axes, with both prototypes' published times. Depth 0 is drawn at
+    /// a tenth of a page.
+    pub fn times(&self, title: &str) -> Lines {
+        let first = self.page_size as f64 / 10.0;
+        let ours = |way: usize| {
+            self.milliseconds(way).into_iter().map(move |(depth, times)| (depth.max(first), times)).collect::<Vec<_>>()
+        };
+        let mut chart = Chart::lines(title)
+            .x("rows before the page", "")
+            .log_x()
+            .y("time for a page", "ms")
+            .log_y()
+            .line_with_spread(WAYS[0], ours(0))
+            .line_with_spread("by key", ours(2));
+        for (page, seconds) in seed::FIRST_OFFSET {
+            let name = if page == 10_001 { "first prototype" } else { "" };
+            chart = chart.mark_point(name, ((page - 1) as f64 * 1e3).max(first), seconds * 1e3);
+        }
+        for (skipped, milliseconds) in seed::SECOND_OFFSET {
+            let name = if skipped == 5_000_000 { "second prototype" } else { "" };
+            chart = chart.mark_point(name, (skipped as f64).max(first), milliseconds);
+        }
+        chart.mark_point("first prototype: one row by key", 1e7, seed::FIRST_KEYSET * 1e3)
     }
 
     /// How straight the line of rows looked at over depth is (R²), and its slope.

@@ -295,6 +295,11 @@ pub fn drift_chart(title: &str, found: &[Drifted]) -> Bars {
 }
 
 impl Drifted {
+    /// Rows that stayed and were seen twice or missed in one way, for each kind of traffic.
+    pub fn harm(found: &[Self], way: &str) -> Vec<u64> {
+        found.iter().filter(|drifted| drifted.way == way).map(|drifted| drifted.twice + drifted.missed).collect()
+    }
+
     /// All of them.
     pub fn table(found: &[Self]) -> Table {
         Table::new("What readers saw of the rows that stayed where they were")

@@ -3,7 +3,8 @@
 use super::depth::looked_at;
 use super::people::{Order, People};
 use crate::lab::service::MariaDb;
-use crate::lab::{OrFail, Result, Table};
+use crate::lab::chart::{Bars, Chart};
+use crate::lab::{OrFail, Result, Samples, Table};
 use crate::sql::pagination::{Form, Pager, Row, Signer};
 
 /// A page in one form.
@@ -67,4 +68,23 @@ pub fn form_table(costs: &[FormCost]) -> Table {
         .text("key", costs.iter().map(|cost| cost.index.as_str()))
         .text("extra", costs.iter().map(|cost| cost.extra.as_str()))
         .numbers("looked at", "rows", costs.iter().map(|cost| cost.looked_at))
+}
+
+/// What one form makes the server look at, one sample an order.
+pub fn looked_at_by(costs: &[FormCost], form: Form) -> Samples {
+    costs.iter().filter(|cost| cost.form == form).map(|cost| cost.looked_at).collect()
+}
+
+/// All of them beside each other.
+pub fn form_chart(costs: &[FormCost], title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("rows and index entries looked at", "").log();
+    let mut last = None;
+    for cost in costs {
+        if last != Some(cost.order) {
+            chart = chart.group(cost.order.name());
+            last = Some(cost.order);
+        }
+        chart = chart.bar(cost.written, cost.looked_at);
+    }
+    chart
 }

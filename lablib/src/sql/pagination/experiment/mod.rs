@@ -12,7 +12,7 @@ mod walk;
 pub use depth::{DepthSpec, Depths, WAYS, depths};
 pub use drift::{Drift, DriftSpec, Drifted, drift, drift_chart, moved, racing};
 pub use forged::{Forgery, forgeries, forgery_table};
-pub use forms::{FormCost, form_costs, form_table};
+pub use forms::{FormCost, form_chart, form_costs, form_table, looked_at_by};
 pub use outage::{Outage, outage};
 pub use people::{Order, People, people, server};
 pub use unequal::{Unequal, first_prototype, second_prototype};
