@@ -49,7 +49,7 @@ impl Value {
     }
 
     /// Appends the value to bytes that [`Reading::value`] reads back. Equal values give equal bytes.
-    pub(super) fn write(&self, to: &mut Vec<u8>) {
+    pub(in crate::sql::pagination) fn write(&self, to: &mut Vec<u8>) {
         match self {
             Self::Null => to.push(0),
             Self::Int(number) => tagged(to, 1, &number.to_be_bytes()),

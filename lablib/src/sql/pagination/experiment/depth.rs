@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::people::{Order, People};
-use crate::lab::chart::{Chart, Lines};
+use crate::lab::chart::{Chart, Lines, Panels};
 use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Error, OrFail, Progress, Result, Samples};
 use crate::sql::pagination::seed;
@@ -108,6 +108,33 @@ fn try_depths(server: &MariaDb, people: &People, spec: &DepthSpec) -> Result<Dep
     Ok(found)
 }
 
+/// How many times as long the last page takes by key as the first, in turns: one sample a round.
+pub fn last_over_first(server: &MariaDb, people: &People, order: Order, page_size: u64, rounds: usize) -> Samples {
+    let run = || -> Result<Samples> {
+        let query = people.query(order).page_size(page_size);
+        let mut pager = Pager::open(server, &query, &Signer::random())?;
+        let none = || Error::new("compare the first page with the last", "there is one page only");
+        let last = pager.deferred(people.rows.checked_sub(2 * page_size).ok_or_else(none)?)?.next.ok_or_else(none)?;
+        let mut took = [Samples::default(), Samples::default()];
+        for round in 0..=rounds {
+            for way in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let began = Instant::now();
+                let page = if way == 0 { pager.first() } else { pager.after(&last) }?;
+                let seconds = began.elapsed().as_secs_f64();
+                if page.rows.len() as u64 != page_size {
+                    return Err(Error::new("compare the first page with the last", "one of them is short"));
+                }
+                if round > 0 {
+                    took[way].push(seconds);
+                }
+            }
+        }
+        let [first, last] = took;
+        Ok(last.values().iter().zip(first.values()).map(|(last, first)| last / first).collect())
+    };
+    run().or_fail()
+}
+
 /// The ways, turned round every other time.
 fn turns(round: usize) -> [usize; 3] {
     if round.is_multiple_of(2) { [0, 1, 2] } else { [2, 1, 0] }
@@ -176,6 +203,18 @@ impl Depths {
         chart.mark_point("first prototype: one row by key", 1e7, seed::FIRST_KEYSET * 1e3)
     }
 
+    /// Pages of the buffer pool and time over depth, in all three ways.
+    pub fn panels(&self, title: &str) -> Panels {
+        let lines = |title: &str| Chart::lines(title).x("rows before the page", "").size(440, 360);
+        let mut requests = lines("Pages that the server looked into …").y("buffer pool requests", "").log_y();
+        let mut times = lines("… and how long it took").y("time for a page", "ms").log_y();
+        for (way, name) in WAYS.iter().enumerate() {
+            requests = requests.line(name, self.pages(way));
+            times = times.line_with_spread(name, self.milliseconds(way));
+        }
+        Chart::side_by_side(&[&requests, &times]).titled(title)
+    }
+
     /// How straight the line of rows looked at over depth is (R²), and its slope.
     pub fn fit(&self, way: usize) -> (f64, f64) {
         straight(&self.rows(way))
@@ -185,14 +224,6 @@ impl Depths {
     pub fn last_over_first(&self, way: usize) -> Samples {
         let [first, .., last] = self.seconds[way].as_slice() else { return Samples::default() };
         last.values().iter().zip(first.values()).map(|(last, first)| last / first).collect()
-    }
-
-    /// How many times as long the deepest page took in one way as in another, round by round.
-    pub fn ratio_at_end(&self, slower: usize, faster: usize) -> Samples {
-        let (Some(slower), Some(faster)) = (self.seconds[slower].last(), self.seconds[faster].last()) else {
-            return Samples::default();
-        };
-        slower.values().iter().zip(faster.values()).map(|(slower, faster)| slower / faster).collect()
     }
 }
 

@@ -76,14 +76,14 @@ pub fn drift(server: &MariaDb, spec: DriftSpec) -> Vec<Drifted> {
                 while reader.read()? {
                     // Half as many of each where there are both.
                     let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
-                    for _ in 0..each {
-                        if drift != Drift::Deletes {
-                            writer.insert()?;
-                        }
-                        if drift != Drift::Inserts {
-                            writer.delete()?;
-                        }
-                    }
+                    writer.together(|writer| {
+                        (0..each).try_for_each(|_| {
+                            if drift != Drift::Deletes {
+                                writer.insert()?;
+                            }
+                            if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
+                        })
+                    })?;
                 }
                 found.push(reader.judge(what, &writer));
             }
@@ -154,12 +154,15 @@ pub fn moved(server: &MariaDb, spec: DriftSpec) -> (Drifted, u64) {
         // Once, in the middle: the newest come to the end, the oldest to the front.
         let unread: Vec<u64> = writer.there.iter().copied().filter(|id| !reader.seen.contains_key(id)).collect();
         let read: Vec<u64> = reader.seen.keys().copied().collect();
-        for (from, year) in [(read, 1999), (unread, 2030)] {
-            for id in from.into_iter().take(spec.changes as usize) {
-                writer.touch(id, year)?;
-                each_way += u64::from(year == 1999);
+        writer.together(|writer| {
+            for (from, year) in [(read, 1999), (unread, 2030)] {
+                for id in from.into_iter().take(spec.changes as usize) {
+                    writer.touch(id, year)?;
+                    each_way += u64::from(year == 1999);
+                }
             }
-        }
+            Ok(())
+        })?;
         while reader.read()? {}
         Ok((reader.judge("rows that move", &writer), each_way))
     };
@@ -246,6 +249,13 @@ impl Writer {
             moved: BTreeSet::new(),
             changes: 0,
         })
+    }
+
+    /// Several changes in one transaction.
+    fn together(&mut self, changes: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.connection.query_drop("START TRANSACTION").doing("change rows")?;
+        changes(self)?;
+        self.connection.query_drop("COMMIT").doing("change rows")
     }
 
     fn insert(&mut self) -> Result<()> {

@@ -123,18 +123,34 @@ impl Unequal {
     pub fn fair_ratio(&self) -> Samples {
         ratio(&self.fair)
     }
+}
 
-    /// Both beside each other.
-    pub fn table(&self, title: &str) -> Table {
-        let each = |seconds: &Samples| seconds.median() * 1e3;
-        Table::new(title)
-            .text("", ["as published", "equal work"])
-            .counts("by OFFSET", "rows", [self.rows.0, self.fair_rows])
-            .counts("by key", "rows", [self.rows.1, self.fair_rows])
-            .numbers("by OFFSET", "ms", [each(&self.published.0), each(&self.fair.0)])
-            .numbers("by key", "ms", [each(&self.published.1), each(&self.fair.1)])
-            .numbers("ratio", "×", [self.published_ratio().median(), self.fair_ratio().median()])
+/// As published, and with equal work.
+pub fn unequal_table(both: &[(&str, &Unequal)]) -> Table {
+    let mut columns: [Vec<f64>; 5] = Default::default();
+    let (mut names, mut what) = (Vec::new(), Vec::new());
+    for (name, unequal) in both {
+        let fair = (unequal.fair_rows, unequal.fair_rows);
+        for (words, rows, seconds, ratio) in [
+            ("as published", unequal.rows, &unequal.published, unequal.published_ratio()),
+            ("equal work", fair, &unequal.fair, unequal.fair_ratio()),
+        ] {
+            names.push(*name);
+            what.push(words);
+            let milliseconds = [seconds.0.median() * 1e3, seconds.1.median() * 1e3];
+            let row = [rows.0 as f64, rows.1 as f64, milliseconds[0], milliseconds[1], ratio.median()];
+            columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+        }
     }
+    let [many, few, slow, fast, ratio] = columns;
+    Table::new("Both prototypes at their deepest page")
+        .text("prototype", names)
+        .text("", what)
+        .numbers("by OFFSET", "rows", many)
+        .numbers("by key", "rows", few)
+        .numbers("by OFFSET", "ms", slow)
+        .numbers("by key", "ms", fast)
+        .numbers("ratio", "×", ratio)
 }
 
 fn ratio((slower, faster): &(Samples, Samples)) -> Samples {

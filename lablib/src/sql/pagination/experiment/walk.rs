@@ -35,11 +35,9 @@ pub struct Walked {
 
 /// What a row is told by: all of its values.
 fn print_of(row: &Row) -> u64 {
-    let mut text = String::new();
-    for value in row {
-        text.push_str(&format!("{value:?}\u{1f}"));
-    }
-    xxh3_64(text.as_bytes())
+    let mut bytes = Vec::with_capacity(128);
+    row.iter().for_each(|value| value.write(&mut bytes));
+    xxh3_64(&bytes)
 }
 
 /// The whole table in order, by one statement that knows nothing of pages.
