@@ -78,8 +78,25 @@ fn kinds(server: &MariaDb, rows: u64, seed: u64) {
             pick(&["0", "1", "18446744073709551615", "18446744073709551614", "9223372036854775808"]),
             pick(&["NULL", "-128", "-1", "0", "127"]),
             // As floating point numbers, the first three are one.
-            pick(&["12345678901234567890.0000000001", "12345678901234567890.0000000002", "12345678901234567890", "-0.5"]),
-            pick(&["NULL", "''", "'a'", "'A'", "'ä'", "'a '", "'O\\'Hara'", "'\" OR 1=1 -- '", "'🐦'", "'%_\\\\'", "'z`?:x'"]),
+            pick(&[
+                "12345678901234567890.0000000001",
+                "12345678901234567890.0000000002",
+                "12345678901234567890",
+                "-0.5",
+            ]),
+            pick(&[
+                "NULL",
+                "''",
+                "'a'",
+                "'A'",
+                "'ä'",
+                "'a '",
+                "'O\\'Hara'",
+                "'\" OR 1=1 -- '",
+                "'🐦'",
+                "'%_\\\\'",
+                "'z`?:x'",
+            ]),
             pick(&["'a'", "'é'", "'É'", "'z'"]),
             pick(&["''", "0x00", "0x0000", "0xFF", "0xFE27", "'a'", "'a '", "0x27223B2D2D"]),
             pick(&["0x00000001", "0x00000000", "0xFFFFFFFF", "'ab'"]),
@@ -104,8 +121,8 @@ fn kinds(server: &MariaDb, rows: u64, seed: u64) {
 }
 
 const SORTABLE: [&str; 17] = [
-    "region", "id", "whole", "signed_", "price", "word", "latin", "raw", "fixed", "at", "stamp", "day", "span", "year_",
-    "dbl", "flt", "tag",
+    "region", "id", "whole", "signed_", "price", "word", "latin", "raw", "fixed", "at", "stamp", "day", "span",
+    "year_", "dbl", "flt", "tag",
 ];
 
 fn quoted(name: &str) -> String {
@@ -116,7 +133,9 @@ fn quoted(name: &str) -> String {
 fn truth(server: &MariaDb, order: &[(String, Direction)], filter: Option<(&str, &str)>) -> Vec<String> {
     let mut terms: Vec<String> = order
         .iter()
-        .map(|(name, direction)| format!("{} {}", quoted(name), if *direction == Direction::Asc { "ASC" } else { "DESC" }))
+        .map(|(name, direction)| {
+            format!("{} {}", quoted(name), if *direction == Direction::Asc { "ASC" } else { "DESC" })
+        })
         .collect();
     let first = order.first().map_or("ASC", |(_, direction)| if *direction == Direction::Asc { "ASC" } else { "DESC" });
     for primary in ["region", "id"] {
@@ -125,8 +144,10 @@ fn truth(server: &MariaDb, order: &[(String, Direction)], filter: Option<(&str, 
         }
     }
     let filter = filter.map_or(String::new(), |(name, value)| format!("WHERE {name} <=> {value}"));
+    // Not GROUP_CONCAT's own ORDER BY: MariaDB takes NULL for 0 there.
     let all = server.ask(&format!(
-        "SELECT GROUP_CONCAT(region, ':', id ORDER BY {} SEPARATOR ',') FROM kinds {filter}",
+        "SELECT GROUP_CONCAT(name ORDER BY place SEPARATOR ',') FROM (SELECT CONCAT(region, ':', id) AS name, \
+         ROW_NUMBER() OVER (ORDER BY {}) AS place FROM kinds {filter}) AS ordered",
         terms.join(", ")
     ));
     if all == "NULL" { Vec::new() } else { all.split(',').map(str::to_string).collect() }
@@ -311,7 +332,9 @@ fn a_cursor_goes_where_it_was_made_for_and_nowhere_else() {
     let second = pager.after(&next).unwrap();
     let previous = second.previous.clone().unwrap();
     // What does not concern the place may change.
-    for same in [query.clone().page_size(7), query.clone().select(["score"]), query.clone().order_by("id", Direction::Desc)] {
+    for same in
+        [query.clone().page_size(7), query.clone().select(["score"]), query.clone().order_by("id", Direction::Desc)]
+    {
         assert!(open(&server, &same).after(&next).is_ok(), "{same}");
     }
     assert_eq!(open(&server, &query).page(Some(&previous)).unwrap().rows, pager.first().unwrap().rows);
@@ -350,12 +373,14 @@ fn a_cursor_goes_where_it_was_made_for_and_nowhere_else() {
 fn filters_may_be_named_in_any_order_and_their_values_are_never_sql() {
     let server = server();
     posts(&server, 40);
-    let by = |names: [&str; 2]| names.into_iter().fold(Query::on("posts").page_size(2), |query, name| query.filter(name, 1));
+    let by =
+        |names: [&str; 2]| names.into_iter().fold(Query::on("posts").page_size(2), |query, name| query.filter(name, 1));
     let next = open(&server, &by(["author", "score"])).first().unwrap().next.unwrap();
     assert!(open(&server, &by(["score", "author"])).after(&next).is_ok());
     server.execute("DROP TABLE IF EXISTS words");
     server.execute("CREATE TABLE words (word VARCHAR(50) COLLATE utf8mb4_bin PRIMARY KEY)");
-    let evil = ["') OR ('1'='1", "\\' OR 1=1 -- ", "a`b", "?", ":x", "Robert'); DROP TABLE words;--", "\u{1f426}\u{0}\u{1a}"];
+    let evil =
+        ["') OR ('1'='1", "\\' OR 1=1 -- ", "a`b", "?", ":x", "Robert'); DROP TABLE words;--", "\u{1f426}\u{0}\u{1a}"];
     for word in evil {
         let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
         server.execute(&format!("INSERT INTO words VALUES (CONVERT(0x{hex} USING utf8mb4))"));
@@ -396,14 +421,14 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     let server = server();
     let people = lab::people(&server, 30_000, 1);
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
-        let spec = lab::DepthSpec { order, page_size: 100, depths: vec![0, 10_000, 20_000, 29_900], rounds: 1 };
+        let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
         let found = lab::depths(&server, &people, &spec);
         assert_eq!((found.agreeing, found.pages), (24, 24), "{order:?}");
-        assert!(found.looked_at[2].iter().all(|rows| *rows <= 105.0), "{order:?}: {found:?}");
-        assert!(found.looked_at[0].iter().zip(&spec.depths).all(|(rows, depth)| *rows >= (depth + 100) as f64));
+        assert!(found.looked_at[2].iter().all(|rows| *rows <= 15.0), "{order:?}: {found:?}");
+        assert!(found.looked_at[0].iter().zip(&spec.depths).all(|(rows, depth)| *rows >= (depth + 10) as f64));
         // The whole order lies in an index, the rows do not.
         if order != lab::Order::Id {
-            assert!(found.requests[0][3] > 2.0 * found.requests[1][3], "{order:?}: {found:?}");
+            assert!(found.requests[0][3] > 1.5 * found.requests[1][3], "{order:?}: {found:?}");
         }
     }
 }
@@ -412,8 +437,7 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
 fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker() {
     let server = server();
     let people = lab::people(&server, 5_000, 1);
-    let orders =
-        [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
+    let orders = [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
     let walks = lab::walk_all(&server, &people, &orders, 300);
     assert_eq!(walks.len(), 30);
     for walk in &walks {
@@ -453,7 +477,10 @@ fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
         found.into_iter().filter(|forgery| forgery.refused < forgery.tried).map(|forgery| forgery.what).collect()
     };
     let unsigned = taken(Skip::Signature);
-    assert!(unsigned.contains(&"signed with another key".to_string()) && unsigned[0].starts_with("one bit"), "{unsigned:?}");
+    assert!(
+        unsigned.contains(&"signed with another key".to_string()) && unsigned[0].starts_with("one bit"),
+        "{unsigned:?}"
+    );
     assert!(taken(Skip::Fingerprint).contains(&"of another filter".to_string()));
 }
 
@@ -473,7 +500,9 @@ fn a_connection_that_was_ended_between_two_pages_is_made_anew() {
     let query = posts(&server, 40);
     let mut pager = open(&server, &query);
     let first = pager.first().unwrap();
-    let before = server.ask("SELECT GROUP_CONCAT(id) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'lab'");
+    let before = server.ask(
+        "SELECT GROUP_CONCAT(id) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'lab'",
+    );
     before.split(',').for_each(|id| server.execute(&format!("KILL {id}")));
     assert_eq!(pager.after(first.next.as_ref().unwrap()).unwrap().rows.len(), 4);
 }

@@ -164,7 +164,8 @@ impl Signer {
 
 fn checked(key: &[u8]) -> Result<Vec<u8>> {
     if key.len() < 32 {
-        let cause = format!("the key has {} bytes, and fewer than 32 can be guessed sooner than the signature", key.len());
+        let cause =
+            format!("the key has {} bytes, and fewer than 32 can be guessed sooner than the signature", key.len());
         return Err(Error::new("sign cursors", cause).remedy("use 32 random bytes"));
     }
     Ok(key.to_vec())

@@ -31,7 +31,8 @@ pub struct Page {
     pub previous: Option<Cursor>,
 }
 
-/// Reads one query page by page, over a connection of its own.
+/// Reads one query page by page, over a connection of its own. Times are in UTC. Each page is read as the table is at that
+/// moment.
 ///
 /// ```
 /// use lablib::lab::service;
@@ -192,10 +193,11 @@ impl Pager {
     fn towards(&mut self, cursor: &str, backwards: bool) -> Result<Page> {
         let position = self.open_cursor(cursor)?;
         if position.backwards != backwards {
-            let (leads, asked) =
-                if backwards { ("forwards", "before") } else { ("backwards", "behind") };
+            let (leads, asked) = if backwards { ("forwards", "before") } else { ("backwards", "behind") };
             let cause = format!("it leads {leads}, and the rows {asked} it were asked for");
-            return Err(Error::new("read the cursor", cause).remedy("pass `next` to `after` and `previous` to `before`"));
+            return Err(
+                Error::new("read the cursor", cause).remedy("pass `next` to `after` and `previous` to `before`")
+            );
         }
         self.by_key(Some(position), backwards)
     }
@@ -221,7 +223,11 @@ impl Pager {
             }
         };
         let rows = self.shown(rows);
-        Ok(if backwards { Page { rows, next: back, previous: onwards } } else { Page { rows, next: onwards, previous: back } })
+        Ok(if backwards {
+            Page { rows, next: back, previous: onwards }
+        } else {
+            Page { rows, next: onwards, previous: back }
+        })
     }
 
     fn counted_off(&mut self, statement: &Statement, offset: u64) -> Result<Page> {
@@ -269,7 +275,11 @@ impl Pager {
         }
         .map_err(|error| {
             let refused = Error::new(doing, &error).at(name);
-            if is_lost(&error) { refused.remedy("a cursor stays good: go on with it once the server is back") } else { refused }
+            if is_lost(&error) {
+                refused.remedy("a cursor stays good: go on with it once the server is back")
+            } else {
+                refused
+            }
         })
     }
 
@@ -306,7 +316,9 @@ impl Address {
             .read_timeout(Some(self.patience))
             .write_timeout(Some(self.patience));
         let lost = |cause: mysql::Error| {
-            Error::new(doing(), cause).at(&self.name).remedy("a cursor stays good: go on with it once the server is back")
+            Error::new(doing(), cause)
+                .at(&self.name)
+                .remedy("a cursor stays good: go on with it once the server is back")
         };
         let mut connection = Conn::new(opts).map_err(lost)?;
         // Local time repeats an hour every autumn. And a sort without an index looks at the first so many bytes only.

@@ -9,10 +9,12 @@ pub fn picture() -> Drawing {
     let (left, step, count) = (20.0, 18.0, 40);
     let (page, size) = (28, 6);
     let mut svg = String::new();
-    for (row, words) in [(0, "LIMIT 6 OFFSET 28: count off 28 rows, then read 6"), (1, "WHERE key > last: find it, then read 6")]
+    for (row, words) in
+        [(0, "LIMIT 6 OFFSET 28: count off 28 rows, then read 6"), (1, "WHERE key > last: find it, then read 6")]
     {
         let y = 58.0 + 130.0 * f64::from(row);
-        let _ = write!(svg, "<text x=\"{left}\" y=\"{}\" fill=\"#1f2933\" font-weight=\"600\">{words}</text>", y - 36.0);
+        let _ =
+            write!(svg, "<text x=\"{left}\" y=\"{}\" fill=\"#1f2933\" font-weight=\"600\">{words}</text>", y - 36.0);
         for index in 0..count {
             let x = left + step * f64::from(index);
             let inside = index >= page && index < page + size;
@@ -21,10 +23,7 @@ pub fn picture() -> Drawing {
                 (false, true) => Drawing::colour(1),
                 (false, false) => "#e5e7eb",
             };
-            let _ = write!(
-                svg,
-                "<rect x=\"{x:.1}\" y=\"{y}\" width=\"14\" height=\"30\" rx=\"2\" fill=\"{fill}\"/>"
-            );
+            let _ = write!(svg, "<rect x=\"{x:.1}\" y=\"{y}\" width=\"14\" height=\"30\" rx=\"2\" fill=\"{fill}\"/>");
         }
         let to = left + step * f64::from(page) + 7.0;
         let path = if row == 0 {

@@ -34,7 +34,11 @@ impl Plan {
         let (wheres, mut parameters) = joined(conditions);
         let order = self.order("", backwards);
         parameters.push(Value::from(self.page_size + 1));
-        Ok(Statement { sql: format!("SELECT {all} FROM {}{wheres} ORDER BY {order} LIMIT ?", self.table), parameters, once: false })
+        Ok(Statement {
+            sql: format!("SELECT {all} FROM {}{wheres} ORDER BY {order} LIMIT ?", self.table),
+            parameters,
+            once: false,
+        })
     }
 
     /// As many rows behind so many others, by counting them off.
@@ -150,7 +154,8 @@ fn row_comparison(key: &[(&KeyColumn, &Value)], position: &Position) -> Result<C
 }
 
 fn refuse_form(form: Form, cause: &str) -> Error {
-    Error::new(format!("compare by {form:?}"), format!("the order does not allow it: {cause}")).remedy("use Form::Ranges")
+    Error::new(format!("compare by {form:?}"), format!("the order does not allow it: {cause}"))
+        .remedy("use Form::Ranges")
 }
 
 impl KeyColumn {
@@ -222,7 +227,10 @@ mod tests {
             read: vec!["`a`".into(), "`id`".into()],
             key: vec![column("`a`", Direction::Desc, nullable, 0), column("`id`", Direction::Asc, false, 1)],
             primary: vec!["`id`".into()],
-            filters: vec![("`f`".into(), Value::from("x' OR 1=1"), "?".into()), ("`g`".into(), Value::Null, "?".into())],
+            filters: vec![
+                ("`f`".into(), Value::from("x' OR 1=1"), "?".into()),
+                ("`g`".into(), Value::Null, "?".into()),
+            ],
             fingerprint: [0; 16],
             page_size: 10,
         }
@@ -253,11 +261,14 @@ mod tests {
 
     #[test]
     fn null_is_a_place_before_everything_else() {
-        let sql = |position: &Position| plan(true).by_key(Some(position), position.backwards, Form::Ranges).unwrap().sql;
+        let sql =
+            |position: &Position| plan(true).by_key(Some(position), position.backwards, Form::Ranges).unwrap().sql;
         // Descending, NULL comes last: nothing is behind it but rows with a larger id.
         assert!(sql(&at(false, false, Value::Null)).contains("((`a` IS NULL AND `id` > ?))"));
         assert!(sql(&at(true, false, Value::Null)).contains("((`a` IS NOT NULL) OR (`a` IS NULL AND `id` < ?))"));
-        assert!(sql(&at(false, false, Value::Int(1))).contains("(((`a` < ? OR `a` IS NULL)) OR (`a` = ? AND `id` > ?))"));
+        assert!(
+            sql(&at(false, false, Value::Int(1))).contains("(((`a` < ? OR `a` IS NULL)) OR (`a` = ? AND `id` > ?))")
+        );
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::lab::{Doing, Error, Result};
 const LONGEST_KEY: u64 = 3_072;
 /// More rows than this in one page are a mistake.
 const MOST_ROWS: u64 = 10_000_000;
+/// What an index of InnoDB holds, and what a cursor can carry.
+const MOST_COLUMNS: usize = 16;
 const OPENING: &str = "open a pager";
 
 /// A column that has a part in the order.
@@ -75,6 +77,12 @@ impl Plan {
             names => names.iter().map(|name| table.column(name)).collect::<Result<_>>()?,
         };
         let order = table.total_order(query, skip)?;
+        if order.len() > MOST_COLUMNS {
+            return Err(refuse(&format!(
+                "an order by {} columns is more than the {MOST_COLUMNS} of an index",
+                order.len()
+            )));
+        }
         let mut read: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
         let mut key = Vec::new();
         for (column, direction) in &order {
@@ -112,13 +120,13 @@ struct Table {
     primary: Vec<String>,
 }
 
-type Described =
-    (String, String, String, String, Option<u64>, Option<String>, Option<u64>, Option<u64>, Option<u64>);
+type Described = (String, String, String, String, Option<u64>, Option<String>, Option<u64>, Option<u64>, Option<u64>);
 
 impl Table {
     fn look_up(connection: &mut Conn, name: &str) -> Result<Self> {
         let database: Option<String> = connection.query_first("SELECT DATABASE()").doing(OPENING)?.flatten();
-        let database = database.ok_or_else(|| refuse("no database is chosen").remedy("name one in the server's URL"))?;
+        let database =
+            database.ok_or_else(|| refuse("no database is chosen").remedy("name one in the server's URL"))?;
         let columns: Vec<Described> = connection
             .exec(
                 "SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable, \
@@ -188,11 +196,7 @@ impl Table {
     }
 
     /// What a cursor belongs to: another order, another filter or another kind of column gives another fingerprint.
-    fn fingerprint(
-        &self,
-        order: &[(&Column, Direction)],
-        filters: &[(String, Value, String)],
-    ) -> Fingerprint {
+    fn fingerprint(&self, order: &[(&Column, Direction)], filters: &[(String, Value, String)]) -> Fingerprint {
         let mut bytes = Vec::new();
         let mut text = |text: &str| Value::from(text).write(&mut bytes);
         text(&self.database);

@@ -2,8 +2,8 @@
 
 use super::depth::looked_at;
 use super::people::{Order, People};
-use crate::lab::service::MariaDb;
 use crate::lab::chart::{Bars, Chart};
+use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Result, Samples, Table};
 use crate::sql::pagination::{Form, Pager, Row, Signer};
 

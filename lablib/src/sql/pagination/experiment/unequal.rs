@@ -66,10 +66,7 @@ fn as_published(server: &MariaDb, offset: &str, keyset: &str, rounds: usize) -> 
             0
         }
     };
-    let raced = Race::of(rounds)
-        .arm("offset", || arm(offset, rows.0))
-        .arm("keyset", || arm(keyset, rows.1))
-        .try_run();
+    let raced = Race::of(rounds).arm("offset", || arm(offset, rows.0)).arm("keyset", || arm(keyset, rows.1)).try_run();
     if let Some(error) = failed.take() {
         return Err(error);
     }

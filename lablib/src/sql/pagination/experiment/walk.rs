@@ -61,8 +61,7 @@ pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: 
             let truth = truth(server, people, order)?;
             for way in 0..WAYS.len() {
                 for backwards in [false, true] {
-                    let mut pager =
-                        Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
+                    let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
                     let pages = if way == 2 {
                         by_key(&mut pager, backwards)?
                     } else {
@@ -163,24 +162,35 @@ fn compare(order: Order, way: &'static str, backwards: bool, pages: &Prints, tru
     }
 }
 
-/// A row a walk.
+/// A row an order: what its walks had wrong, by way.
 pub fn walk_table(walks: &[Walked]) -> Table {
-    Table::new("Every page, against one plain SELECT of the whole table")
-        .text("order", walks.iter().map(|walk| walk.order.name()))
-        .text("way", walks.iter().map(|walk| walk.way))
-        .text("direction", walks.iter().map(|walk| if walk.backwards { "backwards" } else { "forwards" }))
-        .counts("pages", "", walks.iter().map(|walk| walk.pages))
-        .counts("rows", "", walks.iter().map(|walk| walk.rows))
-        .counts("twice", "", walks.iter().map(|walk| walk.twice))
-        .counts("missing", "", walks.iter().map(|walk| walk.missing))
-        .counts("in another place", "", walks.iter().map(|walk| walk.wrong))
+    let mut orders: Vec<Order> = walks.iter().map(|walk| walk.order).collect();
+    orders.dedup();
+    let of = |order: Order| walks.iter().filter(move |walk| walk.order == order);
+    let mut table = Table::new("Every page, forwards and backwards, against one plain SELECT of the whole table")
+        .text("order", orders.iter().map(|order| order.name()))
+        .counts("walks", "", orders.iter().map(|&order| of(order).count() as u64))
+        .counts("pages", "", orders.iter().map(|&order| of(order).map(|walk| walk.pages).sum()))
+        .counts("rows compared", "", orders.iter().map(|&order| of(order).map(|walk| walk.rows).sum()));
+    for way in WAYS {
+        let faults = |&order: &Order| of(order).filter(|walk| walk.way == way).map(Walked::faults).sum();
+        table = table.counts(way, "faults", orders.iter().map(faults));
+    }
+    table
 }
 
-/// Rows seen by two walks, against the rows that there are.
-pub fn walk_chart(title: &str, walks: &[(&str, &Walked)]) -> Bars {
+impl Walked {
+    /// Rows missing, doubled, or in another place.
+    pub fn faults(&self) -> u64 {
+        self.wrong + self.twice + self.missing
+    }
+}
+
+/// Rows seen by some walks, each with what was predicted.
+pub fn walk_chart(title: &str, walks: &[(&str, &Walked, u64)]) -> Bars {
     let mut chart = Chart::bars(title).y("rows that a reader saw", "");
-    for (name, walk) in walks {
-        chart = chart.bar(name, walk.rows).predicted(name, walk.expected);
+    for (name, walk, predicted) in walks {
+        chart = chart.bar(name, walk.rows).predicted(name, *predicted);
     }
     chart
 }
