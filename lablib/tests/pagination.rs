@@ -423,7 +423,7 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
         let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
         let found = lab::depths(&server, &people, &spec);
-        assert_eq!((found.agreeing, found.pages), (24, 24), "{order:?}");
+        assert_eq!((found.compared_alike, found.compared), (240, 240), "{order:?}");
         assert!(found.looked_at[2].iter().all(|rows| *rows <= 15.0), "{order:?}: {found:?}");
         assert!(found.looked_at[0].iter().zip(&spec.depths).all(|(rows, depth)| *rows >= (depth + 10) as f64));
         // The whole order lies in an index, the rows do not.

@@ -38,12 +38,10 @@ pub struct Depths {
     pub looked_at: [Vec<f64>; 3],
     /// Requests for a page of the buffer pool, by way and depth.
     pub requests: [Vec<f64>; 3],
-    /// Pages that were read.
-    pub pages: u64,
-    /// Those of them whose rows are, one by one, those of the page by OFFSET.
-    pub agreeing: u64,
-    /// Rows compared so.
+    /// Rows that were read, and should have been: a page's for each page.
     pub compared: u64,
+    /// Those of them that are, one by one, those of the page that was read first.
+    pub compared_alike: u64,
 }
 
 /// Rows and index entries that the storage engine looked at; those that it left out itself, by a condition on the index, too.
@@ -67,9 +65,8 @@ fn try_depths(server: &MariaDb, people: &People, spec: &DepthSpec) -> Result<Dep
         seconds: Default::default(),
         looked_at: Default::default(),
         requests: Default::default(),
-        pages: 0,
-        agreeing: 0,
         compared: 0,
+        compared_alike: 0,
     };
     let mut progress = Progress::new(format!("reading pages {}", spec.order.name()), spec.depths.len() as u64);
     for &depth in &spec.depths {
@@ -95,9 +92,9 @@ fn try_depths(server: &MariaDb, people: &People, spec: &DepthSpec) -> Result<Dep
                     seconds[way].push(took);
                 }
                 let expected = expected.get_or_insert_with(|| page.rows.clone());
-                found.pages += 1;
-                found.compared += page.rows.len() as u64;
-                found.agreeing += u64::from(page.rows == *expected && page.rows.len() as u64 == spec.page_size);
+                found.compared += spec.page_size;
+                let alike = page.rows.iter().zip(expected.iter()).filter(|(row, expected)| row == expected);
+                found.compared_alike += alike.count() as u64;
             }
         }
         for (way, seconds) in seconds.into_iter().enumerate() {

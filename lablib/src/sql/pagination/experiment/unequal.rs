@@ -1,6 +1,6 @@
 //! Both prototypes' benchmarks as they were, and the same with equal work.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -9,7 +9,7 @@ use super::people::{Order, People};
 use crate::lab::service::MariaDb;
 use crate::lab::{Doing, Error, OrFail, Race, Result, Samples, Table};
 use crate::sql::pagination::seed;
-use crate::sql::pagination::{Pager, Signer};
+use crate::sql::pagination::{Page, Pager, Signer};
 
 /// One benchmark, as published and with equal work.
 #[derive(Debug, Clone)]
@@ -85,10 +85,11 @@ impl Unequal {
         let missing = || Error::new("compare pages", "there is no page before this one");
         let cursor = by_offset.deferred(depth.checked_sub(rows).ok_or_else(missing)?)?.next.ok_or_else(missing)?;
         let failed: RefCell<Option<Error>> = RefCell::default();
+        let returned = Cell::new(0);
         // The work is a checksum of the rows: the race ends if the arms do not see the same ones.
-        let note = |page: Result<crate::sql::pagination::Page>| match page {
+        let note = |page: Result<Page>| match page {
             Ok(page) => {
-                self.fair_rows = page.rows.len() as u64;
+                returned.set(page.rows.len() as u64);
                 let ids = page.rows.iter().filter_map(|row| row.first().and_then(|id| id.as_int()));
                 ids.fold(0_u64, |sum, id| sum.wrapping_mul(31).wrapping_add(id as u64))
             }
@@ -97,16 +98,15 @@ impl Unequal {
                 0
             }
         };
-        let note = RefCell::new(note);
         let raced = Race::of(rounds)
-            .arm("offset", || (note.borrow_mut())(by_offset.offset(depth)))
-            .arm("keyset", || (note.borrow_mut())(by_key.after(&cursor)))
+            .arm("offset", || note(by_offset.offset(depth)))
+            .arm("keyset", || note(by_key.after(&cursor)))
             .try_run();
-        drop(note);
         if let Some(error) = failed.take() {
             return Err(error);
         }
         let raced = raced?;
+        self.fair_rows = returned.get();
         self.fair = (raced.seconds("offset"), raced.seconds("keyset"));
         Ok(self)
     }

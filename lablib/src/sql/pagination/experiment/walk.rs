@@ -59,7 +59,7 @@ pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: 
         let mut walks = Vec::new();
         for &order in orders {
             let truth = truth(server, people, order)?;
-            for way in 0..WAYS.len() {
+            for (way, name) in WAYS.into_iter().enumerate() {
                 for backwards in [false, true] {
                     let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
                     let pages = if way == 2 {
@@ -67,7 +67,7 @@ pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: 
                     } else {
                         counted_off(&mut pager, way, truth.len() as u64, page_size, backwards)?
                     };
-                    walks.push(compare(order, WAYS[way], backwards, &pages, &truth));
+                    walks.push(compare(order, name, backwards, &pages, &truth));
                     progress.step();
                 }
             }
