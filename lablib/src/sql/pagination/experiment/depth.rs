@@ -190,11 +190,11 @@ impl Depths {
             .line_with_spread(WAYS[0], ours(0))
             .line_with_spread("by key", ours(2));
         for (page, seconds) in seed::FIRST_OFFSET {
-            let name = if page == 10_001 { "first prototype" } else { "" };
+            let name = if page == 1 { "first prototype, OFFSET" } else { "" };
             chart = chart.mark_point(name, ((page - 1) as f64 * 1e3).max(first), seconds * 1e3);
         }
         for (skipped, milliseconds) in seed::SECOND_OFFSET {
-            let name = if skipped == 5_000_000 { "second prototype" } else { "" };
+            let name = if skipped == 0 { "second prototype, OFFSET" } else { "" };
             chart = chart.mark_point(name, (skipped as f64).max(first), milliseconds);
         }
         chart.mark_point("first prototype: one row by key", 1e7, seed::FIRST_KEYSET * 1e3)
