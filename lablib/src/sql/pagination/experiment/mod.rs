@@ -1,0 +1,19 @@
+//! What the notebook does with pages: the prototypes' unequal benchmarks, depth, ties, walks, drift, forgeries, an outage.
+
+mod depth;
+mod drift;
+mod forged;
+mod forms;
+mod outage;
+mod people;
+mod unequal;
+mod walk;
+
+pub use depth::{DepthSpec, Depths, WAYS, depths, last_over_first};
+pub use drift::{Drift, DriftSpec, Drifted, drift, drift_chart, moved, racing};
+pub use forged::{Forgery, forgeries, forgery_table};
+pub use forms::{FormCost, form_chart, form_costs, form_table, looked_at_by};
+pub use outage::{Outage, outage};
+pub use people::{Order, People, people, server};
+pub use unequal::{Unequal, first_prototype, second_prototype, unequal_table};
+pub use walk::{Walked, walk_all, walk_by_key, walk_chart, walk_table, without_tie_breaker};
