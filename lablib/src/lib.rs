@@ -14,7 +14,7 @@
 //! | [`identity::tickets`] | numbers that somebody hands out: counter files, ranges, ticket servers, ids made in the database | `06-ticket-servers` |
 //! | [`identity::key_width`] | what a wide key costs, and what a key out of order costs | `07-key-width` |
 //! | [`sql::pagination`] | pages by offset, by key and by deferred join; cursors that cannot be forged | `08-pagination` |
-//! | [`sql::upsert`] | insert or update, in six ways that do not mean the same | `09-upsert` |
+//! | [`sql::upsert`] | insert or update: seven ways that do not mean the same | `09-upsert` |
 //! | [`tour`] | what the tour measures: the price list of round trips, and clients whose servers fail | `00-tour` |
 //!
 //! A notebook begins with `use lablib::prelude::*;`.
