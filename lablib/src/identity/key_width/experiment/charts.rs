@@ -174,7 +174,7 @@ pub fn split_rule_chart(load: &Load, rule: &[Prediction], middle: &[Prediction],
 
 /// Pages read from disk by each way to read.
 pub fn reads_chart(reads: &[Reads], touch: Touch, title: &str, unit: &str) -> Bars {
-    let mut chart = Chart::bars(title).y("pages read", unit).vertical();
+    let mut chart = Chart::bars(title).y("pages read", unit);
     for reads in reads {
         let samples: &Samples = reads.of(touch);
         chart = chart.bar_with_spread(reads.arm, samples);
