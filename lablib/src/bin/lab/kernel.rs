@@ -137,9 +137,12 @@ fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
     fs::create_dir_all(part)?;
     let built = parts.root.join("target/release");
     fs::copy(built.join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
-    // What the compiler of a cell reads about lablib's own types. The original is overwritten by the next build.
+    // What the compiler of a cell reads about lablib's own types. The original is overwritten by the next build. By the
+    // name that it has there: under another one the compiler looks at it last, after it has stumbled over a build that
+    // is under way.
     fs::create_dir_all(part.join("deps"))?;
-    fs::copy(built.join("liblablib.rlib"), part.join("deps/liblablib.rlib"))?;
+    let library = the_same_file(&built.join("liblablib.rlib"), &built.join("deps"))?;
+    fs::copy(built.join("deps").join(&library), part.join("deps").join(&library))?;
     fs::write(part.join(freshness::BUILT_FROM), parts.sources)?;
     fs::copy(std::env::current_exe()?, part.join("lab"))?;
     write_face(parts.root, &part.join("face"))?;
@@ -152,6 +155,25 @@ fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
         fs::write(spec.join("kernel.json"), kernel_json(parts, "Rust (system design lab)", parts.folder, mode))?;
     }
     Ok(())
+}
+
+/// The name by which a folder has this file: cargo links its results to where a person looks for them.
+fn the_same_file(file: &Path, folder: &Path) -> std::io::Result<std::ffi::OsString> {
+    use std::os::unix::fs::MetadataExt;
+    let wanted = fs::metadata(file)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        // A file system without links has a copy.
+        let copied =
+            || Ok::<_, std::io::Error>(found.len() == wanted.len() && fs::read(file)? == fs::read(entry.path())?);
+        let name = entry.file_name();
+        if name.to_string_lossy().ends_with(".rlib") && (found.ino() == wanted.ino() || copied()?) {
+            return Ok(name);
+        }
+    }
+    let cause = format!("{} has no {}", folder.display(), file.display());
+    Err(std::io::Error::new(std::io::ErrorKind::NotFound, cause))
 }
 
 /// Runs before a kernel's first cell.
