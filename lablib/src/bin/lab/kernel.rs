@@ -64,10 +64,12 @@ pub fn build() -> Result<Kernel> {
     let mut built_in = None;
     if !folder.exists() {
         let start = Instant::now();
-        build_library(&root)?;
+        let library = build_library(&root)?;
         let part = home.join(format!("{key}.part"));
         let _ = fs::remove_dir_all(&part);
-        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: &sources, folder: &folder }, &part)
+        let parts =
+            Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: &sources, library: &library, folder: &folder };
+        write_kernel(&parts, &part)
             .and_then(|()| fs::rename(&part, &folder))
             .doing(format!("write the kernel {}", folder.display()))?;
         built_in = Some(start.elapsed().as_secs_f64());
@@ -107,10 +109,12 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<fs::File>> {
     Flock::lock(file, how).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
 }
 
-/// The artifacts that tests and benches use, linked as a dynamic library.
-fn build_library(root: &Path) -> Result<()> {
+/// The artifacts that tests and benches use, linked as a dynamic library. Says which file of theirs is lablib: the one that
+/// cargo puts where a person looks for it is that of another day, unless the last build was a plain one.
+fn build_library(root: &Path) -> Result<PathBuf> {
     let output = Command::new("cargo")
-        .args(["rustc", "-p", "lablib-kernel", "--release", "--", "-Cprefer-dynamic"])
+        .args(["rustc", "-p", "lablib-kernel", "--release", "--message-format=json-render-diagnostics"])
+        .args(["--", "-Cprefer-dynamic"])
         .current_dir(root)
         .output()
         .doing("run cargo")?;
@@ -120,7 +124,17 @@ fn build_library(root: &Path) -> Result<()> {
         let last = &lines[lines.len().saturating_sub(40)..];
         return Err(Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n"))));
     }
-    Ok(())
+    let said = String::from_utf8_lossy(&output.stdout);
+    let library = said.lines().find_map(library_in);
+    library.ok_or_else(|| Error::new("build lablib for the kernel", "cargo does not say which file lablib is"))
+}
+
+/// lablib's file, where a line of cargo's tells of it.
+fn library_in(line: &str) -> Option<PathBuf> {
+    let told: serde_json::Value = serde_json::from_str(line).ok()?;
+    let is_library = told["target"]["name"] == "lablib" && told["target"]["kind"][0] == "lib";
+    let mut files = told["filenames"].as_array().filter(|_| is_library)?.iter().filter_map(|file| file.as_str());
+    files.find(|file| file.ends_with(".rlib")).map(PathBuf::from)
 }
 
 struct Parts<'a> {
@@ -129,6 +143,8 @@ struct Parts<'a> {
     rustc: &'a Compiler,
     /// The fingerprint of what it is built from.
     sources: &'a str,
+    /// What the dynamic library was linked from: lablib itself.
+    library: &'a Path,
     /// Where the folder will lie once it is complete.
     folder: &'a Path,
 }
@@ -141,8 +157,7 @@ fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
     // name that it has there: under another one the compiler looks at it last, after it has stumbled over a build that
     // is under way.
     fs::create_dir_all(part.join("deps"))?;
-    let library = the_same_file(&built.join("liblablib.rlib"), &built.join("deps"))?;
-    fs::copy(built.join("deps").join(&library), part.join("deps").join(&library))?;
+    fs::copy(parts.library, part.join("deps").join(parts.library.file_name().unwrap_or_default()))?;
     fs::write(part.join(freshness::BUILT_FROM), parts.sources)?;
     fs::copy(std::env::current_exe()?, part.join("lab"))?;
     write_face(parts.root, &part.join("face"))?;
@@ -155,25 +170,6 @@ fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
         fs::write(spec.join("kernel.json"), kernel_json(parts, "Rust (system design lab)", parts.folder, mode))?;
     }
     Ok(())
-}
-
-/// The name by which a folder has this file: cargo links its results to where a person looks for them.
-fn the_same_file(file: &Path, folder: &Path) -> std::io::Result<std::ffi::OsString> {
-    use std::os::unix::fs::MetadataExt;
-    let wanted = fs::metadata(file)?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let found = entry.metadata()?;
-        // A file system without links has a copy.
-        let copied =
-            || Ok::<_, std::io::Error>(found.len() == wanted.len() && fs::read(file)? == fs::read(entry.path())?);
-        let name = entry.file_name();
-        if name.to_string_lossy().ends_with(".rlib") && (found.ino() == wanted.ino() || copied()?) {
-            return Ok(name);
-        }
-    }
-    let cause = format!("{} has no {}", folder.display(), file.display());
-    Err(std::io::Error::new(std::io::ErrorKind::NotFound, cause))
 }
 
 /// Runs before a kernel's first cell.
@@ -340,6 +336,19 @@ mod tests {
         prune(&home, current);
         assert_eq!(left(&home), [true, false, false]);
         fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn cargo_tells_which_file_lablib_is() {
+        let line = |name: &str, kind: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"{name}"}},"filenames":["/t/deps/x.rmeta","/t/deps/liblablib-1f.rlib"]}}"#
+            )
+        };
+        assert_eq!(library_in(&line("lablib", "lib")), Some(PathBuf::from("/t/deps/liblablib-1f.rlib")));
+        assert_eq!(library_in(&line("lablib", "bin")), None);
+        assert_eq!(library_in(&line("lablib_kernel", "dylib")), None);
+        assert_eq!(library_in("   Compiling lablib"), None);
     }
 
     #[test]
