@@ -6,8 +6,8 @@
 //!
 //! - **Never twice**: no number is handed out twice, by any number of clients at once, also after `kill -9` of the issuer
 //!   or of a server; by the counter file not after a power cut either.
-//! - **A bounded gap**: a crash of the counter file loses at most one batch, a caller that dies at most its range, a ticket
-//!   server at most one number for each answer that was lost and each deadlock.
+//! - **A bounded gap**: a crash of the counter file loses at most one batch, and a number for each answer that was on its way;
+//!   a caller that dies at most its range; a ticket server at most a number for each answer that was lost and each conflict.
 //! - **Reserved before handed out**: what is on disk is the *end* of what may be handed out. So the size of a batch or
 //!   range may change between runs, and between callers, and nothing is issued again.
 //! - **One owner**: a counter file that another process has open is refused, and so are a ticket server with another

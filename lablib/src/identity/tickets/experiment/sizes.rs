@@ -15,7 +15,7 @@ use crate::lab::{Error, OrFail, Race, Raced, Result, Samples};
 /// A race of the prototype's counter and ours, at each save size.
 #[derive(Debug)]
 pub struct SaveSizes {
-    /// The race; its arms are named by [`seed_arm`] and [`our_arm`].
+    /// The race: the prototype and ours at each save size.
     pub raced: Raced,
     /// The save sizes.
     pub sizes: Vec<u64>,
