@@ -289,7 +289,14 @@ pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
             let (evcxr, rustc) = (path_from_env("LAB_EVCXR")?, compiler()?);
             // Through `current`, so that the entry stays right when lablib is built again.
             let current = root.join("target/lab/kernel/current");
-            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: "", folder: &current };
+            let parts = Parts {
+                root: &root,
+                evcxr: &evcxr,
+                rustc: &rustc,
+                sources: "",
+                library: Path::new(""),
+                folder: &current,
+            };
             let shown = format!("Rust (system design lab, {clone})");
             let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
             place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;
