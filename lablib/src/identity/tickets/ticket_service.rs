@@ -53,16 +53,23 @@ impl TicketService {
             let database = new_database(server, "tickets")?;
             let door = Door::to(server, &database, share(number, count))?;
             let tables = [
-                "CREATE TABLE tickets (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-                 stub CHAR(1) NOT NULL UNIQUE)"
+                "CREATE TABLE tickets (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, stub CHAR(1) NOT NULL UNIQUE)"
                     .to_string(),
                 // Which share this server has, for good: a client with another idea of it is refused.
                 "CREATE TABLE share (number SMALLINT UNSIGNED NOT NULL PRIMARY KEY, servers SMALLINT UNSIGNED NOT NULL)"
                     .to_string(),
                 format!("INSERT INTO share VALUES ({number}, {count})"),
             ];
-            for table in tables {
-                door.session().insist(doing, |connection, _| connection.query_drop(&table))?;
+            // A row one step before the first ticket. Two callers who found no row would each be given a number beforehand,
+            // and where the larger one is inserted first the smaller one is skipped.
+            let row = [
+                "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')".to_string(),
+                format!("INSERT INTO tickets (id, stub) VALUES ({number} - {count}, 'a')"),
+            ];
+            let row = row.into_iter().filter(|_| statement == Statement::OnDuplicateKey);
+            let mut session = door.session();
+            for sql in tables.into_iter().chain(row) {
+                session.insist(doing, |connection, _| connection.query_drop(&sql))?;
             }
             service.doors.push(door);
             service.databases.push(database);

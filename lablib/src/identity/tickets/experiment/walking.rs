@@ -21,6 +21,12 @@ pub fn walked(servers: &[MariaDb], statement: Statement, each: u64, skip: Option
     let run = || -> Result<Walked> {
         let service = TicketService::create(&servers.iter().collect::<Vec<_>>(), statement)?;
         let service = skip.map_or_else(|| service.clone(), |step| service.without(step));
+        if skip.is_some() {
+            // One at a time from the row before the first ticket would be a walk through the numbers below it.
+            for (server, database) in servers.iter().zip(service.databases()) {
+                server.try_execute(&format!("DELETE FROM {database}.tickets"))?;
+            }
+        }
         let mut client = service.client();
         let mut tickets = vec![Vec::new(); servers.len()];
         let mut refused = None;
