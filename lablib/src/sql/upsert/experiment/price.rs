@@ -192,7 +192,7 @@ impl Prices {
         let chart = Chart::bars(title).subtitle(subtitle).y("time for the same contacts", "×").horizontal();
         Way::ALL
             .into_iter()
-            .fold(chart, |chart, way| chart.bar_with_spread(way, &self.ratios(way)))
+            .fold(chart, |chart, way| chart.bar_with_spread(way, self.ratios(way)))
             .mark_y("as long", 1.0)
     }
 }
