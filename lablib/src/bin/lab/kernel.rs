@@ -178,6 +178,8 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
     let flags = [
         "-Cprefer-dynamic".to_string(),
         format!("--extern real_lablib={folder}/{}", freshness::LIBRARY),
+        // The library itself once more: what the face re-exports is looked for by its own name.
+        format!("-Ldependency={folder}"),
         format!("-Ldependency={folder}/deps"),
         format!("-Ldependency={}/target/release/deps", parts.root.display()),
         format!("-Clink-arg=-Wl,-rpath,{folder}"),
