@@ -136,7 +136,17 @@ impl CounterFile {
             self.save(&mut counting, |counting| counting.next)?;
             counting.end = counting.next;
         }
+        // Not behind an error: a counter that could not be closed is left to its owner until that one is gone.
+        self.let_go();
         Ok(())
+    }
+
+    /// Gives up the right to the file. By name, not only by closing the lock's file: a process that another thread is just
+    /// starting holds a copy of that for a moment.
+    fn let_go(&self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock(); // its closing is the second way
+        }
     }
 
     fn begin(disk: Arc<dyn Disk>, name: &str, batch: u64, lock: Option<File>) -> Result<Self> {
@@ -217,11 +227,8 @@ impl CounterFile {
 }
 
 impl Drop for CounterFile {
-    /// By name, not only by closing the file: a process that another thread is just starting holds a copy of it for a moment.
     fn drop(&mut self) {
-        if let Some(lock) = &self.lock {
-            let _ = lock.unlock(); // closing it is the second way
-        }
+        self.let_go();
     }
 }
 
