@@ -67,9 +67,7 @@ pub fn build() -> Result<Kernel> {
         let library = build_library(&root)?;
         let part = home.join(format!("{key}.part"));
         let _ = fs::remove_dir_all(&part);
-        let parts =
-            Parts { root: &root, evcxr: &evcxr, rustc: &rustc, sources: &sources, library: &library, folder: &folder };
-        write_kernel(&parts, &part)
+        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &folder }, &library, &sources, &part)
             .and_then(|()| fs::rename(&part, &folder))
             .doing(format!("write the kernel {}", folder.display()))?;
         built_in = Some(start.elapsed().as_secs_f64());
@@ -141,24 +139,20 @@ struct Parts<'a> {
     root: &'a Path,
     evcxr: &'a Path,
     rustc: &'a Compiler,
-    /// The fingerprint of what it is built from.
-    sources: &'a str,
-    /// What the dynamic library was linked from: lablib itself.
-    library: &'a Path,
     /// Where the folder will lie once it is complete.
     folder: &'a Path,
 }
 
-fn write_kernel(parts: &Parts<'_>, part: &Path) -> std::io::Result<()> {
+/// `library` is what the dynamic library was linked from, lablib itself; `sources` the fingerprint of what that is built from.
+fn write_kernel(parts: &Parts<'_>, library: &Path, sources: &str, part: &Path) -> std::io::Result<()> {
     fs::create_dir_all(part)?;
     let built = parts.root.join("target/release");
     fs::copy(built.join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
-    // What the compiler of a cell reads about lablib's own types. The original is overwritten by the next build. By the
-    // name that it has there: under another one the compiler looks at it last, after it has stumbled over a build that
-    // is under way.
+    // What the compiler of a cell reads about lablib's own types, under the name by which it asks for it. The original is
+    // overwritten by the next build.
     fs::create_dir_all(part.join("deps"))?;
-    fs::copy(parts.library, part.join("deps").join(parts.library.file_name().unwrap_or_default()))?;
-    fs::write(part.join(freshness::BUILT_FROM), parts.sources)?;
+    fs::copy(library, part.join("deps").join(library.file_name().unwrap_or_default()))?;
+    fs::write(part.join(freshness::BUILT_FROM), sources)?;
     fs::copy(std::env::current_exe()?, part.join("lab"))?;
     write_face(parts.root, &part.join("face"))?;
     for mode in [Mode::Interactive, Mode::Headless] {
@@ -291,14 +285,7 @@ pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
             let (evcxr, rustc) = (path_from_env("LAB_EVCXR")?, compiler()?);
             // Through `current`, so that the entry stays right when lablib is built again.
             let current = root.join("target/lab/kernel/current");
-            let parts = Parts {
-                root: &root,
-                evcxr: &evcxr,
-                rustc: &rustc,
-                sources: "",
-                library: Path::new(""),
-                folder: &current,
-            };
+            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &current };
             let shown = format!("Rust (system design lab, {clone})");
             let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
             place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;

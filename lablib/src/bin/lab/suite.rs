@@ -88,13 +88,12 @@ fn tests(tally: &mut Tally) {
         Ok(lines) => (lines.clone(), true),
         Err(failure) => (failure.cause().lines().map(str::to_string).collect(), false),
     };
-    let counts: Vec<(u64, u64)> = lines.iter().filter_map(|line| test_result(line)).collect();
-    let (passed, failed) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-    tally.passed += passed;
-    let failures = lines.iter().filter_map(|line| line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    tally.failed.extend(failures.map(str::to_string));
-    // A test binary that does not build, or dies, closes with no count of its own.
-    if !good && failed == 0 {
+    tally.passed += lines.iter().filter_map(|line| test_result(line)).map(|(passed, _)| passed).sum::<u64>();
+    let failed = lines.iter().filter_map(|line| line.trim().strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let before = tally.failed.len();
+    failed.for_each(|name| tally.count(name, false));
+    // A test binary that does not build, or dies, names none of its tests.
+    if !good && tally.failed.len() == before {
         tally.count("the tests", false);
     }
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mysql::prelude::Queryable;
-
 use super::{instances, users};
 use crate::lab::chart::{Bars, Chart};
-use crate::lab::service::MariaDb;
-use crate::lab::{Doing, OrFail, Progress, Result, Rng, Weighted};
+use crate::lab::service::{Counters, MariaDb};
+use crate::lab::{OrFail, Progress, Result, Rng, Weighted};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Slot};
 
 /// A load of reads.
@@ -202,14 +200,10 @@ fn read(
 
 /// Statements answered and seconds spent, by instance, as the servers count them.
 fn counters(cluster: &Cluster, servers: &[MariaDb]) -> Result<Vec<(String, [f64; 2])>> {
-    let doing = "ask an instance what it did";
     let one = |name: &&str, server: &MariaDb| -> Result<(String, [f64; 2])> {
-        let mut connection = server.connect()?;
-        connection.query_drop("SET GLOBAL userstat = ON").doing(doing)?;
-        let sql = "SHOW GLOBAL STATUS WHERE variable_name IN ('Com_stmt_execute', 'Busy_time')";
-        let rows: Vec<(String, f64)> = connection.query(sql).doing(doing)?;
-        let of = |wanted: &str| rows.iter().find(|(name, _)| name == wanted).map_or(0.0, |(_, value)| *value);
-        Ok(((*name).to_string(), [of("Com_stmt_execute"), of("Busy_time")]))
+        server.try_execute("SET GLOBAL userstat = ON")?;
+        let counted = Counters::of_server(server)?;
+        Ok(((*name).to_string(), [counted.get("Com_stmt_execute")?, counted.get("Busy_time")?]))
     };
     cluster.names().iter().zip(servers).map(|(name, server)| one(name, server)).collect()
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{instances, users};
 use crate::lab::chart::{Chart, Latencies, Panels};
-use crate::lab::service::MariaDb;
+use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Error, Latency, OrFail, Progress, Result, Samples};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Skip, Slot};
 
@@ -137,9 +137,5 @@ pub fn batch_costs(servers: &[MariaDb], slots: Slot, rows: u64, batches: &[usize
 
 /// Commits that these servers wrote to their binary logs so far: each of them waited for the disk.
 fn commits(servers: &[MariaDb]) -> Result<u64> {
-    let ask = |server: &MariaDb| -> Result<u64> {
-        let sql = "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Binlog_commits'";
-        Ok(server.try_ask(sql)?.parse().unwrap_or(0))
-    };
-    servers.iter().map(ask).sum()
+    servers.iter().map(|server| Ok(Counters::of_server(server)?.get("Binlog_commits")? as u64)).sum()
 }
