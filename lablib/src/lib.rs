@@ -15,10 +15,17 @@
 //! | [`identity::key_width`] | what a wide key costs, and what a key out of order costs | `07-key-width` |
 //! | [`sql::pagination`] | pages by offset, by key and by deferred join; cursors that cannot be forged | `08-pagination` |
 //! | [`sql::upsert`] | insert or update: seven ways that do not mean the same | `09-upsert` |
+//! | [`sql::pool`] | connections that are shared: how many, in which order, and what happens when the server is gone | `10-connection-pool` |
+//! | [`sql::row_locks`] | which anomaly each isolation level lets through, who waits for whom, and who is the victim | `11-row-locks` |
+//! | [`sql::check_in`] | 120 travellers, 120 seats, six ways to hand them out at once | `12-airline-check-in` |
+//! | [`sql::replica`] | what a replica lags behind, what a reader notices, and what a failover loses | `13-read-replica` |
+//! | [`sql::kv`] | a key-value store on a SQL table: expiry, compare-and-set, routing | `14-kv-on-sql` |
+//! | [`edge::limits`] | what one machine holds: descriptors, ports, backlogs, threads, a million connections | `41-tcp-limits` |
 //! | [`tour`] | what the tour measures: the price list of round trips, and clients whose servers fail | `00-tour` |
 //!
 //! A notebook begins with `use lablib::prelude::*;`.
 
+pub mod edge;
 pub mod identity;
 pub mod lab;
 pub mod placing;

@@ -2,6 +2,7 @@
 
 pub use std::time::Duration;
 
+pub use crate::edge;
 pub use crate::identity;
 pub use crate::lab;
 pub use crate::lab::{

@@ -1,0 +1,1 @@
+//! Airline check-in: seats handed out under concurrency.

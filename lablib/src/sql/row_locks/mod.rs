@@ -1,0 +1,1 @@
+//! Row locks and isolation levels.
