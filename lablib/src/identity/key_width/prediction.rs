@@ -2,6 +2,7 @@
 
 use super::key::{Arm, Keys};
 use super::page::{Layout, PAGE};
+use super::pool::misses;
 use super::rows::Rows;
 use super::tree::{PageTree, Split, fill};
 use crate::lab::{Result, joined};
@@ -54,6 +55,14 @@ impl Index {
 }
 
 impl Prediction {
+    /// After so many rows: the pages that the next row of a random order should read, with a pool of so many pages.
+    pub(super) fn misses(&self, pool: f64) -> Vec<(f64, f64)> {
+        let at = |(rows, clustered, secondary): &(u64, u64, u64)| {
+            (*rows as f64, misses(pool, &[*clustered as f64, *secondary as f64]))
+        };
+        self.growth.iter().map(at).collect()
+    }
+
     /// Inserts the rows into simulated indexes.
     pub fn of(arm: Arm, rows: &Rows, split: Split) -> Result<Self> {
         rows.check()?;

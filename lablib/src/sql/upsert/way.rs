@@ -33,15 +33,6 @@ impl Way {
         Self::Staged,
     ];
 
-    /// Those that have a transaction for each contact.
-    pub const ONE_BY_ONE: [Self; 5] = [
-        Self::OnDuplicateKey,
-        Self::Replace,
-        Self::SelectThenWrite,
-        Self::SelectForUpdate,
-        Self::InsertIgnoreThenUpdate,
-    ];
-
     /// Whether the row of a known contact stays the row that it was, and no client's change gets lost.
     pub fn keeps_the_row(self) -> bool {
         !matches!(self, Self::Replace | Self::SelectThenWrite)

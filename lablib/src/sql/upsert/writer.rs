@@ -132,8 +132,6 @@ impl Writer {
 
     /// Puts them in a transaction, and in another one where it had to give way.
     fn try_again(&mut self, contacts: &[&Contact]) -> Result<Done> {
-        let operation = || format!("put {} by {}", plural(contacts.len()), self.way);
-        let operation = operation();
         for deadlocks in 0..u64::from(MOST_TRIES) {
             let Err(failure) = self.once(contacts) else {
                 return Ok(Done { put: contacts.len() as u64, refused: 0, deadlocks });
@@ -145,11 +143,15 @@ impl Writer {
                 }
                 Failure::Server(_, cause) | Failure::Other(cause) => {
                     self.roll_back();
-                    return Err(Error::new(operation, cause).at(self.table.name()));
+                    return Err(self.failed(contacts, cause));
                 }
             }
         }
-        Err(Error::new(operation, format!("it had to give way {MOST_TRIES} times")).at(self.table.name()))
+        Err(self.failed(contacts, format!("it had to give way {MOST_TRIES} times")))
+    }
+
+    fn failed(&self, contacts: &[&Contact], cause: String) -> Error {
+        Error::new(format!("put {} by {}", plural(contacts.len()), self.way), cause).at(self.table.name())
     }
 
     fn once(&mut self, contacts: &[&Contact]) -> Result<(), Failure> {

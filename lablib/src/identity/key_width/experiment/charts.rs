@@ -1,6 +1,6 @@
 //! The notebook's charts and tables.
 
-use super::super::{Arm, Decomposition, KeyWidth, Order, Prediction, misses};
+use super::super::{Arm, Decomposition, KeyWidth, Order, Prediction};
 use super::load::{Load, Loaded};
 use super::published::Published;
 use super::reads::{Reads, Touch};
@@ -84,18 +84,10 @@ pub fn rates_chart(load: &Load, predictions: &[Prediction], arms: &[Arm], title:
         let points = loaded.parts.iter().map(|part| (part.rows as f64, part.read / part.inserted as f64));
         chart = chart.line(arm, points.collect::<Vec<_>>());
         if let Some(said) = of(predictions, loaded).filter(|_| arm.order == Order::Random) {
-            chart = chart.predicted_points(format!("{} predicted", arm.width), predicted_misses(said, loaded.held()));
+            chart = chart.predicted_points(format!("{} predicted", arm.width), said.misses(loaded.held()));
         }
     }
     chart
-}
-
-/// After so many rows: the pages that the next row of a random order should read.
-pub(super) fn predicted_misses(said: &Prediction, pool: f64) -> Vec<(f64, f64)> {
-    let at = |(rows, clustered, secondary): &(u64, u64, u64)| {
-        (*rows as f64, misses(pool, &[*clustered as f64, *secondary as f64]))
-    };
-    said.growth.iter().map(at).collect()
 }
 
 /// The load in figures.

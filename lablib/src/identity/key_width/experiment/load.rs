@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::super::{Arm, Decomposition, Fingerprint, Index, PAGE, Prediction, Rows, Split};
-use super::charts::predicted_misses;
 use super::table::{TABLE, Table, Told};
 use crate::lab::clock::deadline_in;
 use crate::lab::service::{Counters, MariaDb};
@@ -396,7 +395,7 @@ impl Load {
     pub fn misses_over_predicted(&self, predictions: &[Prediction], arm: Arm) -> f64 {
         let said = predictions.iter().find(|said| said.arm == arm);
         let said = said.ok_or_else(|| Error::new("compare reads", format!("{arm} was not predicted"))).or_fail();
-        let said = predicted_misses(said, self.arm(arm).held());
+        let said = said.misses(self.arm(arm).held());
         let (mut read, mut predicted) = (0.0, 0.0);
         for part in &self.arm(arm).parts {
             let from = (part.rows - part.inserted) as f64;

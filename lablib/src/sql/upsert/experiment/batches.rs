@@ -1,6 +1,6 @@
 //! How many contacts in one statement, and in which order.
 
-use super::{Cost, contact, contacts, numbers, share_out, side_by_side, writers};
+use super::{Arm, contact, contacts, side_by_side, take_turns, writers};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples};
@@ -21,21 +21,21 @@ pub struct BatchSize {
     pub binlog: f64,
 }
 
-/// Each way's batches, size by size.
+/// The batches of both ways.
 #[derive(Debug, Clone)]
-pub struct BatchSizes {
-    /// Many rows in a statement.
-    pub batched: Vec<BatchSize>,
-    /// Loaded and merged.
-    pub staged: Vec<BatchSize>,
-}
+pub struct BatchSizes(Vec<BatchSize>);
 
 impl BatchSizes {
+    /// One way's batches, size by size.
+    pub fn of(&self, way: Way) -> Vec<BatchSize> {
+        self.0.iter().filter(|arm| arm.way == way).cloned().collect()
+    }
+
     /// How many times as fast as one at a time in a statement, by the size of the batch.
     pub fn speeds(&self, way: Way) -> Vec<(f64, Samples)> {
-        let slowest = self.batched.first().map_or(f64::NAN, |arm| arm.seconds.median());
-        let speed = |arm: &BatchSize| (arm.size as f64, arm.seconds.map(|seconds| slowest / seconds));
-        self.arms(way).iter().map(speed).collect()
+        let slowest = self.of(Way::Batched).first().map_or(f64::NAN, |arm| arm.seconds.median());
+        let speed = |arm: BatchSize| (arm.size as f64, arm.seconds.map(|seconds| slowest / seconds));
+        self.of(way).into_iter().map(speed).collect()
     }
 
     /// Contacts a second by the size of a batch, as multiples of one at a time.
@@ -62,11 +62,7 @@ impl BatchSizes {
             .from_zero();
         [Way::Batched, Way::Staged]
             .into_iter()
-            .fold(chart, |chart, way| chart.line(way, self.arms(way).iter().map(|arm| (arm.size as f64, arm.binlog))))
-    }
-
-    fn arms(&self, way: Way) -> &[BatchSize] {
-        if way == Way::Staged { &self.staged } else { &self.batched }
+            .fold(chart, |chart, way| chart.line(way, self.of(way).iter().map(|arm| (arm.size as f64, arm.binlog))))
     }
 }
 
@@ -77,45 +73,24 @@ pub fn batch_sizes(server: &MariaDb, rows: u64, puts: u64, sizes: &[usize], roun
             return Err(Error::new("compare sizes of a batch", "they need rows, puts, a round, and sizes above 0"));
         }
         let loaded = contacts(rows)?;
-        let mut arms: Vec<(BatchSize, Table, Vec<Writer>, Cost)> = Vec::new();
-        let mut progress = Progress::new("batches of each size", 2 * sizes.len() as u64 * (rounds as u64 + 1));
+        let mut arms = Vec::new();
         for way in [Way::Batched, Way::Staged] {
             for &size in sizes {
                 let table = Table::create(server, &format!("{}_{size}", way.slug()), Extras::default())?;
                 table.load(server, &loaded)?;
-                let writers = writers(server, &table, way, 1)?;
-                let seconds = Samples::default();
-                let arm = BatchSize { way, size, seconds, commits: 0.0, binlog: 0.0 };
-                arms.push((arm, table, writers, Cost::default()));
+                arms.push(Arm::new(server, table, way, 1, size)?);
             }
         }
+        let mut progress = Progress::new("batches of each size", rounds as u64 + 1);
         let mut rng = Rng::seeded(seed, "batches");
-        for round in 0..=rounds as u64 {
-            let numbers = numbers(puts, rows, rows + round * puts, &mut rng);
-            let work = numbers.into_iter().map(|number| contact(number, 1 + round)).collect::<Result<Vec<_>>>()?;
-            let mut order: Vec<_> = arms.iter_mut().collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for (arm, _, writers, sum) in order {
-                let ((_, seconds), cost) = Cost::of(server, || share_out(writers, &work, arm.size))?;
-                if round > 0 {
-                    arm.seconds.push(seconds);
-                    sum.add(&cost);
-                }
-                progress.step();
-            }
-        }
+        take_turns(server, &mut arms, rows, puts, rounds, &mut rng, &mut progress)?;
         let counted = (rounds as u64 * puts) as f64;
-        let finish = |(mut arm, table, _, cost): (BatchSize, Table, Vec<Writer>, Cost)| -> Result<BatchSize> {
-            arm.commits = cost.commits / counted * 1e3;
-            arm.binlog = cost.binlog / counted;
-            table.drop(server)?;
-            Ok(arm)
+        let finish = |arm: Arm| -> Result<BatchSize> {
+            arm.table.drop(server)?;
+            let (commits, binlog) = (arm.cost.commits / counted * 1e3, arm.cost.binlog / counted);
+            Ok(BatchSize { way: arm.way, size: arm.batch, seconds: arm.seconds, commits, binlog })
         };
-        let all = arms.into_iter().map(finish).collect::<Result<Vec<_>>>()?;
-        let (staged, batched) = all.into_iter().partition(|arm| arm.way == Way::Staged);
-        Ok(BatchSizes { batched, staged })
+        Ok(BatchSizes(arms.into_iter().map(finish).collect::<Result<_>>()?))
     };
     run().or_fail()
 }

@@ -1,7 +1,7 @@
 //! The server is killed while clients put batches.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{contact, writers};
@@ -30,54 +30,46 @@ pub struct Survived {
 pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Vec<Survived> {
     let run = |way: Way| -> Result<Survived> {
         let table = Table::create(server, way.slug(), Extras { indexes: true, ..Extras::default() })?;
-        let acknowledged: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-        let told: Mutex<Option<Error>> = Mutex::new(None);
-        let tried: Mutex<u64> = Mutex::new(0);
+        let (tried, heard) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut writers = writers(server, &table, way, clients)?;
-        std::thread::scope(|scope| {
-            let work = |writer: &mut Writer| -> Result<()> {
+        // What was acknowledged to each client, and what it was told in the end.
+        let clients: Vec<(Vec<u64>, Error)> = std::thread::scope(|scope| {
+            let work = |writer: &mut Writer| -> Result<(Vec<u64>, Error)> {
+                let mut acknowledged = Vec::new();
                 loop {
-                    let number = {
-                        let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
-                        *tried += 1;
-                        *tried - 1
-                    };
+                    let number = tried.fetch_add(1, Ordering::Relaxed);
                     let part = (0..batch).map(|n| contact(number * batch + n, number)).collect::<Result<Vec<_>>>()?;
                     match writer.put(&part) {
-                        Ok(_) => acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(number),
-                        Err(error) => {
-                            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                            return Ok(());
-                        }
+                        Ok(_) => acknowledged.push(number),
+                        Err(error) => return Ok((acknowledged, error)),
                     }
+                    heard.fetch_add(1, Ordering::Relaxed);
                 }
             };
             let threads: Vec<_> = writers.iter_mut().map(|writer| scope.spawn(move || work(writer))).collect();
-            let enough = || acknowledged.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 >= after;
-            while !enough() && threads.iter().any(|thread| !thread.is_finished()) {
+            while heard.load(Ordering::Relaxed) < after && threads.iter().any(|thread| !thread.is_finished()) {
                 std::thread::sleep(Duration::from_millis(1));
             }
             server.try_kill()?;
-            threads.into_iter().try_for_each(|thread| joined("put batches", thread.join()))
+            threads.into_iter().map(|thread| joined("put batches", thread.join())).collect::<Result<_>>()
         })?;
         server.try_restart()?;
         let rows = table.rows(server)?;
-        let acknowledged = acknowledged.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let tried = tried.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let acknowledged: BTreeSet<u64> = clients.iter().flat_map(|(acknowledged, _)| acknowledged).copied().collect();
+        let tried = tried.into_inner();
         let mut found = vec![0_u64; tried as usize];
         for row in &rows {
             // The phone holds the number of the batch.
             let number: usize = row.contact.phone().parse().unwrap_or(usize::MAX);
             found.get_mut(number).into_iter().for_each(|found| *found += 1);
         }
-        let heard = |number: &u64| acknowledged.contains(number);
         let survived = Survived {
             way,
             acknowledged: acknowledged.len() as u64,
             lost: acknowledged.iter().map(|&number| batch - found[number as usize].min(batch)).sum(),
             half: found.iter().filter(|&&found| found != 0 && found != batch).count() as u64,
-            unheard: (0..tried).filter(|number| !heard(number) && found[*number as usize] == batch).count() as u64,
-            told: told.into_inner().unwrap_or_else(PoisonError::into_inner).map_or_else(String::new, |e| e.to_string()),
+            unheard: (0..tried).filter(|n| !acknowledged.contains(n) && found[*n as usize] == batch).count() as u64,
+            told: clients.last().map_or_else(String::new, |(_, error)| error.to_string()),
         };
         table.drop(server)?;
         Ok(survived)

@@ -22,7 +22,7 @@ use super::table::Table;
 use super::way::Way;
 use super::writer::{Done, Writer};
 use crate::lab::service::{Counters, MariaDb};
-use crate::lab::{Result, Rng, joined};
+use crate::lab::{Progress, Result, Rng, Samples, joined};
 
 /// The contact with this number: its address says which entry it is, the version what is put there.
 fn contact(number: u64, version: u64) -> Result<Contact> {
@@ -34,6 +34,71 @@ fn contact(number: u64, version: u64) -> Result<Contact> {
 /// Contacts number 0 up to `count` in their first version.
 fn contacts(count: u64) -> Result<Vec<Contact>> {
     (0..count).map(|number| contact(number, 0)).collect()
+}
+
+/// A way with a table and writers of its own, which takes its turns with others.
+struct Arm {
+    way: Way,
+    /// Contacts in a call.
+    batch: usize,
+    table: Table,
+    writers: Vec<Writer>,
+    /// Seconds, one sample a round; the rounds' costs; and what became of all puts.
+    seconds: Samples,
+    cost: Cost,
+    done: Done,
+}
+
+impl Arm {
+    fn new(server: &MariaDb, table: Table, way: Way, clients: usize, batch: usize) -> Result<Self> {
+        let writers = writers(server, &table, way, clients)?;
+        Ok(Self {
+            way,
+            batch,
+            table,
+            writers,
+            seconds: Samples::default(),
+            cost: Cost::default(),
+            done: Done::default(),
+        })
+    }
+}
+
+/// In each round each arm puts the same contacts, about half of them among the `known` that its table was loaded with. One
+/// round more, the first, warms up and counts for nothing. Returns what was put, in its order.
+fn take_turns(
+    server: &MariaDb,
+    arms: &mut [Arm],
+    known: u64,
+    puts: u64,
+    rounds: usize,
+    rng: &mut Rng,
+    progress: &mut Progress,
+) -> Result<Vec<Contact>> {
+    let mut put = Vec::new();
+    for round in 0..=rounds as u64 {
+        let work = numbers(puts, known, known + round * puts, rng)
+            .into_iter()
+            .zip(1 + round * puts..)
+            .map(|(number, version)| contact(number, version))
+            .collect::<Result<Vec<_>>>()?;
+        // Forwards and backwards: no arm always follows the same one.
+        let mut order: Vec<&mut Arm> = arms.iter_mut().collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for arm in order {
+            let ((done, seconds), cost) = Cost::of(server, || share_out(&mut arm.writers, &work, arm.batch))?;
+            if round > 0 {
+                arm.seconds.push(seconds);
+                arm.cost.add(&cost);
+            }
+            arm.done += done;
+        }
+        put.extend(work);
+        progress.step();
+    }
+    Ok(put)
 }
 
 /// Numbers to be put: `count` of them, about half of them below `known`, the others new and each new one once.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cost, contact, contacts, numbers, share_out, writers};
+use super::{Arm, contacts, take_turns};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
 use crate::lab::{self, Error, OrFail, Progress, Result, Rng, Samples};
-use crate::sql::upsert::{Contact, Extras, Row, Table, Way, Writer};
+use crate::sql::upsert::{Contact, Extras, Row, Table, Way};
 
 /// A race of all ways.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +56,6 @@ pub struct Prices {
     spec: PriceSpec,
 }
 
-struct Arm {
-    way: Way,
-    table: Table,
-    writers: Vec<Writer>,
-    cost: Cost,
-    price: Price,
-}
-
 /// Measures all ways in turns: in each round each way puts the same contacts into a table of its own.
 pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
     let run = || -> Result<Prices> {
@@ -76,57 +68,27 @@ pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
         for way in Way::ALL {
             let table = Table::create(server, way.slug(), Extras { indexes: spec.indexes, ..Extras::default() })?;
             table.load(server, &loaded)?;
-            let writers = writers(server, &table, way, spec.clients)?;
-            let price = Price {
-                way,
-                seconds: Samples::default(),
-                commits: 0.0,
-                binlog: 0.0,
-                rows: [0.0; 3],
-                deadlocks: 0,
-                refused: 0,
-                wrong: 0,
-            };
-            arms.push(Arm { way, table, writers, cost: Cost::default(), price });
+            let batch = if way.takes_many() { spec.batch } else { 1 };
+            arms.push(Arm::new(server, table, way, spec.clients, batch)?);
             progress.step();
         }
-        let mut put: Vec<Contact> = Vec::new();
         let mut rng = Rng::seeded(spec.seed, "puts");
-        for round in 0..=spec.rounds {
-            let new_from = spec.rows + round as u64 * spec.puts;
-            let work = numbers(spec.puts, spec.rows, new_from, &mut rng)
-                .into_iter()
-                .enumerate()
-                .map(|(n, number)| contact(number, 1 + round as u64 * spec.puts + n as u64))
-                .collect::<Result<Vec<_>>>()?;
-            // Forwards and backwards: no way always follows the same one.
-            let mut order: Vec<&mut Arm> = arms.iter_mut().collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for arm in order {
-                let batch = if arm.way.takes_many() { spec.batch } else { 1 };
-                let ((done, seconds), cost) = Cost::of(server, || share_out(&mut arm.writers, &work, batch))?;
-                if round > 0 {
-                    arm.price.seconds.push(seconds);
-                    arm.cost.add(&cost);
-                }
-                arm.price.deadlocks += done.deadlocks;
-                arm.price.refused += done.refused;
-            }
-            put.extend(work);
-            progress.step();
-        }
+        let put = take_turns(server, &mut arms, spec.rows, spec.puts, spec.rounds, &mut rng, &mut progress)?;
         let model = model(&loaded, &put);
         let counted = (spec.rounds as u64 * spec.puts) as f64;
         let finish = |arm: Arm| -> Result<Price> {
-            let Arm { table, cost, mut price, .. } = arm;
-            price.commits = cost.commits / counted;
-            price.binlog = cost.binlog / counted;
-            price.rows = cost.rows.map(|rows| rows / counted);
-            price.wrong = faults(&model, &table.rows(server)?, price.way);
-            table.drop(server)?;
-            Ok(price)
+            let wrong = faults(&model, &arm.table.rows(server)?, arm.way);
+            arm.table.drop(server)?;
+            Ok(Price {
+                way: arm.way,
+                seconds: arm.seconds,
+                commits: arm.cost.commits / counted,
+                binlog: arm.cost.binlog / counted,
+                rows: arm.cost.rows.map(|rows| rows / counted),
+                deadlocks: arm.done.deadlocks,
+                refused: arm.done.refused,
+                wrong,
+            })
         };
         Ok(Prices { of: arms.into_iter().map(finish).collect::<Result<Vec<_>>>()?, spec })
     };
