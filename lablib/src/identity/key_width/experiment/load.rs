@@ -103,7 +103,7 @@ struct Running {
 }
 
 /// How long a server may take to write its last pages.
-const FLUSHED: Duration = Duration::from_secs(120);
+const FLUSHED: Duration = Duration::from_secs(300);
 
 /// Loads the rows into every arm's own server; ends the cell where a server is lost.
 pub fn load(arms: &[Arm], spec: &LoadSpec) -> Load {
