@@ -50,14 +50,18 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     tally.check("notebooks are committed without outputs", clean_notebooks);
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
-    tally.check("clippy", || cargo(&["clippy", "--release", "--all-targets", "--", "-D", "warnings"]).map(drop));
+    for (name, package) in [("clippy", "lablib"), ("clippy, model checks", "lablib-models")] {
+        let arguments = ["clippy", "--release", "-p", package, "--all-targets", "--", "-D", "warnings"];
+        tally.check(name, || cargo(&arguments).map(drop));
+    }
     tally.check("documentation", || {
         let arguments = ["doc", "--release", "--no-deps", "--document-private-items"];
         let mut command = Command::new("cargo");
         command.args(arguments).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         stream(command).map(drop)
     });
-    tests(&mut tally);
+    tests(&mut tally, "lablib");
+    tests(&mut tally, "lablib-models");
     println!("--- notebooks");
     match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
         Ok(outcomes) => outcomes.iter().for_each(|outcome| tally.count(&outcome.name, outcome.passed())),
@@ -73,10 +77,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Unit, property, integration and doc tests, the ones that need the whole set-up included.
-fn tests(tally: &mut Tally) {
-    println!("--- tests");
-    let arguments = ["test", "--release", "--no-fail-fast", "--", "--include-ignored"];
+/// Unit, property, integration and doc tests of a package, the ones that need the whole set-up included.
+fn tests(tally: &mut Tally, package: &str) {
+    println!("--- tests of {package}");
+    let arguments = ["test", "--release", "-p", package, "--no-fail-fast", "--", "--include-ignored"];
     let mut command = Command::new("cargo");
     command.args(arguments);
     // The tests kill and pause servers, which a server of the user's is spared.
@@ -94,7 +98,7 @@ fn tests(tally: &mut Tally) {
     failed.for_each(|name| tally.count(name, false));
     // A test binary that does not build, or dies, names none of its tests.
     if !good && tally.failed.len() == before {
-        tally.count("the tests", false);
+        tally.count(&format!("the tests of {package}"), false);
     }
 }
 
