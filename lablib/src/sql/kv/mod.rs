@@ -23,9 +23,9 @@ mod picture;
 mod prototypes;
 mod route;
 mod shard;
+mod statements;
 mod store;
 mod sweeper;
-mod table;
 
 pub use entry::{Entry, Expected, LONGEST_KEY, LONGEST_VALUE, Version};
 pub use failure::{Answer, Failure};
@@ -34,4 +34,3 @@ pub use prototypes::{FirstPrototype, SaltedRoute, range_route};
 pub use route::shard_of;
 pub use store::{Skip, Store};
 pub use sweeper::Sweeper;
-pub use table::Table;

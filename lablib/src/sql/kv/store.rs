@@ -9,7 +9,7 @@ use super::entry::{Entry, Expected, Version, check_key, check_ttl, check_value, 
 use super::failure::Answer;
 use super::route::shard_of;
 use super::shard::Shard;
-use super::table::Table;
+use super::statements;
 use crate::lab::{Error, Result};
 
 /// Keys that are asked for in one statement.
@@ -27,14 +27,13 @@ pub enum Skip {
 /// A client: a connection to each shard, made when it is first needed. Each thread has its own.
 pub struct Store {
     shards: Vec<Shard>,
-    table: Table,
     skip: Option<Skip>,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shards: Vec<&str> = self.shards.iter().map(|shard| shard.name.as_str()).collect();
-        f.debug_struct("Store").field("table", &self.table).field("shards", &shards).finish_non_exhaustive()
+        f.debug_struct("Store").field("shards", &shards).finish_non_exhaustive()
     }
 }
 
@@ -42,21 +41,21 @@ impl std::fmt::Debug for Store {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// A client of the store on these servers, one shard each, in this order: `mysql://user:password@host:port/database`.
-    /// Their tables must be there: [`create`](Self::create) makes them.
-    pub fn open<T: AsRef<str>>(urls: &[T], table: &Table) -> Result<Self> {
+    /// A client of the store on these databases, one shard each, in this order: `mysql://user:password@host:port/database`.
+    /// Their tables, by the name of `kv`, must be there: [`create`](Self::create) makes them.
+    pub fn open<T: AsRef<str>>(urls: &[T]) -> Result<Self> {
         if urls.is_empty() {
             return Err(Error::new("open the store", "it has no server").remedy("name one server for each shard"));
         }
         let shards = urls.iter().map(|url| Shard::new(url.as_ref(), PATIENCE)).collect::<Result<_>>()?;
-        Ok(Self { shards, table: table.clone(), skip: None })
+        Ok(Self { shards, skip: None })
     }
 
     /// Makes the tables where they are missing, and opens the store.
-    pub fn create<T: AsRef<str>>(urls: &[T], table: &Table) -> Result<Self> {
-        let mut store = Self::open(urls, table)?;
+    pub fn create<T: AsRef<str>>(urls: &[T]) -> Result<Self> {
+        let mut store = Self::open(urls)?;
         for shard in &mut store.shards {
-            shard.write(|| "make the store's table".into(), &store.table.definition(), ())?;
+            shard.write(|| "make the store's table".into(), &statements::create(), ())?;
         }
         Ok(store)
     }
@@ -84,7 +83,7 @@ impl Store {
     /// What is under a key, if there is anything that has not expired.
     pub fn get(&mut self, key: &[u8]) -> Answer<Option<Entry>> {
         check_key("get", key)?;
-        let sql = self.table.select("k = ?", self.skip == Some(Skip::ExpiryAtRead));
+        let sql = statements::select("k = ?", self.skip == Some(Skip::ExpiryAtRead));
         let rows = self.shard(key).read(|| format!("get {}", readable(key)), &sql, vec![key.into()])?;
         Ok(rows.into_iter().next().map(|(_, entry)| entry))
     }
@@ -101,7 +100,7 @@ impl Store {
         for (shard, keys) in self.shards.iter_mut().zip(by_shard) {
             for keys in keys.chunks(MOST_AT_ONCE) {
                 let which = format!("k IN ({})", vec!["?"; keys.len()].join(", "));
-                let sql = self.table.select(&which, self.skip == Some(Skip::ExpiryAtRead));
+                let sql = statements::select(&which, self.skip == Some(Skip::ExpiryAtRead));
                 let values = keys.iter().map(|&key| key.into()).collect();
                 found.extend(shard.read(|| format!("get {} keys", keys.len()), &sql, values)?);
             }
@@ -116,7 +115,7 @@ impl Store {
         let which = if to.is_some() { "k >= ? AND k < ?" } else { "k >= ?" };
         values.extend(to.map(Value::from));
         values.push(limit.into());
-        let sql = self.table.select(which, self.skip == Some(Skip::ExpiryAtRead)) + " ORDER BY k LIMIT ?";
+        let sql = statements::select(which, self.skip == Some(Skip::ExpiryAtRead)) + " ORDER BY k LIMIT ?";
         let mut found = Vec::new();
         for shard in &mut self.shards {
             found.extend(shard.read(|| format!("scan from {}", readable(from)), &sql, values.clone())?);
@@ -144,9 +143,9 @@ impl Store {
         check_key("put", key)?;
         check_value("put", key, value)?;
         let ttl = check_ttl("put", key, ttl)?;
-        let (table, version) = (self.table.clone(), Version::draw());
+        let version = Version::draw();
         let shard = self.shard(key);
-        let sql = table.put(shard.dialect()?);
+        let sql = statements::put(shard.dialect()?);
         shard.write(|| format!("put {}", readable(key)), &sql, (key, value, version.0, ttl))?;
         Ok(version)
     }
@@ -154,7 +153,7 @@ impl Store {
     /// Removes a key; says whether it was there.
     pub fn delete(&mut self, key: &[u8]) -> Answer<bool> {
         check_key("delete", key)?;
-        let sql = self.table.delete();
+        let sql = statements::delete();
         Ok(self.shard(key).write(|| format!("delete {}", readable(key)), &sql, (key,))? > 0)
     }
 
@@ -176,16 +175,16 @@ impl Store {
         }
         let doing = || format!("{DOING} {}", readable(key));
         let version = Version::draw();
-        let (insert, update, clear) = (self.table.insert(), self.table.replace_version(), self.table.delete_expired());
         let shard = self.shard(key);
         let swapped = match expected {
-            Expected::At(old) => shard.write(doing, &update, (value, version.0, micros, key, old.0))? > 0,
+            Expected::At(old) => shard.write(doing, &statements::swap(), (value, version.0, micros, key, old.0))? > 0,
             Expected::Absent => {
                 let row = (key, value, version.0, micros);
                 // What lies in the way may have expired. Removed it changes nothing for anybody, and then this tries again
                 // and takes the next answer: whoever is faster has put something that is alive.
-                shard.insert(doing, &insert, row)?
-                    || (shard.write(doing, &clear, (key,))? > 0 && shard.insert(doing, &insert, row)?)
+                shard.insert(doing, &statements::insert(), row)?
+                    || (shard.write(doing, &statements::delete_expired(), (key,))? > 0
+                        && shard.insert(doing, &statements::insert(), row)?)
             }
         };
         Ok(swapped.then_some(version))

@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Value};
 
 use super::shard::Shard;
-use super::table::{BEGAN, Table};
+use super::statements::BEGAN;
 use crate::lab::service::Dialect;
 use crate::lab::{Doing, Error, Result, joined};
 
@@ -24,7 +24,7 @@ pub struct Sweeper {
 impl Sweeper {
     /// Sweeps a shard: at most `batch` entries in a transaction, one after the other while there are any, and then every
     /// `pause` to see.
-    pub fn start(url: &str, table: &Table, batch: usize, pause: Duration) -> Result<Self> {
+    pub fn start(url: &str, batch: usize, pause: Duration) -> Result<Self> {
         if batch == 0 {
             return Err(
                 Error::new("start a sweeper", "it may take no entry at all").remedy("take batches of a few hundred")
@@ -32,8 +32,7 @@ impl Sweeper {
         }
         let (mut connection, dialect) = Shard::new(url, Duration::from_secs(10))?.connect()?;
         let (stop, stopped) = channel();
-        let table = table.clone();
-        let work = move || work(&mut connection, dialect, &table, batch, pause, &stopped);
+        let work = move || work(&mut connection, dialect, batch, pause, &stopped);
         let thread = std::thread::Builder::new().name("sweeper".into()).spawn(work).doing("start a sweeper")?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
@@ -56,17 +55,10 @@ impl Drop for Sweeper {
     }
 }
 
-fn work(
-    connection: &mut Conn,
-    dialect: Dialect,
-    table: &Table,
-    batch: usize,
-    pause: Duration,
-    stopped: &Receiver<()>,
-) -> Result<u64> {
+fn work(connection: &mut Conn, dialect: Dialect, batch: usize, pause: Duration, stopped: &Receiver<()>) -> Result<u64> {
     let mut removed = 0;
     loop {
-        let some = sweep(connection, dialect, table, batch)?;
+        let some = sweep(connection, dialect, batch)?;
         removed += some;
         let pause = if some == batch as u64 { Duration::ZERO } else { pause };
         if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
@@ -77,24 +69,28 @@ fn work(
 
 /// Removes up to `batch` entries that have expired and that nobody holds at this moment; says how many it found.
 ///
-/// One transaction: it finds them by the index on the time, takes those that are free, and removes them by their keys. At READ
-/// COMMITTED it locks rows and no gaps between them, so nobody who puts a new entry waits for it, and with SKIP LOCKED it
-/// waits for nobody.
-fn sweep(connection: &mut Conn, dialect: Dialect, table: &Table, batch: usize) -> Result<u64> {
+/// It finds them without a lock, by the index on the time: a locking read would hold the first entry behind them too, and that
+/// one is alive. Then, in one transaction, it takes those that are free by their keys, looks again, and removes them. At READ
+/// COMMITTED nothing else is locked, and no gap into which somebody could want to put a key.
+fn sweep(connection: &mut Conn, dialect: Dialect, batch: usize) -> Result<u64> {
     let mut run = || -> mysql::Result<u64> {
+        let find = format!("SELECT k, {BEGAN} FROM kv WHERE expires_at <= {BEGAN} ORDER BY expires_at LIMIT ?");
+        let found: Vec<(Vec<u8>, u64)> = connection.exec(find, (batch,))?;
+        let Some(&(_, now)) = found.first() else { return Ok(0) };
+        let some = |keys: usize| format!("kv FORCE INDEX (PRIMARY) WHERE k IN ({})", vec!["?"; keys].join(", "));
+        let values = |keys: &[Vec<u8>]| keys.iter().map(|key| Value::from(&key[..])).collect::<Vec<_>>();
+        let keys: Vec<Vec<u8>> = found.into_iter().map(|(key, _)| key).collect();
         // For the next transaction alone.
         connection.query_drop("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
         connection.query_drop("START TRANSACTION")?;
         let skip = if dialect.has_skip_locked() { " SKIP LOCKED" } else { "" };
-        let find =
-            format!("SELECT k FROM {table} WHERE expires_at <= {BEGAN} ORDER BY expires_at LIMIT ? FOR UPDATE{skip}");
-        let keys: Vec<Vec<u8>> = connection.exec(find, (batch,))?;
-        if !keys.is_empty() {
-            let remove = format!("DELETE FROM {table} WHERE k IN ({})", vec!["?"; keys.len()].join(", "));
-            connection.exec_drop(remove, keys.iter().map(|key| Value::from(&key[..])).collect::<Vec<_>>())?;
+        let take = format!("SELECT k FROM {} AND expires_at <= {now} FOR UPDATE{skip}", some(keys.len()));
+        let taken: Vec<Vec<u8>> = connection.exec(take, values(&keys))?;
+        if !taken.is_empty() {
+            connection.exec_drop(format!("DELETE kv FROM {}", some(taken.len())), values(&taken))?;
         }
         connection.query_drop("COMMIT")?;
-        Ok(keys.len() as u64)
+        Ok(taken.len() as u64)
     };
     let swept = run();
     if swept.is_err() {

@@ -9,7 +9,7 @@ use super::databases;
 use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Doing, Error, Latency, OrFail, Progress, Result, Rng, joined};
-use crate::sql::kv::{FirstPrototype, Skip, Store, Sweeper, Table};
+use crate::sql::kv::{FirstPrototype, Skip, Store, Sweeper};
 
 /// What reads around the moments of expiry saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,7 +28,7 @@ pub struct Punctual {
 /// of the store. Nobody sweeps.
 pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Punctual {
     let run = || -> Result<Punctual> {
-        let mut store = Store::create(&databases(server, 1), &Table::default())?.without(skip);
+        let mut store = Store::create(&databases(server, 1))?.without(skip);
         let mut rng = Rng::seeded(seed, "times to live");
         let mut lives = Vec::new();
         for number in 0..keys {
@@ -106,7 +106,7 @@ pub fn cleaning(server: &MariaDb, expired: u64, alive: u64, batch: usize) -> [Cl
         progress.step();
 
         let urls = databases(server, 1);
-        let mut store = Store::create(&urls, &Table::default())?;
+        let mut store = Store::create(&urls)?;
         let mut connection = mysql::Conn::new(urls[0].as_str()).doing("connect to the shard")?;
         let rows = (0..expired + alive).map(|number| {
             let expiry = if number < expired { now - 10 } else { now + 3_600 };
@@ -122,7 +122,7 @@ pub fn cleaning(server: &MariaDb, expired: u64, alive: u64, batch: usize) -> [Cl
             server,
             "the sweeper",
             || {
-                let sweeper = Sweeper::start(&urls[0], &Table::default(), batch, Duration::from_millis(1))?;
+                let sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1))?;
                 while left(&mut connection)? > 0 {
                     std::thread::sleep(Duration::from_millis(2));
                 }

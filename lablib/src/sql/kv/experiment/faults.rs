@@ -6,7 +6,7 @@ use super::databases;
 use crate::lab::service::MariaDb;
 use crate::lab::{self, Doing, OrFail, Result};
 use crate::sql::kv::prototypes::Got;
-use crate::sql::kv::{FirstPrototype, Store, Table};
+use crate::sql::kv::{FirstPrototype, Store};
 
 /// A question, and what both say.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl Asked {
 pub fn faults(server: &MariaDb) -> Vec<Asked> {
     let run = || -> Result<Vec<Asked>> {
         let mut old = FirstPrototype::on(server)?;
-        let mut new = Store::create(&databases(server, 1), &Table::default())?;
+        let mut new = Store::create(&databases(server, 1))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
         let hour = Some(Duration::from_secs(3_600));
         let mut asked = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::databases;
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Result, joined};
-use crate::sql::kv::{Failure, Store, Table};
+use crate::sql::kv::{Failure, Store};
 
 /// What was found after the server's restart.
 #[derive(Debug, Clone)]
@@ -31,9 +31,9 @@ pub struct Survived {
 pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Survived {
     let run = || -> Result<Survived> {
         let urls = databases(server, 2);
-        Store::create(&urls, &Table::default())?;
+        Store::create(&urls)?;
         let heard = AtomicU64::new(0);
-        let mut stores = (0..clients).map(|_| Store::open(&urls, &Table::default())).collect::<Result<Vec<_>>>()?;
+        let mut stores = (0..clients).map(|_| Store::open(&urls)).collect::<Result<Vec<_>>>()?;
         let value = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let put_until_told = |client: usize, store: &mut Store| -> Result<(Vec<u64>, u64, Failure)> {
             let (mut acknowledged, mut key) = (Vec::new(), client as u64);

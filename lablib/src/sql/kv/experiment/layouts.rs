@@ -10,7 +10,7 @@ use super::databases;
 use crate::lab::chart::{Bars, Chart, Lines};
 use crate::lab::service::{Counters, MariaDb, Redis};
 use crate::lab::{self, Doing, Error, OrFail, Progress, Race, Result, Rng, Samples};
-use crate::sql::kv::{Store, Table};
+use crate::sql::kv::Store;
 
 /// Where entries lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Clien
         Ok(Client::Redis(client.get_connection().doing(doing)?))
     };
     match layout {
-        Layout::Ours => Ok(Client::Ours(Store::create(&databases(server, 1), &Table::default())?)),
+        Layout::Ours => Ok(Client::Ours(Store::create(&databases(server, 1))?)),
         Layout::Numbered => table(
             "CREATE TABLE numbered (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
              v MEDIUMBLOB NOT NULL, UNIQUE KEY by_key (k)) ENGINE = InnoDB",

@@ -9,7 +9,7 @@ use crate::lab::history::linearizable::Verdict;
 use crate::lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Link, OrFail, Progress, Result, Rng, joined};
-use crate::sql::kv::{Answer, Expected, Failure, Skip, Store, Table};
+use crate::sql::kv::{Answer, Expected, Failure, Skip, Store};
 
 type Op = KeyValueOp<String, u64>;
 type Ret = KeyValueRet<u64>;
@@ -72,7 +72,7 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
     let run = || -> Result<Concurrent> {
         let link = Link::to(server.address())?;
         let direct = databases(server, 2);
-        Store::create(&direct, &Table::default())?;
+        Store::create(&direct)?;
         let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
         let history: History<Op, Ret> = History::new();
         let mut progress = Progress::new("clients at work", spec.clients as u64);
@@ -82,7 +82,7 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
         std::thread::scope(|scope| {
             let (urls, history, answered) = (&urls, &history, &answered);
             let work = move |client: usize| -> Result<(u64, u64, u64)> {
-                let store = Store::open(urls, &Table::default())?.without(skip);
+                let store = Store::open(urls)?.without(skip);
                 let rng = Rng::seeded(spec.seed, &format!("client {client}"));
                 let mut client = Client {
                     store,

@@ -3,7 +3,7 @@
 use super::databases;
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Progress, Result, Rng, Samples};
-use crate::sql::kv::{SaltedRoute, Store, Table, range_route, shard_of};
+use crate::sql::kv::{SaltedRoute, Store, range_route, shard_of};
 
 /// What a new process finds of what another one has put.
 #[derive(Debug, Clone, Copy)]
@@ -19,24 +19,21 @@ pub struct Restarted {
 /// Puts keys on shards, by either route, and looks for them as a new process would.
 pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Restarted {
     let run = || -> Result<Restarted> {
-        let urls = databases(server, shards);
+        let (urls, tables) = (databases(server, shards), databases(server, shards));
         let key = |number: u64| format!("user:{number}").into_bytes();
         // A store of a single shard stands for one table of the prototype: the route is the prototype's.
-        let tables = |name: &str| -> Result<Vec<Store>> {
-            let table = Table::named(name)?;
-            urls.iter().map(|url| Store::create(&[url], &table)).collect()
-        };
+        let prototype = || tables.iter().map(|url| Store::create(&[url])).collect::<Result<Vec<Store>>>();
         let mut progress = Progress::new("put keys, and look for them", 2);
         let (writer, reader) = (SaltedRoute::of_a_new_process(), SaltedRoute::of_a_new_process());
-        let mut salted = tables("salted")?;
-        let mut ours = Store::create(&urls, &Table::default())?;
+        let mut salted = prototype()?;
+        let mut ours = Store::create(&urls)?;
         for number in 0..keys {
             let key = key(number);
             salted[writer.shard_of(&key, shards)].put(&key, b"1", None)?;
             ours.put(&key, b"1", None)?;
         }
         progress.step();
-        let (mut salted, mut ours) = (tables("salted")?, Store::open(&urls, &Table::default())?);
+        let (mut salted, mut ours) = (prototype()?, Store::open(&urls)?);
         let mut found = Restarted { put: keys, salted: 0, ours: 0 };
         for number in 0..keys {
             let key = key(number);
