@@ -98,11 +98,11 @@ impl Shard {
                 Err(mysql::Error::MySqlError(error)) if error.code == DEADLOCK => {}
                 Err(error) if is_lost(&error) => {
                     self.open = None;
-                    let error = Error::new(doing(), error).at(&self.name);
+                    let error = Error::new(doing(), said(&error)).at(&self.name);
                     return Err(if writes { Failure::in_doubt(error) } else { Failure::refused(error) });
                 }
                 Err(error) => {
-                    let failure = Error::new(doing(), &error).at(&self.name);
+                    let failure = Error::new(doing(), said(&error)).at(&self.name);
                     let no_table = matches!(&error, mysql::Error::MySqlError(error) if error.code == NO_SUCH_TABLE);
                     let failure = if no_table { failure.remedy("Store::create makes it") } else { failure };
                     return Err(Failure::refused(failure));
@@ -127,7 +127,7 @@ impl Shard {
             .tcp_connect_timeout(Some(self.patience))
             .read_timeout(Some(self.patience))
             .write_timeout(Some(self.patience));
-        let lost = |cause: mysql::Error| Error::new(doing(), cause).at(&self.name);
+        let lost = |cause: mysql::Error| Error::new(doing(), said(&cause)).at(&self.name);
         let mut connection = Conn::new(opts).map_err(lost)?;
         // Local time repeats an hour every autumn.
         connection.query_drop("SET SESSION time_zone = '+00:00'").map_err(lost)?;
@@ -142,5 +142,16 @@ fn is_lost(error: &mysql::Error) -> bool {
         // The server shuts down, or somebody has ended the connection.
         mysql::Error::MySqlError(error) => matches!(error.code, 1053 | 1152 | 1927 | 3169 | 4031),
         _ => true,
+    }
+}
+
+/// What went wrong, without the names of the driver's types around it.
+fn said(error: &mysql::Error) -> String {
+    match error {
+        mysql::Error::MySqlError(error) => error.message.clone(),
+        mysql::Error::IoError(error) => error.to_string(),
+        mysql::Error::CodecError(error) => error.to_string(),
+        mysql::Error::DriverError(error) => error.to_string(),
+        error => error.to_string(),
     }
 }

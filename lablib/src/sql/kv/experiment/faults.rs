@@ -132,7 +132,7 @@ fn text(store: &mut Store, key: &str) -> Result<String> {
 }
 
 /// The server's own words, without the driver's.
-fn short(error: &lab::Error) -> String {
+fn short(error: &lab::Error) -> &str {
     let cause = error.cause();
-    cause.rsplit_once("): ").map_or(cause, |(_, words)| words).trim_end_matches(" }").to_string()
+    cause.rsplit_once("): ").map_or(cause, |(_, words)| words).trim_end_matches(" }")
 }
