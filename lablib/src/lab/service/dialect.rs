@@ -126,9 +126,17 @@ impl Dialect {
 
     /// As [`upsert`](Self::upsert), for so many rows in one statement.
     pub fn upsert_rows(self, table: &str, columns: &[&str], rows: usize, changed: &[&str]) -> String {
-        let alias = self.is_mysql_since((8, 0, 19));
         let marks = format!("({})", vec!["?"; columns.len()].join(", "));
-        let rows = vec![marks; rows].join(", ");
+        self.upserting(table, columns, &vec![marks; rows].join(", "), changed)
+    }
+
+    /// As [`upsert`](Self::upsert), with an expression for each column: `?`, or what the server is to work out.
+    pub fn upsert_values(self, table: &str, columns: &[&str], values: &[&str], changed: &[&str]) -> String {
+        self.upserting(table, columns, &format!("({})", values.join(", ")), changed)
+    }
+
+    fn upserting(self, table: &str, columns: &[&str], rows: &str, changed: &[&str]) -> String {
+        let alias = self.is_mysql_since((8, 0, 19));
         let columns = columns.join(", ");
         let new = |column: &&str| match alias {
             true => format!("{column} = new.{column}"),

@@ -1,0 +1,293 @@
+//! The same entries in other layouts, and in Redis.
+
+use std::fmt;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, Value};
+use redis::Commands;
+
+use super::databases;
+use crate::lab::chart::{Bars, Chart, Lines};
+use crate::lab::service::{Counters, MariaDb, Redis};
+use crate::lab::{self, Doing, Error, OrFail, Progress, Race, Result, Rng, Samples};
+use crate::sql::kv::Store;
+
+/// Where entries lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// This store: the key is the primary key.
+    Ours,
+    /// A number is the primary key, and the key has a unique index: the first prototype's table, mended.
+    Numbered,
+    /// The MD5 of the key is the primary key: 16 bytes for any key, and no order.
+    Hashed,
+    /// Redis, with its memory alone.
+    Redis,
+    /// Redis that syncs its log before it answers, as the SQL server does.
+    DurableRedis,
+}
+
+impl Layout {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Ours, Self::Numbered, Self::Hashed, Self::Redis, Self::DurableRedis];
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ours => "key as primary key (ours)",
+            Self::Numbered => "number, and a unique index",
+            Self::Hashed => "MD5 of the key",
+            Self::Redis => "Redis, in memory",
+            Self::DurableRedis => "Redis, synced",
+        })
+    }
+}
+
+/// One layout with values of one size.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Which layout.
+    pub layout: Layout,
+    /// Bytes of a value.
+    pub size: usize,
+    /// Pages that InnoDB looks at for a get; none in Redis.
+    pub pages: f64,
+    /// Seconds for a round of gets, one sample each.
+    pub gets: Samples,
+    /// Seconds for a round of puts.
+    pub puts: Samples,
+    /// Entries read back that were not what was put.
+    pub wrong: u64,
+}
+
+/// All of them.
+#[derive(Debug, Clone)]
+pub struct Measures(Vec<Measured>);
+
+enum Client {
+    Ours(Store),
+    Table { connection: Conn, get: &'static str, put: &'static str },
+    Redis(redis::Connection),
+}
+
+impl Client {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match self {
+            Self::Ours(store) => Ok(store.put(key, value, None).map(drop)?),
+            Self::Table { connection, put, .. } => connection.exec_drop(*put, (key, value)).doing("put an entry"),
+            Self::Redis(connection) => connection.set(key, value).doing("put an entry"),
+        }
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Ours(store) => Ok(store.get(key)?.map(|entry| entry.value)),
+            Self::Table { connection, get, .. } => {
+                connection.exec_first::<Vec<u8>, _, _>(*get, (Value::from(key),)).doing("get an entry")
+            }
+            Self::Redis(connection) => connection.get(key).doing("get an entry"),
+        }
+    }
+}
+
+/// Puts entries of each size into each layout, and reads and overwrites them in turns.
+pub fn layouts(
+    server: &MariaDb,
+    stores: [&Redis; 2],
+    sizes: &[usize],
+    entries: u64,
+    operations: u64,
+    rounds: usize,
+    seed: u64,
+) -> Measures {
+    let run = || -> Result<Measures> {
+        if sizes.is_empty() || entries == 0 || operations == 0 || rounds == 0 {
+            return Err(Error::new("compare layouts", "it takes sizes, entries, operations and a round"));
+        }
+        let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
+        let mut all = Vec::new();
+        for &size in sizes {
+            all.extend(of_size(server, stores, size, entries, operations, rounds, seed)?);
+            progress.step();
+        }
+        Ok(Measures(all))
+    };
+    run().or_fail()
+}
+
+fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Client> {
+    let table = |create: &str, get: &'static str, put: &'static str| -> Result<Client> {
+        let mut connection = Conn::new(databases(server, 1)[0].as_str()).doing("connect to the server")?;
+        connection.query_drop(create).doing("make a table")?;
+        Ok(Client::Table { connection, get, put })
+    };
+    let redis = |server: &Redis| -> Result<Client> {
+        let doing = "connect to Redis";
+        let client = redis::Client::open(server.url()).doing(doing)?;
+        Ok(Client::Redis(client.get_connection().doing(doing)?))
+    };
+    match layout {
+        Layout::Ours => Ok(Client::Ours(Store::create(&databases(server, 1))?)),
+        Layout::Numbered => table(
+            "CREATE TABLE numbered (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
+             v MEDIUMBLOB NOT NULL, UNIQUE KEY by_key (k)) ENGINE = InnoDB",
+            "SELECT v FROM numbered WHERE k = ?",
+            "INSERT INTO numbered (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
+        ),
+        Layout::Hashed => table(
+            "CREATE TABLE hashed (h BINARY(16) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL) ENGINE = InnoDB",
+            "SELECT v FROM hashed WHERE h = UNHEX(MD5(?))",
+            "INSERT INTO hashed (h, v) VALUES (UNHEX(MD5(?)), ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
+        ),
+        Layout::Redis => redis(stores[0]),
+        Layout::DurableRedis => redis(stores[1]),
+    }
+}
+
+fn of_size(
+    server: &MariaDb,
+    stores: [&Redis; 2],
+    size: usize,
+    entries: u64,
+    operations: u64,
+    rounds: usize,
+    seed: u64,
+) -> Result<Vec<Measured>> {
+    let key = |number: u64| format!("session:{size}:{number:012}").into_bytes();
+    // Another one for each turn: a put of what is there already changes nothing, and InnoDB would not even commit.
+    let value = |number: u64, turn: u64| {
+        let mut value = vec![b'.'; size];
+        let text = format!("{number}:{turn}");
+        value[..text.len().min(size)].copy_from_slice(&text.as_bytes()[..text.len().min(size)]);
+        value
+    };
+    let mut clients = Vec::new();
+    for layout in Layout::ALL {
+        let mut client = client(server, stores, layout)?;
+        // In turns, so that each of them is loaded in the same order; many rows a commit.
+        if let Client::Table { connection, .. } = &mut client {
+            connection.query_drop("START TRANSACTION").doing("load entries")?;
+        }
+        for number in 0..entries {
+            client.put(&key(number), &value(number, 0))?;
+        }
+        if let Client::Table { connection, .. } = &mut client {
+            connection.query_drop("COMMIT").doing("load entries")?;
+        }
+        clients.push(client);
+    }
+    let mut measured = Vec::new();
+    for (layout, client) in Layout::ALL.into_iter().zip(&mut clients) {
+        let mut rng = Rng::seeded(seed, "gets that are counted");
+        let before = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")?;
+        let mut wrong = 0;
+        for _ in 0..operations {
+            let number = rng.below(entries);
+            wrong += u64::from(client.get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
+        }
+        let looked = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")? - before;
+        let (gets, puts) = (Samples::default(), Samples::default());
+        measured.push(Measured { layout, size, pages: looked / operations as f64, gets, puts, wrong });
+    }
+    let before = Counters::of_server(server)?.get("Binlog_commits")?;
+    for writes in [false, true] {
+        let mut race = Race::of(rounds);
+        for (layout, client) in Layout::ALL.into_iter().zip(&mut clients) {
+            let mut rng = Rng::seeded(seed, "gets and puts");
+            let mut turn = 0;
+            race = race.arm(&layout.to_string(), move || {
+                let mut good = 0;
+                for _ in 0..operations {
+                    let number = rng.below(entries);
+                    turn += 1;
+                    let done = match writes {
+                        true => client.put(&key(number), &value(number, turn)).is_ok(),
+                        false => client.get(&key(number)).is_ok_and(|value| value.is_some()),
+                    };
+                    good += u64::from(done);
+                }
+                good
+            });
+        }
+        let raced = race.try_run()?;
+        for one in &mut measured {
+            *(if writes { &mut one.puts } else { &mut one.gets }) = raced.seconds(&one.layout.to_string());
+        }
+    }
+    let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
+    // The race has a round more, to warm up.
+    let puts = 3.0 * operations as f64 * (rounds + 1) as f64;
+    if commits != puts {
+        let cause = format!("{puts} puts into three tables were {commits} commits");
+        return Err(Error::new("compare layouts that do the same work", cause));
+    }
+    Ok(measured)
+}
+
+impl Measures {
+    /// One of them.
+    pub fn of(&self, layout: Layout, size: usize) -> Measured {
+        let found = self.0.iter().find(|one| one.layout == layout && one.size == size).cloned();
+        found.ok_or_else(|| Error::new("find a layout", format!("{layout} was not measured at {size} bytes"))).or_fail()
+    }
+
+    /// Entries that came back wrong, all together.
+    pub fn wrong(&self) -> u64 {
+        self.0.iter().map(|one| one.wrong).sum()
+    }
+
+    /// How many times as long a layout takes for a get as this store does, with values of one size, round by round.
+    pub fn gets(&self, layout: Layout, size: usize) -> Samples {
+        ratio(&self.of(layout, size).gets, &self.of(Layout::Ours, size).gets)
+    }
+
+    /// The same for a put.
+    pub fn puts(&self, layout: Layout, size: usize) -> Samples {
+        ratio(&self.of(layout, size).puts, &self.of(Layout::Ours, size).puts)
+    }
+
+    /// Time by size: of gets, or of puts; this store is 1.
+    pub fn chart(&self, title: &str, puts: bool) -> Lines {
+        let what = if puts { "a put" } else { "a get" };
+        let chart = Chart::lines(title)
+            .subtitle(format!("Time of {what}, as a multiple of this store's; one client"))
+            .x("value", "bytes")
+            .log_x()
+            .y("time, this store is 1", "×")
+            .log_y();
+        let others = Layout::ALL.into_iter().filter(|&layout| layout != Layout::Ours);
+        let line = |chart: Lines, layout: Layout| {
+            let sizes = self.0.iter().filter(|one| one.layout == layout).map(|one| one.size);
+            let ratio = |size| if puts { self.puts(layout, size) } else { self.gets(layout, size) };
+            let points: Vec<(f64, Samples)> = sizes.map(|size| (size as f64, ratio(size))).collect();
+            chart.line_with_spread(layout, points.iter().map(|(size, ratio)| (*size, ratio)))
+        };
+        others.fold(chart, line).mark_y("this store", 1.0)
+    }
+
+    /// Pages looked at for a get of a value of this size.
+    pub fn pages_chart(&self, title: &str, size: usize) -> Bars {
+        let chart = Chart::bars(title)
+            .subtitle(format!("InnoDB pages looked at for a get; values of {size} bytes"))
+            .y("pages", "")
+            .horizontal();
+        let tables =
+            self.0.iter().filter(|one| one.size == size && !matches!(one.layout, Layout::Redis | Layout::DurableRedis));
+        tables.fold(chart, |chart, one| chart.bar(one.layout, one.pages))
+    }
+
+    /// Gets and puts a second, one client.
+    pub fn table(&self, operations: u64) -> lab::Table {
+        let rate = |samples: &Samples| operations as f64 / samples.median();
+        lab::Table::new("What one client gets done in a second")
+            .text("", self.0.iter().map(|one| one.layout.to_string()))
+            .counts("value", "bytes", self.0.iter().map(|one| one.size as u64))
+            .numbers("gets", "1/s", self.0.iter().map(|one| rate(&one.gets)))
+            .numbers("puts", "1/s", self.0.iter().map(|one| rate(&one.puts)))
+    }
+}
+
+fn ratio(one: &Samples, other: &Samples) -> Samples {
+    one.values().iter().zip(other.values()).map(|(one, other)| one / other).collect()
+}
