@@ -45,8 +45,7 @@ impl Lent {
     /// The longest first.
     pub fn list(&self) -> Vec<Borrowed> {
         let held = self.places.iter().flatten();
-        let mut list: Vec<Borrowed> =
-            held.map(|(at, since)| Borrowed { at, held_for: since.elapsed() }).collect();
+        let mut list: Vec<Borrowed> = held.map(|(at, since)| Borrowed { at, held_for: since.elapsed() }).collect();
         list.sort_by_key(|borrowed| std::cmp::Reverse(borrowed.held_for));
         list
     }

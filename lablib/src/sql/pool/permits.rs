@@ -282,7 +282,8 @@ impl<T> Future for Acquire<T> {
         }
         match state.waiting.get_mut(&ticket) {
             Some(waker) => {
-                let old = (!waker.will_wake(context.waker())).then(|| std::mem::replace(waker, context.waker().clone()));
+                let old =
+                    (!waker.will_wake(context.waker())).then(|| std::mem::replace(waker, context.waker().clone()));
                 drop(state);
                 drop(old);
                 Poll::Pending

@@ -1,1 +1,17 @@
-//! x
+//! What the notebook runs: crowds, open loads, rivals, bad manners and a server that is restarted.
+
+pub mod checkout;
+mod contest;
+mod crowd;
+mod manners;
+mod observer;
+mod open;
+mod restart;
+mod rivals;
+
+pub use contest::{ContestSpec, Contestant, Queue, Standing, contest, queue};
+pub use crowd::{Alone, Crowd, Unpooled, crowds, without_pool};
+pub use manners::{Aftermath, aftermath_table, manners};
+pub use open::{Offered, OpenSpec, Worked, sweep, working};
+pub use restart::{Endured, Outage, OutageSpec, outage};
+pub use rivals::Rival;
