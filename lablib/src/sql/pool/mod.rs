@@ -18,6 +18,7 @@ mod lent;
 mod manager;
 mod mysql;
 pub mod permits;
+mod picture;
 #[expect(clippy::module_inception, reason = "the pool itself, in the room of pools")]
 mod pool;
 
@@ -27,4 +28,5 @@ pub use lent::Borrowed;
 pub use manager::{Condition, Manager};
 pub use mysql::MySql;
 pub use permits::Skip;
+pub use picture::picture;
 pub use pool::{Closing, Pool, Pooled, Stats};

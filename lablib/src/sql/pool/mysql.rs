@@ -7,6 +7,7 @@ use mysql_async::consts::StatusFlags;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as MySqlError, Opts, OptsBuilder};
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::manager::{Condition, Manager};
 use crate::lab::{Doing, Result};
@@ -45,7 +46,13 @@ impl MySql {
         // A server that has been restarted since counts from one again: the number would be somebody else's.
         let up: Option<(String, u64)> = control.query_first("SHOW GLOBAL STATUS LIKE 'Uptime'").await?;
         if up.is_some_and(|(_, seconds)| seconds > age.as_secs() + 1) {
-            control.query_drop(format!("KILL {id}")).await?;
+            // An error says that it has gone by itself.
+            let _ = control.query_drop(format!("KILL {id}")).await;
+            let there = format!("SELECT 1 FROM information_schema.processlist WHERE id = {id}");
+            // Its place is free when the server has let go of it. Whoever called has set a limit to this.
+            while control.query_first::<u8, _>(&there).await?.is_some() {
+                sleep(Duration::from_millis(1)).await;
+            }
         }
         control.disconnect().await
     }

@@ -1,7 +1,5 @@
 //! Ours against the pools of the field: who waits how long, and who is served before whom.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -22,7 +20,7 @@ pub struct ContestSpec {
     pub size: usize,
     /// Clients that share them.
     pub clients: usize,
-    /// Queries in one round, of all clients together.
+    /// Queries of each client in one round: as many for one as for another.
     pub queries: usize,
     /// How long the server lets each query wait.
     pub sleep: Duration,
@@ -122,23 +120,19 @@ async fn try_contest(server: &MariaDb, spec: ContestSpec) -> Result<Vec<Contesta
 }
 
 async fn one_round(pool: &AnyPool, spec: ContestSpec) -> Result<Latency> {
-    let next = Arc::new(AtomicUsize::new(0));
     let query = format!("SELECT SLEEP({})", spec.sleep.as_secs_f64());
     let mut running = JoinSet::new();
     for _ in 0..spec.clients {
-        let (pool, next, query) = (pool.clone(), next.clone(), query.clone());
+        let (pool, query) = (pool.clone(), query.clone());
         running.spawn(async move {
-            let (mut waiting, mut first) = (Latency::new(), true);
-            while next.fetch_add(1, Ordering::Relaxed) < spec.queries {
+            let mut waiting = Latency::new();
+            for _ in 0..spec.queries {
                 let came = Instant::now();
                 let mut connection = pool.get().await?;
                 let waited = came.elapsed();
                 connection.query_drop(&query).await.doing("run the query")?;
                 drop(connection);
-                // At first the queue is short, so the first waits are of another kind.
-                if !std::mem::take(&mut first) {
-                    waiting.record(waited);
-                }
+                waiting.record(waited);
             }
             Ok(waiting) as Result<Latency>
         });

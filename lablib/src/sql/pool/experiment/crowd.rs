@@ -12,7 +12,7 @@ use super::super::mysql::opts;
 use super::observer::Observer;
 use crate::lab::runtime::block_on;
 use crate::lab::service::MariaDb;
-use crate::lab::{Doing, Latency, OrFail, Result, Samples};
+use crate::lab::{Doing, Latency, Link, OrFail, Race, Raced, Result, Samples};
 use crate::sql::pool::{MySql, Pool};
 
 /// The query of the prototype's benchmark: the server makes its client wait for 10 ms.
@@ -161,6 +161,31 @@ async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {
         refused += usize::from(done.doing("run a task")??);
     }
     Ok(refused)
+}
+
+/// The same tasks over a wire on which every byte takes `delay` each way: with a pool, and as many at a time without one.
+pub fn over_a_wire(server: &MariaDb, delay: Duration, size: usize, tasks: usize, rounds: usize) -> Raced {
+    try_over_a_wire(server, delay, size, tasks, rounds).or_fail()
+}
+
+fn try_over_a_wire(server: &MariaDb, delay: Duration, size: usize, tasks: usize, rounds: usize) -> Result<Raced> {
+    let link = Link::to(server.address())?;
+    let url = server.url().replacen(server.address(), link.address(), 1);
+    let limit = Duration::from_secs(600);
+    let pool = Pool::builder(MySql::new(&url)?).size(size).acquire_timeout(limit).build()?;
+    block_on(pool.warm(size)).doing("dial the pool")?;
+    link.delay(delay);
+    let opts = opts(&url)?;
+    let pooled = || {
+        let (mut waiting, mut service) = (Latency::new(), Latency::new());
+        block_on(one_crowd(&pool, tasks, &mut waiting, &mut service)).map_or(0, |_| service.count())
+    };
+    // A task that failed is work that was not done, which the race notices.
+    let dialled =
+        || block_on(unpooled(&opts, Alone::ClosingFew(size), tasks)).map_or(0, |refused| (tasks - refused) as u64);
+    let raced = Race::of(rounds).arm("a pool", pooled).arm("dialling each time", dialled).try_run()?;
+    block_on(pool.close(Duration::from_secs(1)));
+    Ok(raced)
 }
 
 /// An account as applications have it: an administrator's would be let in beyond the server's limit.

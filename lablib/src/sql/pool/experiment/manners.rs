@@ -60,8 +60,10 @@ pub struct Aftermath {
     pub leaked: usize,
     /// Borrowers who were handed a connection that the server had closed while it lay idle.
     pub dead: u64,
-    /// Connections at once beyond the size; for ours by its own count, for others by the server's.
-    pub beyond: u64,
+    /// Connections in use at once beyond the size, by the pool's own count; only ours tells.
+    pub beyond: usize,
+    /// The most connections that the server had at once. One more than the size ends abandoned statements.
+    pub most_at_server: u64,
     /// Pairs of borrowers served in the wrong order.
     pub overtaken: usize,
 }
@@ -77,7 +79,7 @@ impl Aftermath {
             + self.stuck
             + leaked
             + self.dead
-            + self.beyond
+            + self.beyond as u64
             + overtaken
     }
 }
@@ -94,19 +96,30 @@ pub fn aftermath_table(title: &str, all: &[Aftermath]) -> Table {
         .counts("borrowers stuck", "", counts(|one| one.stuck))
         .counts("connections leaked", "", counts(|one| one.leaked as u64))
         .counts("dead ones lent", "", counts(|one| one.dead))
-        .counts("beyond the size", "", counts(|one| one.beyond))
+        .counts("beyond the size", "", counts(|one| one.beyond as u64))
         .counts("overtakings", "", counts(|one| one.overtaken as u64))
+        .counts("most at the server", "", counts(|one| one.most_at_server))
 }
 
 /// One pool, perhaps without one of its steps, and a crowd with bad manners. The rivals are configured as recommended.
 pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Aftermath {
     let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed)).or_fail();
-    seen.overtaken = queue(server, rival, 20, skip).overtakings();
+    // A pool without its bound, or one that wakes nobody, has no queue to speak of.
+    if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
+        seen.overtaken = queue(server, rival, 20, skip).overtakings();
+    }
     seen
 }
 
 const SIZE: usize = 6;
-const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long a borrower waits at most. Where a step is left out that lets borrowers wait in vain, there is no point in waiting long.
+fn patience(skip: Option<Skip>) -> Duration {
+    match skip {
+        Some(Skip::Wake | Skip::PassOn) => Duration::from_millis(600),
+        _ => Duration::from_millis(1500),
+    }
+}
 
 async fn try_manners(
     server: &MariaDb,
@@ -119,19 +132,19 @@ async fn try_manners(
         server.try_execute(&format!("CREATE OR REPLACE TABLE {table} (borrower INT PRIMARY KEY)"))?;
     }
     let pool =
-        AnyPool::new(rival, server, Setup { size: SIZE, acquire_timeout: PATIENCE, careful: true, skip }).await?;
+        AnyPool::new(rival, server, Setup { size: SIZE, acquire_timeout: patience(skip), careful: true, skip }).await?;
     pool.warm(SIZE).await?;
     let mut observer = Observer::of(server, SIZE)?;
     let name = skip.map_or_else(|| rival.to_string(), |skip| format!("without {}", step(skip)));
     let mut seen = Aftermath { name, borrowers, ..Aftermath::default() };
 
-    let acknowledged = crowd(&pool, borrowers, seed, &mut seen).await?;
+    let acknowledged = crowd(&pool, borrowers, patience(skip), seed, &mut seen).await?;
     settle(&pool, &mut observer, &mut seen).await?;
     lose_idle_ones(server, &pool, &mut seen).await?;
-    seen.beyond = match &pool {
-        AnyPool::Ours(pool) => pool.stats().most_in_use.saturating_sub(SIZE) as u64,
-        _ => observer.most()?.saturating_sub(SIZE as u64),
-    };
+    seen.most_at_server = observer.most()?;
+    if let AnyPool::Ours(pool) = &pool {
+        seen.beyond = pool.stats().most_in_use.saturating_sub(SIZE);
+    }
     pool.end().await;
     let count = |question: &str| server.try_ask(question)?.parse::<u64>().doing("count rows");
     seen.lost = acknowledged - count("SELECT COUNT(*) FROM pool_ledger")?.min(acknowledged);
@@ -159,7 +172,7 @@ enum Told {
 }
 
 /// Everybody comes within a twentieth of a second. Returns how many rows were acknowledged.
-async fn crowd(pool: &AnyPool, borrowers: usize, seed: u64, seen: &mut Aftermath) -> Result<u64> {
+async fn crowd(pool: &AnyPool, borrowers: usize, patience: Duration, seed: u64, seen: &mut Aftermath) -> Result<u64> {
     use Manner::{Forgets, GivesUp, Good, HalfReads, Interrupted, Panics, SwitchesOff};
     let mut manners = Vec::new();
     for number in 0..borrowers {
@@ -175,7 +188,7 @@ async fn crowd(pool: &AnyPool, borrowers: usize, seed: u64, seen: &mut Aftermath
         let (pool, late) = (pool.clone(), Duration::from_micros(rng.below(50_000)));
         running.spawn(async move {
             sleep(late).await;
-            behave(&pool, manner, number).await
+            behave(&pool, manner, patience, number).await
         });
     }
     let mut acknowledged = 0;
@@ -194,14 +207,14 @@ async fn crowd(pool: &AnyPool, borrowers: usize, seed: u64, seen: &mut Aftermath
     Ok(acknowledged)
 }
 
-async fn behave(pool: &AnyPool, manner: Manner, number: usize) -> Told {
+async fn behave(pool: &AnyPool, manner: Manner, patience: Duration, number: usize) -> Told {
     if manner == Manner::GivesUp {
         give_up(pool).await;
         return Told::Nothing;
     }
     let began = Instant::now();
     let Ok(mut connection) = pool.get().await else {
-        return if began.elapsed() >= PATIENCE { Told::Stuck } else { Told::Nothing };
+        return if began.elapsed() >= patience { Told::Stuck } else { Told::Nothing };
     };
     let abandoned = format!("INSERT INTO pool_abandoned VALUES ({number})");
     match manner {
@@ -274,7 +287,7 @@ async fn settle(pool: &AnyPool, observer: &mut Observer, seen: &mut Aftermath) -
     Ok(())
 }
 
-/// The server closes every connection that lies idle; whoever comes a second later must not notice.
+/// The server closes every connection that lies idle; whoever comes a little later must not notice.
 async fn lose_idle_ones(server: &MariaDb, pool: &AnyPool, seen: &mut Aftermath) -> Result<()> {
     let mut held = Vec::new();
     for _ in 0..SIZE - seen.leaked {
@@ -296,5 +309,5 @@ async fn lose_idle_ones(server: &MariaDb, pool: &AnyPool, seen: &mut Aftermath) 
     Ok(())
 }
 
-/// Longer than ours trusts an idle connection by default.
-const IDLE: Duration = Duration::from_millis(1_050);
+/// Longer than ours is told to trust an idle connection here.
+const IDLE: Duration = Duration::from_millis(150);

@@ -1,6 +1,7 @@
 //! What the notebook runs: crowds, open loads, rivals, bad manners and a server that is restarted.
 
 pub mod checkout;
+mod closing;
 mod contest;
 mod crowd;
 mod manners;
@@ -9,8 +10,9 @@ mod open;
 mod restart;
 mod rivals;
 
+pub use closing::{Farewell, farewell};
 pub use contest::{ContestSpec, Contestant, Queue, Standing, contest, queue};
-pub use crowd::{Alone, Crowd, Unpooled, crowds, without_pool};
+pub use crowd::{Alone, Crowd, Unpooled, crowds, over_a_wire, without_pool};
 pub use manners::{Aftermath, aftermath_table, manners};
 pub use open::{Offered, OpenSpec, Worked, sweep, working};
 pub use restart::{Endured, Outage, OutageSpec, outage};

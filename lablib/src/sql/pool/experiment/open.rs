@@ -166,7 +166,7 @@ pub struct Worked {
     pub waiting: Samples,
 }
 
-/// A crowd of queries that compute for about two milliseconds each, on pools of several sizes, in turns.
+/// A crowd of queries that compute, for a millisecond or two each, on pools of several sizes, in turns.
 pub fn working(server: &MariaDb, sizes: &[usize], queries: usize, rounds: usize) -> Vec<Worked> {
     block_on(try_working(server, sizes, queries, rounds)).or_fail()
 }
@@ -198,7 +198,7 @@ async fn try_working(server: &MariaDb, sizes: &[usize], queries: usize, rounds: 
 }
 
 async fn crunch(pool: &Pool<MySql>, users: usize, queries: usize) -> Result<(f64, Latency, Latency)> {
-    const WORK: &str = "SELECT BENCHMARK(10000, MD5('how many connections?'))";
+    const WORK: &str = "SELECT BENCHMARK(2500, MD5('how many connections?'))";
     let next = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut running = tokio::task::JoinSet::new();
     let start = Instant::now();

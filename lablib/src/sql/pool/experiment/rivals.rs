@@ -71,6 +71,9 @@ impl Setup {
     }
 }
 
+/// Ours trusts a connection that was used within this time.
+const CHECK_AFTER: Duration = Duration::from_millis(100);
+
 /// How the rivals dial and check; what deadpool, bb8 and r2d2 call a manager.
 #[derive(Debug, Clone)]
 pub(super) struct Adapter {
@@ -107,6 +110,7 @@ impl AnyPool {
         Ok(match rival {
             Rival::Ours => {
                 let pool = Pool::builder(MySql::new(server.url())?).size(size).acquire_timeout(limit).skip(setup.skip);
+                let pool = pool.check_after(CHECK_AFTER);
                 Self::Ours(pool.build()?)
             }
             Rival::Deadpool => {
@@ -168,7 +172,7 @@ impl AnyPool {
     /// Closes it, and its connections.
     pub async fn end(self) {
         match self {
-            Self::Ours(pool) => drop(pool.close(Duration::from_secs(1)).await),
+            Self::Ours(pool) => drop(pool.close(Duration::from_millis(200)).await),
             Self::Deadpool(pool) => pool.close(),
             Self::Bb8(pool) => drop(pool),
             // Its threads end when it is dropped, which waits for them.
