@@ -8,6 +8,8 @@
 
 #[cfg(test)]
 mod permits;
+#[cfg(test)]
+mod slots;
 
 /// What stands in lablib's place of the same name.
 pub mod lab {

@@ -320,7 +320,7 @@ impl<M: Manager> Shared<M> {
     }
 
     fn lend(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         entry: Entry<M::Connection>,
         permit: HeldPermit<M>,
         at: &'static Location<'static>,
@@ -328,7 +328,7 @@ impl<M: Manager> Shared<M> {
     ) -> Pooled<M> {
         add_one(&self.counts.lent);
         let lent = lock(&self.lent).add(at, since);
-        Pooled { shared: self.clone(), held: Some((entry, permit)), lent, since }
+        Pooled { shared: self, held: Some((entry, permit)), lent, since }
     }
 
     /// A connection comes back from its borrower, in whatever state and from whatever thread.

@@ -37,6 +37,13 @@ pub struct Crowd {
     pub most_in_use: usize,
 }
 
+impl Crowd {
+    /// Until the last was done, in milliseconds.
+    pub fn milliseconds(&self) -> Samples {
+        self.seconds.map(|seconds| seconds * 1e3)
+    }
+}
+
 /// Crowds of several sizes on a dialled pool, each so many times.
 pub fn crowds(server: &MariaDb, size: usize, crowds: &[(usize, usize)]) -> Vec<Crowd> {
     block_on(try_crowds(server, size, crowds)).or_fail()
