@@ -196,7 +196,7 @@ fn nobody_waits_longer_than_the_timeout_and_the_error_says_for_what() {
         let error = pool.get().await.unwrap_err();
         assert!(began.elapsed() >= ms(40));
         assert!(matches!(error, PoolError::Timeout { stage: Stage::Queue, size: 1, .. }), "{error:?}");
-        assert!(error.to_string().starts_with("no connection of 1 came free within 4"), "{error}");
+        assert!(error.to_string().starts_with("no connection of 1 came free within "), "{error}");
         assert_eq!((pool.stats().timed_out, pool.stats().waiting), (1, 0));
         // Two wait: what comes back reaches the second, though the first has gone.
         drop(held);
@@ -211,7 +211,11 @@ fn nobody_waits_longer_than_the_timeout_and_the_error_says_for_what() {
         let error = pool.get().await.unwrap_err();
         assert!(matches!(error, PoolError::Timeout { stage: Stage::Server, .. }), "{error:?}");
         server.0.silent.store(false, SeqCst);
-        assert!(pool.get().await.is_ok());
+        // A slow machine may need more than one attempt of 40 ms.
+        let began = Instant::now();
+        while pool.get().await.is_err() {
+            assert!(began.elapsed() < ms(10_000), "it never recovered");
+        }
     });
 }
 
@@ -332,9 +336,11 @@ fn a_dirty_connection_is_cleaned_before_the_next_borrower_has_it_and_keeps_its_p
         assert!(!pool.get().await.unwrap().dirty);
         assert_eq!((pool.stats().cleaned, server.0.dialled.load(SeqCst)), (1, 1));
         // One that cannot be cleaned is closed.
+        server.0.slow_to_clean.store(true, SeqCst);
         pool.get().await.unwrap().dirty = true;
         server.lose_all();
-        until("it is gone", || pool.stats().closed == 1 || pool.stats().idle == 1).await;
+        server.0.slow_to_clean.store(false, SeqCst);
+        until("it is gone", || pool.stats().closed == 1).await;
         let mut wire = pool.get().await.unwrap();
         assert!(wire.ask().is_ok() && !wire.dirty);
     });
@@ -351,6 +357,25 @@ fn a_borrower_can_throw_a_connection_away() {
         assert_eq!(pool.get().await.unwrap().number, 1);
         assert_eq!(server.0.most_open.load(SeqCst), 1);
     });
+}
+
+/// Dropped with its permit, it looks whether the permit is still held.
+struct Witness(lablib::sql::pool::permits::Permits<Witness>, Arc<AtomicUsize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.1.store(self.0.gauge().in_use, SeqCst);
+    }
+}
+
+#[test]
+fn a_connection_is_gone_before_its_place_is_free() {
+    let permits = lablib::sql::pool::permits::Permits::new(1, None);
+    let held = Arc::new(AtomicUsize::new(9));
+    let mut permit = permits.try_acquire().unwrap();
+    permit.hold(Some(Witness(permits.clone(), held.clone())));
+    drop(permit);
+    assert_eq!((held.load(SeqCst), permits.gauge().in_use), (1, 0));
 }
 
 // --- a server that goes and comes back ------------------------------------------------------------------------------

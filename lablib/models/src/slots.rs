@@ -2,7 +2,6 @@
 //!
 //! `lablib`'s own tests run each order of the operations one after the other; what they leave out is that a load may be old.
 
-// Its own tests are run where it lives, and here as well: they need nothing of loom.
 #[path = "../../src/identity/snowflake/slots.rs"]
 #[allow(dead_code)]
 mod core;

@@ -139,7 +139,3 @@ impl<W: Cell64> Slots<W> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "slots/interleaved.rs"] // the model checks compile this file from another folder
-mod interleaved;

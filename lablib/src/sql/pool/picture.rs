@@ -44,8 +44,8 @@ pub fn picture() -> Drawing {
          <text x=\"692\" y=\"108\" text-anchor=\"middle\" fill=\"#1f2933\">server</text>\
          <g font-weight=\"600\" fill=\"#1f2933\"><text x=\"14\" y=\"24\">queue: first come, first served</text>\
          <text x=\"296\" y=\"24\">four permits, never five</text><text x=\"600\" y=\"24\">four connections</text></g>\
-         <text x=\"14\" y=\"192\" fill=\"#6b7280\" font-size=\"12\">Whatever comes back clean goes to the 5th in the same step. \
-         Whoever goes away, wherever he stands, hands on what he has.</text>",
+         <text x=\"14\" y=\"192\" fill=\"#6b7280\" font-size=\"12\">What comes back clean goes to the 5th in the same step. \
+         Whoever leaves hands on what he has.</text>",
     );
     let plain = "A queue of five borrowers, the 5th to the 9th; four permits, three of which are lent to the 1st to the 3rd, while \
                  the connection of the 4th is being cleaned; four connections to the server.\n";

@@ -52,8 +52,10 @@ pub struct Standing {
     pub best: Rival,
     /// Our median over theirs.
     pub ratio: f64,
-    /// Our median minus theirs, in units of the larger standard deviation over the rounds of the two.
-    pub behind: f64,
+    /// Our median over theirs plus the spread of the rounds, the larger standard deviation of the two.
+    pub beyond_spread: f64,
+    /// The worst rival's median over ours.
+    pub worst: f64,
 }
 
 impl Standing {
@@ -65,12 +67,13 @@ impl Standing {
             .filter(|one| one.rival != Rival::Ours)
             .min_by(|a, b| figure(a).median().total_cmp(&figure(b).median()));
         let (Some(ours), Some(best)) = (ours, best) else {
-            return Self { best: Rival::Ours, ratio: f64::NAN, behind: f64::NAN };
+            return Self { best: Rival::Ours, ratio: f64::NAN, beyond_spread: f64::NAN, worst: f64::NAN };
         };
         let (mine, theirs) = (figure(ours), figure(best));
         let spread = mine.standard_deviation().max(theirs.standard_deviation());
-        let behind = (mine.median() - theirs.median()) / spread;
-        Self { best: best.rival, ratio: mine.median() / theirs.median(), behind }
+        let (mine, theirs) = (mine.median(), theirs.median());
+        let worst = field.iter().map(|one| figure(one).median()).fold(mine, f64::max) / mine;
+        Self { best: best.rival, ratio: mine / theirs, beyond_spread: mine / (theirs + spread), worst }
     }
 }
 

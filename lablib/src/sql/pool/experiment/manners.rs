@@ -71,34 +71,54 @@ pub struct Aftermath {
 impl Aftermath {
     /// Everything that should be zero.
     pub fn harm(&self) -> u64 {
-        let (leaked, overtaken) = (self.leaked as u64, self.overtaken as u64);
-        self.handed_on
-            + self.lost
-            + self.kept
-            + self.left_open
-            + self.stuck
-            + leaked
-            + self.dead
-            + self.beyond as u64
-            + overtaken
+        self.faults().iter().map(|(_, count)| count).sum()
     }
 }
 
-/// A table of several of them, one row each.
+impl Aftermath {
+    /// Each fault by its name.
+    fn faults(&self) -> [(&'static str, u64); 9] {
+        [
+            ("open things handed on", self.handed_on),
+            ("rows lost", self.lost),
+            ("rows kept wrongly", self.kept),
+            ("transactions left open", self.left_open),
+            ("borrowers stuck", self.stuck),
+            ("connections leaked", self.leaked as u64),
+            ("dead connections lent", self.dead),
+            ("beyond the size", self.beyond as u64),
+            ("overtakings", self.overtaken as u64),
+        ]
+    }
+}
+
+/// Several pools side by side, one fault a row.
 pub fn aftermath_table(title: &str, all: &[Aftermath]) -> Table {
-    let counts = |pick: fn(&Aftermath) -> u64| all.iter().map(pick).collect::<Vec<u64>>();
+    let names: Vec<&str> =
+        Aftermath::default().faults().iter().map(|(name, _)| *name).chain(["most at the server"]).collect();
+    let mut table = Table::new(title).text("what others notice", names);
+    for one in all {
+        let counts = one.faults().into_iter().map(|(_, count)| count).chain([one.most_at_server]);
+        table = table.counts(&one.name, "", counts);
+    }
+    table
+}
+
+/// One row for each, with what went wrong in words.
+pub fn faults_table(title: &str, all: &[Aftermath]) -> Table {
+    let words = |one: &Aftermath| {
+        let found: Vec<String> = one
+            .faults()
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        if found.is_empty() { "nothing".to_string() } else { found.join(", ") }
+    };
     Table::new(title)
         .text("", all.iter().map(|one| one.name.clone()))
-        .counts("open things handed on", "", counts(|one| one.handed_on))
-        .counts("rows lost", "", counts(|one| one.lost))
-        .counts("rows kept wrongly", "", counts(|one| one.kept))
-        .counts("transactions left open", "", counts(|one| one.left_open))
-        .counts("borrowers stuck", "", counts(|one| one.stuck))
-        .counts("connections leaked", "", counts(|one| one.leaked as u64))
-        .counts("dead ones lent", "", counts(|one| one.dead))
-        .counts("beyond the size", "", counts(|one| one.beyond as u64))
-        .counts("overtakings", "", counts(|one| one.overtaken as u64))
-        .counts("most at the server", "", counts(|one| one.most_at_server))
+        .counts("faults", "", all.iter().map(Aftermath::harm))
+        .text("what the checks found", all.iter().map(words))
 }
 
 /// One pool, perhaps without one of its steps, and a crowd with bad manners. The rivals are configured as recommended.

@@ -13,7 +13,7 @@ mod rivals;
 pub use closing::{Farewell, farewell};
 pub use contest::{ContestSpec, Contestant, Queue, Standing, contest, queue};
 pub use crowd::{Alone, Crowd, Unpooled, crowds, over_a_wire, without_pool};
-pub use manners::{Aftermath, aftermath_table, manners};
+pub use manners::{Aftermath, aftermath_table, faults_table, manners};
 pub use open::{Offered, OpenSpec, Worked, sweep, working};
 pub use restart::{Endured, Outage, OutageSpec, outage};
 pub use rivals::Rival;

@@ -22,19 +22,22 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Waits until there are so many connections of others.
+    /// Waits until there are so many connections of others, and have been for a while: the count that the server's limit is
+    /// compared with goes down a little after the one that it shows.
     pub fn settle(&mut self, others: usize) -> Result<()> {
-        let began = Instant::now();
+        let (began, mut since) = (Instant::now(), None);
         loop {
             let now = self.now()?;
-            if now == others as u64 {
+            if now != others as u64 {
+                since = None;
+            } else if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(60) {
                 return Ok(());
             }
             if began.elapsed() > Duration::from_secs(5) {
                 let cause = format!("there are {now} connections where {others} were expected");
                 return Err(Error::new("wait for the server's connections", cause));
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
