@@ -136,7 +136,7 @@ const SIZE: usize = 6;
 /// How long a borrower waits at most. Where a step is left out that lets borrowers wait in vain, there is no point in waiting long.
 fn patience(skip: Option<Skip>) -> Duration {
     match skip {
-        Some(Skip::Wake | Skip::PassOn) => Duration::from_millis(600),
+        Some(Skip::Wake | Skip::PassOn) => Duration::from_millis(400),
         _ => Duration::from_millis(1500),
     }
 }

@@ -208,12 +208,10 @@ impl Outage {
         let figures = |pick: &dyn Fn(&Endured) -> f64| self.pools.iter().map(pick).collect::<Vec<f64>>();
         Table::new(title)
             .text("", self.pools.iter().map(|pool| pool.rival.name()))
-            .counts("answered before", "", self.pools.iter().map(|pool| pool.answered_before() as u64))
-            .numbers("a failing call took", "ms", figures(&|pool| pool.failing_took().median()))
-            .numbers("the longest one", "ms", figures(&|pool| pool.failing_took().max()))
-            .counts("failed after its return", "", self.pools.iter().map(|pool| pool.failed_after() as u64))
-            .counts("of these, on a dead connection", "", self.pools.iter().map(|pool| pool.dead_after() as u64))
-            .numbers("first answer after", "ms", figures(&|pool| pool.recovery().min()))
-            .numbers("everybody after", "ms", figures(&|pool| pool.recovery().max()))
+            .numbers("failing call", "ms", figures(&|pool| pool.failing_took().median()))
+            .counts("failed afterwards", "", self.pools.iter().map(|pool| pool.failed_after() as u64))
+            .counts("on dead ones", "", self.pools.iter().map(|pool| pool.dead_after() as u64))
+            .numbers("first answer", "ms", figures(&|pool| pool.recovery().min()))
+            .numbers("all clients", "ms", figures(&|pool| pool.recovery().max()))
     }
 }
