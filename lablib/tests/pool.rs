@@ -1,5 +1,5 @@
 //! The pool's guarantees: on a server that a test can break at will, and on a real one.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::fmt;

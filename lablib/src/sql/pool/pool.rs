@@ -25,7 +25,7 @@ pub struct Pool<M: Manager>(Arc<Shared<M>>);
 pub struct Pooled<M: Manager> {
     shared: Arc<Shared<M>>,
     /// The connection and the right to have it; gone once it is on its way back.
-    held: Option<(Entry<M::Connection>, Permit<Entry<M::Connection>>)>,
+    held: Option<(Entry<<M as Manager>::Connection>, HeldPermit<M>)>,
     lent: usize,
     since: Instant,
 }
