@@ -174,8 +174,7 @@ async fn order(skip: Option<Skip>, borrowers: usize) -> Vec<usize> {
     }
     drop(held);
     running.join_all().await;
-    let served = served.lock().unwrap().clone();
-    served
+    std::mem::take(&mut *served.lock().unwrap())
 }
 
 #[test]
