@@ -6,6 +6,11 @@
 //!
 //! `cargo test --release -p lablib-models`
 
+#[cfg(test)]
+mod permits;
+#[cfg(test)]
+mod slots;
+
 /// What stands in lablib's place of the same name.
 pub mod lab {
     /// loom's primitives, under the names that `lablib::lab::sync` gives to the standard library's.

@@ -36,7 +36,6 @@ mod scale;
 pub mod service;
 pub mod session;
 mod style;
-#[expect(unused_imports, reason = "each core that is model-checked takes what it needs")]
 pub(crate) mod sync;
 mod table;
 

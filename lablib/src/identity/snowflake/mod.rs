@@ -14,6 +14,8 @@
 pub mod experiment;
 mod fleet;
 mod generator;
+#[cfg(test)]
+mod interleaved;
 mod layout;
 mod lease;
 mod picture;

@@ -11,7 +11,7 @@
 //! All changes of one word have one order that all threads agree on, whatever the memory ordering; and who hears of an id,
 //! by whatever way orders the two, finds the word behind it. So relaxed operations are enough.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::lab::sync::atomic::{AtomicU64, Ordering};
 
 /// Nothing is published through the words, so nothing need be ordered.
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -139,6 +139,3 @@ impl<W: Cell64> Slots<W> {
         }
     }
 }
-
-#[cfg(test)]
-mod interleaved;

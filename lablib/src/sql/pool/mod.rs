@@ -1,1 +1,32 @@
-//! A pool of connections.
+//! A pool of connections: how many there may be, who gets the next one, and what a borrower may leave behind.
+//!
+//! A [`Pool`] is generic over a [`Manager`]; [`MySql`] is the one for MySQL and MariaDB. Its core, [`permits`], is model-checked:
+//! the crate `lablib-models` runs the same file through every interleaving.
+//!
+//! - **Bounded**: at no moment are more connections in use, idle or being dialled than the pool's size.
+//! - **First come, first served**: a connection that comes back goes to whoever waits longest. Nobody slips in between.
+//! - **Nothing leaks**: a borrower that panics, or whose future is dropped, at whatever point, gives back what it had.
+//! - **Clean**: nobody is handed a connection on which somebody else's transaction or half-read answer is open.
+//! - **Honest about a server that is gone**: who finds it gone is told so, everybody else at once and without trying; nobody
+//!   waits longer than the acquire timeout; a connection from before is checked before it is lent.
+//! - **Closes gracefully**: a closed pool refuses new borrowers at once, and waits for the old ones up to a deadline.
+
+mod builder;
+mod error;
+pub mod experiment;
+mod lent;
+mod manager;
+mod mysql;
+pub mod permits;
+mod picture;
+#[expect(clippy::module_inception, reason = "the pool itself, in the room of pools")]
+mod pool;
+
+pub use builder::Builder;
+pub use error::{PoolError, Stage};
+pub use lent::Borrowed;
+pub use manager::{Condition, Manager};
+pub use mysql::MySql;
+pub use permits::Skip;
+pub use picture::picture;
+pub use pool::{Closing, Pool, Pooled, Stats};

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use super::{Cell64, Held, Slots};
+use super::slots::{Cell64, Held, Slots};
 
 /// Lets one thread at a time go on, to its next operation, in the order that a schedule says.
 #[derive(Default)]
