@@ -23,8 +23,8 @@ enum Gets {
     Nowhere,
     UpToReadUncommitted,
     UpToReadCommitted,
-    /// Needs a read that the others' uncommitted work does not show in.
-    AboveReadUncommittedUpToRepeatableRead,
+    /// Where reads come from the snapshot and writes do not. Below it a write that waits looks at the row again.
+    OnlyRepeatableRead,
     UpToRepeatableRead,
     UpToSnapshotIsolation,
 }
@@ -59,9 +59,7 @@ impl Gets {
             Gets::Nowhere => false,
             Gets::UpToReadUncommitted => level <= Level::ReadUncommitted,
             Gets::UpToReadCommitted => level <= Level::ReadCommitted,
-            Gets::AboveReadUncommittedUpToRepeatableRead => {
-                level > Level::ReadUncommitted && level <= Level::RepeatableRead && !checked
-            }
+            Gets::OnlyRepeatableRead => level == Level::RepeatableRead && !checked,
             Gets::UpToRepeatableRead => level <= Level::RepeatableRead && !checked,
             Gets::UpToSnapshotIsolation => level <= Level::RepeatableRead,
         }
@@ -70,12 +68,23 @@ impl Gets {
 
 /// T1 and T2 overwrite each other's rows in opposite order.
 pub fn dirty_write() -> Schedule {
-    Schedule::new("G0", "dirty write").write(1, 1, 11).write(2, 1, 12).write(1, 2, 21).commit(1).write(2, 2, 22).commit(2)
+    Schedule::new("G0", "dirty write")
+        .write(1, 1, 11)
+        .write(2, 1, 12)
+        .write(1, 2, 21)
+        .commit(1)
+        .write(2, 2, 22)
+        .commit(2)
 }
 
 /// T2 reads what T1 takes back.
 pub fn aborted_read() -> Schedule {
-    Schedule::new("G1a", "dirty read, of what is rolled back").write(1, 1, 101).read(2, 1).rollback(1).read(2, 1).commit(2)
+    Schedule::new("G1a", "dirty read, of what is rolled back")
+        .write(1, 1, 101)
+        .read(2, 1)
+        .rollback(1)
+        .read(2, 1)
+        .commit(2)
 }
 
 /// T2 reads what T1 has not finished writing.
@@ -203,7 +212,7 @@ pub fn all() -> Vec<Trap> {
         Trap::new(observed_transaction_vanishes(), ReadSkew, Gets::UpToReadUncommitted),
         Trap::new(non_repeatable_read(), NonRepeatableRead, Gets::UpToReadCommitted),
         Trap::new(phantom(), ReadSkew, Gets::UpToReadCommitted),
-        Trap::new(phantom_write(), ReadSkew, Gets::AboveReadUncommittedUpToRepeatableRead),
+        Trap::new(phantom_write(), ReadSkew, Gets::OnlyRepeatableRead),
         Trap::new(lost_update(), LostUpdate, Gets::UpToRepeatableRead),
         Trap::new(read_skew(), ReadSkew, Gets::UpToReadCommitted),
         Trap::new(write_skew(), WriteSkew, Gets::UpToSnapshotIsolation),

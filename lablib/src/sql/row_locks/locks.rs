@@ -82,7 +82,10 @@ impl Watcher {
             let (mode, index) = (mode.clone(), index.clone());
             Some(Lock { session: session(transaction), mode, index, key: key.clone().unwrap_or_default() })
         };
-        Ok(edges.iter().filter_map(|(wants, holds)| Some(LockWait { wants: find(wants)?, holds: find(holds)? })).collect())
+        Ok(edges
+            .iter()
+            .filter_map(|(wants, holds)| Some(LockWait { wants: find(wants)?, holds: find(holds)? }))
+            .collect())
     }
 }
 
@@ -113,7 +116,9 @@ fn waiting_in(report: &str) -> BTreeSet<u64> {
         let waits = transaction.lines().any(|line| line.starts_with("LOCK WAIT "));
         let id = transaction
             .lines()
-            .find_map(|line| line.split_once(" thread id ").filter(|(family, _)| matches!(*family, "MariaDB" | "MySQL")))
+            .find_map(|line| {
+                line.split_once(" thread id ").filter(|(family, _)| matches!(*family, "MariaDB" | "MySQL"))
+            })
             .and_then(|(_, rest)| rest.split(',').next()?.trim().parse().ok());
         if let (true, Some(id)) = (waits, id) {
             waiting.insert(id);
@@ -157,6 +162,9 @@ FILE I/O
         assert_eq!(waiting_in(REPORT), BTreeSet::from([6]));
         assert_eq!(waiting_in(&REPORT.replace("MariaDB", "MySQL")), BTreeSet::from([6]));
         assert_eq!(waiting_in(""), BTreeSet::new());
-        assert_eq!(waiting_in("LIST OF TRANSACTIONS FOR EACH SESSION:\n---TRANSACTION 1\nLOCK WAIT 2 lock"), BTreeSet::new());
+        assert_eq!(
+            waiting_in("LIST OF TRANSACTIONS FOR EACH SESSION:\n---TRANSACTION 1\nLOCK WAIT 2 lock"),
+            BTreeSet::new()
+        );
     }
 }

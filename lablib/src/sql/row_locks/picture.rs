@@ -12,11 +12,11 @@ pub fn picture() -> Drawing {
         ("SELECT … WHERE k = 20   (plain)", &[], &[]),
         ("… WHERE k = 20 FOR UPDATE", &[1], &[]),
         ("… WHERE k = 25 FOR UPDATE", &[], &[2]),
-        ("… WHERE k BETWEEN 20 AND 30 FOR UPDATE", &[1, 2], &[2]),
+        ("… WHERE k BETWEEN 20 AND 30 FOR UPDATE", &[1, 2, 3], &[2, 3]),
     ];
     let (left, step) = (300.0, 110.0);
     let mut svg = String::from(
-        "<g fill=\"#6b7280\" font-size=\"11\"><text x=\"0\" y=\"16\">at REPEATABLE READ</text>\
+        "<g fill=\"#6b7280\" font-size=\"11\"><text x=\"0\" y=\"16\">MariaDB, at REPEATABLE READ</text>\
          <text x=\"300\" y=\"16\">the index: a row is a box, what lies between is a gap</text></g>",
     );
     let mut plain = String::new();

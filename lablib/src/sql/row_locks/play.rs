@@ -158,6 +158,21 @@ impl Play {
         self.steps.iter().filter(|played| played.refused() == Some(code)).count() as u64
     }
 
+    /// The value that the n-th step, from 1 on, found in its first row; not a number where it found none.
+    pub fn value_read(&self, step: usize) -> f64 {
+        let played = step.checked_sub(1).and_then(|index| self.steps.get(index));
+        match played.map(|played| &played.answer) {
+            Some(Answer::Rows(rows)) => rows.first().and_then(|row| row.get(1)?.parse().ok()).unwrap_or(f64::NAN),
+            _ => f64::NAN,
+        }
+    }
+
+    /// The session that got this error first; not a number where none did.
+    pub fn victim(&self, code: u16) -> f64 {
+        let victim = self.steps.iter().find(|played| played.refused() == Some(code));
+        victim.map_or(f64::NAN, |played| played.session as f64)
+    }
+
     /// The play as a table: who did what, whether it waited, and what was answered.
     pub fn table(&self) -> Table {
         Table::new(&format!("{} at {}", self.schedule.name(), self.setting))
@@ -181,7 +196,9 @@ impl Play {
             let (Some(sent), Some(done)) = (played.sent, played.done) else { continue };
             let words = match played.refused() {
                 Some(code) => format!("error {code}"),
-                None if matches!(played.step, Step::Read { .. }) => format!("{} → {}", played.step.words(), found(played)),
+                None if matches!(played.step, Step::Read { .. }) => {
+                    format!("{} → {}", played.step.words(), found(played))
+                }
                 None => played.step.words(),
             };
             if !played.has_waited() {
@@ -197,7 +214,8 @@ impl Play {
             let before = self.steps.iter().enumerate().filter(|(other, step)| {
                 *other != index && step.session != played.session && step.done.is_some_and(|end| end <= done)
             });
-            let last = before.max_by(|(_, one), (_, other)| one.done.unwrap_or(0.0).total_cmp(&other.done.unwrap_or(0.0)));
+            let last =
+                before.max_by(|(_, one), (_, other)| one.done.unwrap_or(0.0).total_cmp(&other.done.unwrap_or(0.0)));
             if let Some((_, Played { session, done: Some(end), step: Step::Commit | Step::Rollback, .. })) = last {
                 chart = chart.arrow(lane(*session), milliseconds(*end), lane(played.session), milliseconds(done), "");
             }
@@ -209,9 +227,7 @@ impl Play {
 fn found(played: &Played) -> String {
     match &played.answer {
         Answer::Rows(rows) if rows.is_empty() => "nothing".into(),
-        Answer::Rows(rows) => {
-            rows.iter().filter_map(|row| row.get(1)).cloned().collect::<Vec<_>>().join(", ")
-        }
+        Answer::Rows(rows) => rows.iter().filter_map(|row| row.get(1)).cloned().collect::<Vec<_>>().join(", "),
         _ => played.outcome(),
     }
 }

@@ -59,7 +59,9 @@ impl Step {
     pub fn sql(&self, table: &str, reads: &str) -> String {
         match self {
             Self::Read { condition, .. } => {
-                format!("SELECT id, value, versions FROM {table} WHERE {condition} ORDER BY id {reads}").trim_end().into()
+                format!("SELECT id, value, versions FROM {table} WHERE {condition} ORDER BY id {reads}")
+                    .trim_end()
+                    .into()
             }
             // From left to right, so the list gets the new value.
             Self::Change { value, condition, .. } => {
@@ -162,13 +164,7 @@ impl Schedule {
 
     /// A session changes what a condition holds for.
     #[must_use]
-    pub fn change(
-        self,
-        session: usize,
-        value: &str,
-        condition: &str,
-        becomes: impl Into<Vec<(u32, i64)>>,
-    ) -> Self {
+    pub fn change(self, session: usize, value: &str, condition: &str, becomes: impl Into<Vec<(u32, i64)>>) -> Self {
         let step = Step::Change { value: value.into(), condition: condition.into(), becomes: becomes.into() };
         self.then(session, step)
     }
@@ -231,7 +227,9 @@ impl Schedule {
                 _ => vec![],
             };
             if let Some((row, value)) = becomes.into_iter().find(|version| !written.insert(*version)) {
-                return bad(format!("row {row} gets the value {value} twice, so that a read would not tell whose it is"));
+                return bad(format!(
+                    "row {row} gets the value {value} twice, so that a read would not tell whose it is"
+                ));
             }
             if matches!(step, Step::Commit | Step::Rollback) {
                 ended.insert(*session);

@@ -88,8 +88,7 @@ impl Setting {
     /// The four levels, and between the upper two what a server or a careful client can make of `REPEATABLE READ`.
     pub fn all(dialect: Dialect) -> Vec<Self> {
         let repeatable = Self::of(Level::RepeatableRead);
-        let mut all =
-            vec![Self::of(Level::ReadUncommitted), Self::of(Level::ReadCommitted), repeatable];
+        let mut all = vec![Self::of(Level::ReadUncommitted), Self::of(Level::ReadCommitted), repeatable];
         if has_snapshot_isolation(dialect) {
             all.push(repeatable.with_snapshot_isolation());
         }
@@ -105,7 +104,9 @@ impl Setting {
             statements.push(format!("SET SESSION innodb_snapshot_isolation = {on}"));
         } else if self.snapshot_isolation {
             let cause = format!("{dialect} does not have innodb_snapshot_isolation");
-            return Err(Error::new("play at snapshot isolation", cause).remedy("MariaDB has it since 10.6.18 and 10.11.8"));
+            return Err(
+                Error::new("play at snapshot isolation", cause).remedy("MariaDB has it since 10.6.18 and 10.11.8")
+            );
         }
         Ok(statements)
     }
@@ -149,7 +150,10 @@ mod tests {
     fn snapshot_isolation_is_only_asked_of_servers_that_have_it() {
         let asks = |banner: &str| {
             let dialect = Dialect::of(banner).unwrap();
-            (Setting::all(dialect).len(), Setting::of(Level::RepeatableRead).with_snapshot_isolation().statements(dialect).is_ok())
+            (
+                Setting::all(dialect).len(),
+                Setting::of(Level::RepeatableRead).with_snapshot_isolation().statements(dialect).is_ok(),
+            )
         };
         assert_eq!(asks("10.11.19-MariaDB"), (6, true));
         assert_eq!(asks("11.8.2-MariaDB"), (6, true));

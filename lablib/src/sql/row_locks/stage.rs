@@ -80,7 +80,8 @@ impl Stage {
         };
         for number in 0..sessions {
             let mut connection = server.connect()?;
-            let id: Option<u64> = connection.query_first("SELECT CONNECTION_ID()").doing("ask for a connection's number")?;
+            let id: Option<u64> =
+                connection.query_first("SELECT CONNECTION_ID()").doing("ask for a connection's number")?;
             let (orders, inbox) = channel();
             let reports = reports.clone();
             let thread = std::thread::spawn(move || serve(number, connection, &inbox, &reports));
@@ -139,7 +140,10 @@ impl Stage {
     /// Every row as it is when all is over.
     fn versions(&mut self) -> Result<Vec<Row>> {
         let sql = format!("SELECT id, value, versions FROM {} ORDER BY id", self.table);
-        rows_of(self.watcher.connection(), &sql).map(|(rows, _)| rows).map_err(|failed| failed.message).doing("read the table at the end")
+        rows_of(self.watcher.connection(), &sql)
+            .map(|(rows, _)| rows)
+            .map_err(|failed| failed.message)
+            .doing("read the table at the end")
     }
 
     /// Ends all connections, whatever they wait for.
@@ -166,7 +170,10 @@ impl Drop for Stage {
 
 impl std::fmt::Debug for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stage").field("table", &self.table).field("sessions", &self.sessions.len()).finish_non_exhaustive()
+        f.debug_struct("Stage")
+            .field("table", &self.table)
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -293,6 +300,7 @@ impl<'a> Run<'a> {
     /// Sends whatever can be sent, until every session is through with its steps or waits.
     fn advance(&mut self) -> Result<()> {
         loop {
+            self.settle()?;
             let free = (0..self.doing.len()).find(|&s| self.doing[s].is_none() && !self.to_do[s].is_empty());
             let Some(session) = free else { return Ok(()) };
             let Some(step) = self.to_do[session].pop_front() else { return Ok(()) };
@@ -302,7 +310,6 @@ impl<'a> Run<'a> {
             }
             self.send(session, self.steps[step].sql.clone())?;
             self.doing[session] = Some(step);
-            self.settle()?;
         }
     }
 
@@ -327,8 +334,12 @@ impl<'a> Run<'a> {
             }
             seen_before = if all_wait { seen_before.or(Some(now)) } else { None };
             if now > deadline {
-                let at: Vec<&str> = at_work.iter().filter_map(|&s| Some(self.steps[self.doing[s]?].sql.as_str())).collect();
-                return Err(Error::new("settle", format!("no answer and no lock wait after {PATIENCE:?}: {}", at.join("; "))));
+                let at: Vec<&str> =
+                    at_work.iter().filter_map(|&s| Some(self.steps[self.doing[s]?].sql.as_str())).collect();
+                return Err(Error::new(
+                    "settle",
+                    format!("no answer and no lock wait after {PATIENCE:?}: {}", at.join("; ")),
+                ));
             }
             std::thread::sleep(Duration::from_micros(300));
         }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use mysql::prelude::Queryable;
 use mysql::Conn;
+use mysql::prelude::Queryable;
 
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
@@ -92,7 +92,8 @@ pub fn contention(server: &MariaDb, spec: ContentionSpec) -> Contention {
         let mut progress = Progress::new("adding one", (spec.rows.len() * (spec.rounds + 1)) as u64);
         let mut points = Vec::new();
         for &rows in &spec.rows {
-            let empty = |way| Contended { way, rows, per_second: Samples::default(), again: 0.0, lost: 0, acknowledged: 0 };
+            let empty =
+                |way| Contended { way, rows, per_second: Samples::default(), again: 0.0, lost: 0, acknowledged: 0 };
             let mut here: Vec<Contended> = Way::ALL.into_iter().map(empty).collect();
             let clients = |way: Way| clients(server, way, spec.clients, spec.seed);
             let mut teams = Way::ALL.into_iter().map(clients).collect::<Result<Vec<_>>>()?;
@@ -187,14 +188,17 @@ impl Adder {
                 let before = client.tries();
                 let lock = if way == Way::ForUpdate { "FOR UPDATE" } else { "" };
                 client.transaction(|connection| {
-                    let n: Option<u64> = connection.query_first(format!("SELECT n FROM {TABLE} WHERE id = {row} {lock}"))?;
+                    let n: Option<u64> =
+                        connection.query_first(format!("SELECT n FROM {TABLE} WHERE id = {row} {lock}"))?;
                     let n = n.unwrap_or(0) + 1;
                     connection.query_drop(format!("UPDATE {TABLE} SET n = {n} WHERE id = {row}"))
                 })?;
                 let after = client.tries();
                 Ok(after.deadlocks + after.timeouts + after.stale - before.deadlocks - before.timeouts - before.stale)
             }
-            Self::Statements(connection, rng) => statements(connection, rng, way, row).map_err(|error| Error::new("add one", error)),
+            Self::Statements(connection, rng) => {
+                statements(connection, rng, way, row).map_err(|error| Error::new("add one", error))
+            }
         }
     }
 }
@@ -206,7 +210,8 @@ fn statements(connection: &mut Conn, rng: &mut Rng, way: Way, row: u64) -> Resul
     }
     let retry = Retry { first: std::time::Duration::from_micros(200), ..Retry::default() };
     for failure in 0_u32.. {
-        let read: Option<(u64, u64)> = connection.query_first(format!("SELECT n, version FROM {TABLE} WHERE id = {row}"))?;
+        let read: Option<(u64, u64)> =
+            connection.query_first(format!("SELECT n, version FROM {TABLE} WHERE id = {row}"))?;
         let (n, version) = read.unwrap_or_default();
         let (n, next) = (n + 1, version + 1);
         connection.query_drop(format!(
@@ -260,7 +265,11 @@ impl Contention {
         let rows = || of(Way::Atomic).map(|point| point.rows);
         let mut table = Table::new("Increments lost, and tries that were in vain").counts("rows", "", rows());
         for way in Way::ALL {
-            table = table.numbers(&format!("{way}: lost"), "%", of(way).map(|point| 100.0 * point.lost as f64 / point.acknowledged as f64));
+            table = table.numbers(
+                &format!("{way}: lost"),
+                "%",
+                of(way).map(|point| 100.0 * point.lost as f64 / point.acknowledged as f64),
+            );
         }
         for way in [Way::ForUpdate, Way::Optimistic] {
             table = table.numbers(&format!("{way}: in vain"), "for each", of(way).map(|point| point.again));

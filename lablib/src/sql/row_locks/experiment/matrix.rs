@@ -49,8 +49,7 @@ pub fn matrix(server: &MariaDb, repeats: usize) -> Matrix {
         for trap in &traps {
             let mut row = Vec::new();
             for &setting in &settings {
-                let plays =
-                    (0..repeats).map(|_| stage.play(&trap.schedule, setting)).collect::<Result<Vec<Play>>>()?;
+                let plays = (0..repeats).map(|_| stage.play(&trap.schedule, setting)).collect::<Result<Vec<Play>>>()?;
                 let count = |what: &dyn Fn(&Play) -> bool| plays.iter().filter(|play| what(play)).count() as u64;
                 let anomalies = count(&|play| play.shows(trap.anomaly));
                 let unserializable = count(&|play| !play.serializable());
@@ -181,8 +180,11 @@ impl Matrix {
                     cell.outcome()
                 );
             }
-            let words: Vec<String> =
-                cells.iter().zip(&self.settings).map(|(cell, setting)| format!("{setting}: {}", cell.outcome())).collect();
+            let words: Vec<String> = cells
+                .iter()
+                .zip(&self.settings)
+                .map(|(cell, setting)| format!("{setting}: {}", cell.outcome()))
+                .collect();
             let _ = writeln!(plain, "{code} ({name}): {}", words.join("; "));
         }
         Drawing::new(title, (width, top + high * self.traps.len() as f64 + 4.0), &svg, &plain)

@@ -42,7 +42,9 @@ pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, see
 
 fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64, seed: u64) -> Result<Shuffled> {
     server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-    server.try_execute(&format!("CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, items MEDIUMTEXT NOT NULL) ENGINE = InnoDB"))?;
+    server.try_execute(&format!(
+        "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, items MEDIUMTEXT NOT NULL) ENGINE = InnoDB"
+    ))?;
     let rows: Vec<String> = (0..LISTS).map(|list| format!("({list}, '')")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
     let (history, start) = (Transactions::new(), Barrier::new(clients));
@@ -72,7 +74,10 @@ fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64
     let mut last = history.begin(clients);
     let mut connection = connect(server, setting)?;
     for list in 0..LISTS {
-        last.read_list(list, read(&mut connection, list, "").map_err(|error| Error::new("read the lists at the end", error))?);
+        last.read_list(
+            list,
+            read(&mut connection, list, "").map_err(|error| Error::new("read the lists at the end", error))?,
+        );
     }
     last.commit();
     server.try_execute(&format!("DROP TABLE {TABLE}"))?;
@@ -89,7 +94,8 @@ fn connect(server: &MariaDb, setting: Setting) -> Result<Conn> {
 }
 
 fn read(connection: &mut Conn, list: u64, reads: &str) -> Result<Vec<i64>, Said> {
-    let items: Option<String> = connection.query_first(format!("SELECT items FROM {TABLE} WHERE id = {list} {reads}"))?;
+    let items: Option<String> =
+        connection.query_first(format!("SELECT items FROM {TABLE} WHERE id = {list} {reads}"))?;
     Ok(items.unwrap_or_default().split_whitespace().filter_map(|item| item.parse().ok()).collect())
 }
 
@@ -103,7 +109,10 @@ fn one(connection: &mut Conn, mut call: TransactionCall, reads: &str, first: i64
                 call.read_list(list, read(connection, list, reads)?);
             } else {
                 call.append(list, first + step);
-                connection.query_drop(format!("UPDATE {TABLE} SET items = CONCAT(items, ' {}') WHERE id = {list}", first + step))?;
+                connection.query_drop(format!(
+                    "UPDATE {TABLE} SET items = CONCAT(items, ' {}') WHERE id = {list}",
+                    first + step
+                ))?;
             }
         }
         connection.query_drop("COMMIT")
@@ -125,6 +134,12 @@ impl Shuffled {
     /// How many anomalies of a kind were found.
     pub fn count(&self, kind: AnomalyKind) -> u64 {
         self.report.count(kind) as u64
+    }
+
+    /// What was found at a setting.
+    pub fn at(all: &[Self], setting: Setting) -> Self {
+        let found = all.iter().find(|one| one.setting == setting).cloned();
+        found.ok_or_else(|| Error::new("find a history", format!("none was made at {setting}"))).or_fail()
     }
 
     /// All anomalies but those of real time.
@@ -180,7 +195,9 @@ pub fn shuffled_chart(shuffled: &[Shuffled], title: &str) -> Bars {
 /// What was found at each setting, by kind.
 pub fn shuffled_table(shuffled: &[Shuffled]) -> Table {
     let count = |word: &'static str| {
-        shuffled.iter().map(move |one| KINDS.iter().filter(|(_, of)| *of == word).map(|(kind, _)| one.count(*kind)).sum())
+        shuffled
+            .iter()
+            .map(move |one| KINDS.iter().filter(|(_, of)| *of == word).map(|(kind, _)| one.count(*kind)).sum())
     };
     Table::new("What the checker found in the random histories")
         .text("setting", shuffled.iter().map(|one| one.setting.to_string()))

@@ -11,9 +11,7 @@ const TYPING: Duration = Duration::from_millis(25);
 
 /// Plays a schedule at the pace of a chart that people read.
 pub fn play(server: &MariaDb, schedule: &Schedule, setting: Setting) -> Play {
-    let run = || -> Result<Play> {
-        Stage::open(server, schedule.sessions())?.paced(TYPING).play(schedule, setting)
-    };
+    let run = || -> Result<Play> { Stage::open(server, schedule.sessions())?.paced(TYPING).play(schedule, setting) };
     run().or_fail()
 }
 

@@ -38,7 +38,9 @@ pub fn timeouts(server: &MariaDb) -> Timeouts {
     let run = || -> Result<Timeouts> {
         let doing = "meet a lock";
         server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-        server.try_execute(&format!("CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"))?;
+        server.try_execute(&format!(
+            "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"
+        ))?;
         server.try_execute(&format!("INSERT INTO {TABLE} VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)"))?;
         let changed = |row: u32| -> Result<u64> {
             server.try_ask(&format!("SELECT n FROM {TABLE} WHERE id = {row}"))?.parse().doing("read a row")
@@ -68,7 +70,8 @@ pub fn timeouts(server: &MariaDb) -> Timeouts {
         let client_said = gave_up.err().map(|error| error.to_string()).unwrap_or_default();
         let client_left = changed(3)?;
 
-        let (nowait, nowait_took) = refused(&mut patient, &format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE NOWAIT"))?;
+        let (nowait, nowait_took) =
+            refused(&mut patient, &format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE NOWAIT"))?;
         let skipping_found =
             patient.query(format!("SELECT id FROM {TABLE} ORDER BY id FOR UPDATE SKIP LOCKED")).doing(doing)?;
         drop(holder);

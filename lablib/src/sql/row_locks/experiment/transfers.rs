@@ -67,7 +67,8 @@ fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, or
     let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH}, 0)")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
     let start = Barrier::new(clients);
-    let client = |number: usize| Client::connect(server, Retry::default(), Rng::seeded(seed, &format!("pauses {number}")));
+    let client =
+        |number: usize| Client::connect(server, Retry::default(), Rng::seeded(seed, &format!("pauses {number}")));
     let clients = (0..clients).map(client).collect::<Result<Vec<_>>>()?;
     let began = std::time::Instant::now();
     let tries = std::thread::scope(|scope| {
@@ -115,7 +116,9 @@ fn transfer(client: &mut Client, from: u64, to: u64, amount: i64, ordered: bool)
         }
         for (account, balance) in balances {
             let balance = if account == from { balance - amount } else { balance + amount };
-            connection.query_drop(format!("UPDATE {TABLE} SET balance = {balance}, moves = moves + 1 WHERE id = {account}"))?;
+            connection.query_drop(format!(
+                "UPDATE {TABLE} SET balance = {balance}, moves = moves + 1 WHERE id = {account}"
+            ))?;
         }
         Ok(())
     })
