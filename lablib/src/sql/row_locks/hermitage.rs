@@ -79,7 +79,7 @@ pub fn dirty_write() -> Schedule {
 
 /// T2 reads what T1 takes back.
 pub fn aborted_read() -> Schedule {
-    Schedule::new("G1a", "dirty read, of what is rolled back")
+    Schedule::new("G1a", "dirty read, then rolled back")
         .write(1, 1, 101)
         .read(2, 1)
         .rollback(1)
@@ -89,7 +89,7 @@ pub fn aborted_read() -> Schedule {
 
 /// T2 reads what T1 has not finished writing.
 pub fn intermediate_read() -> Schedule {
-    Schedule::new("G1b", "dirty read, of what is not the last word")
+    Schedule::new("G1b", "dirty read, not the last word")
         .write(1, 1, 101)
         .read(2, 1)
         .write(1, 1, 11)

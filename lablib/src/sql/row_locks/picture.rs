@@ -14,10 +14,10 @@ pub fn picture() -> Drawing {
         ("… WHERE k = 25 FOR UPDATE", &[], &[2]),
         ("… WHERE k BETWEEN 20 AND 30 FOR UPDATE", &[1, 2, 3], &[2, 3]),
     ];
-    let (left, step) = (300.0, 110.0);
+    let (left, step) = (372.0, 96.0);
     let mut svg = String::from(
         "<g fill=\"#6b7280\" font-size=\"11\"><text x=\"0\" y=\"16\">MariaDB, at REPEATABLE READ</text>\
-         <text x=\"300\" y=\"16\">the index: a row is a box, what lies between is a gap</text></g>",
+         <text x=\"320\" y=\"16\">the index: a row is a box, what lies between is a gap</text></g>",
     );
     let mut plain = String::new();
     for (line, (statement, rows, gaps)) in STATEMENTS.iter().enumerate() {
@@ -54,5 +54,5 @@ pub fn picture() -> Drawing {
         plain = plain.trim_end_matches(',').to_string();
         plain.push_str(if rows.is_empty() && gaps.is_empty() { " nothing\n" } else { "\n" });
     }
-    Drawing::new("What a statement locks", (764.0, 206.0), &svg, &plain)
+    Drawing::new("What a statement locks", (720.0, 206.0), &svg, &plain)
 }

@@ -202,7 +202,9 @@ impl Play {
                 None => played.step.words(),
             };
             if !played.has_waited() {
-                chart = chart.event(lane(played.session), milliseconds(sent), words);
+                // A commit is one when it is over, and lets its locks go then.
+                let ends = matches!(played.step, Step::Commit | Step::Rollback);
+                chart = chart.event(lane(played.session), milliseconds(if ends { done } else { sent }), words);
                 continue;
             }
             let waits = format!("{} waits", played.step.words());

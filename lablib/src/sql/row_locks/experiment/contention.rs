@@ -232,10 +232,10 @@ impl Contention {
         found.ok_or_else(|| Error::new("find a point", format!("{way} was not measured on {rows} rows"))).or_fail()
     }
 
-    /// How many times as fast one way was as another, round by round.
-    pub fn ratio(&self, fast: Way, slow: Way, rows: u64) -> Samples {
-        let (fast, slow) = (self.of(fast, rows).per_second, self.of(slow, rows).per_second);
-        fast.values().iter().zip(slow.values()).map(|(fast, slow)| fast / slow).collect()
+    /// How many times as much one way gets done on many rows as on few, round by round.
+    pub fn gain(&self, way: Way, many: u64, few: u64) -> Samples {
+        let (many, few) = (self.of(way, many).per_second, self.of(way, few).per_second);
+        many.values().iter().zip(few.values()).map(|(many, few)| many / few).collect()
     }
 
     /// Increments lost by one way, at all numbers of rows.

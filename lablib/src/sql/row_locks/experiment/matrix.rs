@@ -136,7 +136,7 @@ impl Matrix {
 
     /// The matrix: what gets through is filled, with the strongest colour.
     pub fn drawing(&self, title: &str) -> Drawing {
-        let (left, wide, high, top) = (236.0, 116.0, 30.0, 62.0);
+        let (left, wide, high, top) = (250.0, 114.0, 30.0, 62.0);
         let width = left + wide * self.settings.len() as f64 + 4.0;
         let mut svg = String::new();
         let mut plain = String::new();
@@ -159,7 +159,7 @@ impl Matrix {
             let _ = write!(
                 svg,
                 "<text x=\"0\" y=\"{0}\" font-weight=\"600\" fill=\"#1f2933\">{code}</text>\
-                 <text x=\"62\" y=\"{0}\" font-size=\"11\" fill=\"#52606d\">{1}</text>",
+                 <text x=\"72\" y=\"{0}\" font-size=\"11\" fill=\"#52606d\">{1}</text>",
                 y + 19.0,
                 escape(name)
             );

@@ -157,10 +157,6 @@ impl Shuffled {
         self.report.satisfies(Isolation::SnapshotIsolation)
     }
 
-    /// The strongest level that the history does not contradict, in words.
-    pub fn strongest(&self) -> String {
-        self.report.strongest().map_or_else(|| "none".into(), |level| level.to_string())
-    }
 }
 
 /// What is counted, and under which word.
@@ -203,10 +199,9 @@ pub fn shuffled_table(shuffled: &[Shuffled]) -> Table {
         .text("setting", shuffled.iter().map(|one| one.setting.to_string()))
         .counts("committed", "", shuffled.iter().map(|one| one.committed))
         .counts("rolled back", "", shuffled.iter().map(|one| one.refused))
-        .counts("dirty read", "", count("dirty read"))
-        .counts("non-repeatable", "", count("non-repeatable read"))
-        .counts("lost update", "", count("lost update"))
+        .counts("dirty", "", count("dirty read"))
+        .counts("fuzzy", "", count("non-repeatable read"))
+        .counts("lost", "", count("lost update"))
         .counts("read skew", "", count("read skew"))
         .counts("write skew", "", count("write skew"))
-        .text("not contradicted", shuffled.iter().map(Shuffled::strongest))
 }

@@ -27,7 +27,7 @@ pub struct Transfers {
     pub off: u64,
     /// Transfers that were acknowledged and are not in the books, or the other way round.
     pub miscounted: u64,
-    /// Times that a client had to begin anew, by the number of tries before: for the first arm.
+    /// Seconds of each arm.
     pub seconds: [f64; 2],
 }
 
@@ -125,6 +125,11 @@ fn transfer(client: &mut Client, from: u64, to: u64, amount: i64, ordered: bool)
 }
 
 impl Transfers {
+    /// Deadlocks that only the server, or only the clients have counted.
+    pub fn counted_apart(&self) -> u64 {
+        self.server_counted.abs_diff(self.as_they_come.deadlocks + self.ordered.deadlocks)
+    }
+
     /// Deadlocks in both arms.
     pub fn chart(&self, title: &str) -> Bars {
         Chart::bars(title)
