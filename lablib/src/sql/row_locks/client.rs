@@ -75,10 +75,15 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Connects; `rng` decides the pauses.
     pub fn connect(server: &MariaDb, retry: Retry, rng: Rng) -> Result<Self> {
+        Self::on(server.connect()?, retry, rng)
+    }
+
+    /// On a connection that is there.
+    pub(in crate::sql) fn on(connection: Conn, retry: Retry, rng: Rng) -> Result<Self> {
         if retry.most == 0 {
             return Err(Error::new("make a client", "it needs at least one try"));
         }
-        Ok(Self { connection: server.connect()?, retry, rng, tries: Tries::default() })
+        Ok(Self { connection, retry, rng, tries: Tries::default() })
     }
 
     /// Runs one statement outside of any transaction, for settings of the session.
@@ -94,15 +99,19 @@ impl Client {
     /// Runs `work` in a transaction and commits, again from its beginning where the server wants that. What `work` decides
     /// must come from what it reads in this try.
     pub fn transaction<T>(&mut self, mut work: impl FnMut(&mut Conn) -> Result<T, mysql::Error>) -> Result<T> {
+        self.again(|connection| {
+            connection.query_drop("START TRANSACTION")?;
+            let answer = work(connection)?;
+            connection.query_drop("COMMIT")?;
+            Ok(answer)
+        })
+    }
+
+    /// The same without a transaction around it, for work that is a single statement or begins its own.
+    pub fn again<T>(&mut self, mut work: impl FnMut(&mut Conn) -> Result<T, mysql::Error>) -> Result<T> {
         let doing = "run a transaction";
         for failure in 0..self.retry.most {
-            let mut once = || {
-                self.connection.query_drop("START TRANSACTION")?;
-                let answer = work(&mut self.connection)?;
-                self.connection.query_drop("COMMIT")?;
-                Ok::<T, mysql::Error>(answer)
-            };
-            let error = match once() {
+            let error = match work(&mut self.connection) {
                 Ok(answer) => {
                     self.tries.done += 1;
                     return Ok(answer);

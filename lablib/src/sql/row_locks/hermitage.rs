@@ -79,12 +79,7 @@ pub fn dirty_write() -> Schedule {
 
 /// T2 reads what T1 takes back.
 pub fn aborted_read() -> Schedule {
-    Schedule::new("G1a", "dirty read, then rolled back")
-        .write(1, 1, 101)
-        .read(2, 1)
-        .rollback(1)
-        .read(2, 1)
-        .commit(2)
+    Schedule::new("G1a", "dirty read, then rolled back").write(1, 1, 101).read(2, 1).rollback(1).read(2, 1).commit(2)
 }
 
 /// T2 reads what T1 has not finished writing.

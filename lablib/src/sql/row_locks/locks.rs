@@ -35,14 +35,14 @@ pub struct LockWait {
 }
 
 /// A connection that asks the server who waits.
-pub(super) struct Watcher {
+pub(in crate::sql) struct Watcher {
     connection: Conn,
     dialect: Dialect,
     asked: Option<Instant>,
 }
 
 impl Watcher {
-    pub(super) fn new(server: &MariaDb) -> Result<Self> {
+    pub(in crate::sql) fn new(server: &MariaDb) -> Result<Self> {
         Ok(Self { connection: server.connect()?, dialect: server.dialect(), asked: None })
     }
 
@@ -51,7 +51,7 @@ impl Watcher {
     }
 
     /// The connections that wait for a lock at this moment.
-    pub(super) fn waiting(&mut self) -> Result<BTreeSet<u64>> {
+    pub(in crate::sql) fn waiting(&mut self) -> Result<BTreeSet<u64>> {
         // This report is made anew for each question, the tables are not.
         let report: Option<(String, String, String)> =
             self.connection.query_first("SHOW ENGINE INNODB STATUS").doing("ask the server who waits")?;

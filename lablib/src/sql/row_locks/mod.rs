@@ -16,7 +16,7 @@
 mod client;
 pub mod experiment;
 pub mod hermitage;
-mod locks;
+pub(in crate::sql) mod locks;
 mod picture;
 mod play;
 mod schedule;

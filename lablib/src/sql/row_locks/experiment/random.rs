@@ -156,7 +156,6 @@ impl Shuffled {
     pub fn snapshot_isolated(&self) -> bool {
         self.report.satisfies(Isolation::SnapshotIsolation)
     }
-
 }
 
 /// What is counted, and under which word.

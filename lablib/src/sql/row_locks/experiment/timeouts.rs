@@ -97,10 +97,7 @@ impl Timeouts {
     pub fn table(&self) -> Table {
         let found: Vec<String> = self.skipping_found.iter().map(u32::to_string).collect();
         Table::new("Four who meet a lock")
-            .text(
-                "who",
-                ["waits for a second, then commits", "does not wait, and rolls back", "NOWAIT", "SKIP LOCKED"],
-            )
+            .text("who", ["waits for a second, then commits", "does not wait, and rolls back", "NOWAIT", "SKIP LOCKED"])
             .text(
                 "what the server says",
                 [
