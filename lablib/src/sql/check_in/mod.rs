@@ -21,5 +21,5 @@ mod seat;
 pub use audit::{Audit, Told};
 pub use desk::{Boarding, Desk, Way};
 pub use flight::{Flight, Rules};
-pub use picture::{SeatMap, seat_maps};
+pub use picture::{SeatMap, picture, seat_maps};
 pub use seat::{Layout, Seat};

@@ -38,6 +38,13 @@ pub fn groups(server: &MariaDb, layout: Layout, desks: usize, seed: u64) -> [Sea
     [false, true].map(|together| seat_all(server, layout, &groups, desks, seed, together).or_fail())
 }
 
+impl Seated {
+    /// Of the groups that have all their seats, the share that sits side by side, in percent.
+    pub fn share(&self) -> f64 {
+        100.0 * self.together as f64 / self.seated as f64
+    }
+}
+
 type Answer = (usize, Vec<Seat>, f64);
 
 fn seat_all(
@@ -108,7 +115,7 @@ fn seat_all(
         torn: answers.iter().filter(|(index, seats, _)| !seats.is_empty() && seats.len() < size(*index)).count() as u64,
         sent_away: answers.iter().filter(|(index, seats, _)| seats.is_empty() && size(*index) <= room).count() as u64,
         audit,
-        map: SeatMap { caption: String::new(), layout, told },
+        map: SeatMap { caption: if together { "as a group" } else { "each member alone" }.into(), layout, told },
     })
 }
 
