@@ -60,11 +60,6 @@ impl Flight {
         rows.into_iter().map(|(seat, traveller)| Ok((self.layout.seat(seat)?, traveller))).collect()
     }
 
-    /// Everybody leaves.
-    pub fn clear(&self, server: &MariaDb) -> Result<()> {
-        server.try_execute(&format!("UPDATE {} SET traveller = NULL WHERE flight = 1", self.table))
-    }
-
     /// Removes the table.
     pub fn drop(&self, server: &MariaDb) -> Result<()> {
         server.try_execute(&format!("DROP TABLE {}", self.table))

@@ -122,9 +122,10 @@ pub fn seat_maps(title: &str, maps: &[SeatMap]) -> Drawing {
             if told > 1 {
                 let _ = write!(
                     svg,
-                    "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"9\" fill=\"#fff\">{told}</text>",
+                    "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"{}\" fill=\"#fff\">{told}</text>",
                     left + seat / 2.0,
-                    y + 11.0
+                    y + 10.5,
+                    if told < 100 { 9 } else { 7 }
                 );
             }
         }
