@@ -243,6 +243,11 @@ impl Contention {
         self.points.iter().filter(|point| point.way == way).map(|point| point.lost).sum()
     }
 
+    fn lost_by_the_careful(&self, rows: u64) -> u64 {
+        let here = self.points.iter().filter(|point| point.rows == rows && point.way != Way::ReadThenWrite);
+        here.map(|point| point.lost).sum()
+    }
+
     /// Increments acknowledged to one way.
     pub fn acknowledged(&self, way: Way) -> u64 {
         self.points.iter().filter(|point| point.way == way).map(|point| point.acknowledged).sum()
@@ -264,15 +269,11 @@ impl Contention {
         let of = |way: Way| self.points.iter().filter(move |point| point.way == way);
         let rows = || of(Way::Atomic).map(|point| point.rows);
         let mut table = Table::new("Increments lost, and tries that were in vain").counts("rows", "", rows());
-        for way in Way::ALL {
-            table = table.numbers(
-                &format!("{way}: lost"),
-                "%",
-                of(way).map(|point| 100.0 * point.lost as f64 / point.acknowledged as f64),
-            );
-        }
+        let lost = |way: Way| of(way).map(|point| 100.0 * point.lost as f64 / point.acknowledged as f64);
+        table = table.numbers(&format!("lost: {}", Way::ReadThenWrite), "%", lost(Way::ReadThenWrite));
+        table = table.counts("lost: others", "", rows().map(|rows| self.lost_by_the_careful(rows)));
         for way in [Way::ForUpdate, Way::Optimistic] {
-            table = table.numbers(&format!("{way}: in vain"), "for each", of(way).map(|point| point.again));
+            table = table.numbers(&format!("in vain: {way}"), "each", of(way).map(|point| point.again));
         }
         table
     }
