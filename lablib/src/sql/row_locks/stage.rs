@@ -119,7 +119,7 @@ impl Stage {
         let at = |error: Error| error.at(format!("{} at {setting}", schedule.code()));
         self.set_the_table().map_err(at)?;
         let mut run = Run::new(self, schedule, setting);
-        let played = run.prepare().and_then(|()| run.to_the_end());
+        let played = run.prepare().and_then(|()| run.play_on());
         if played.is_err() {
             // Whoever waits still waits; without this the next play would meet it.
             self.send_home();
@@ -276,7 +276,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn to_the_end(&mut self) -> Result<Ended> {
+    fn play_on(&mut self) -> Result<Ended> {
         for step in 0..self.steps.len() {
             if step > 0 && !self.stage.pace.is_zero() {
                 std::thread::sleep(self.stage.pace);

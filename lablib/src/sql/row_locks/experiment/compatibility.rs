@@ -32,11 +32,11 @@ pub fn compatibility(server: &MariaDb, level: Level) -> Compatibility {
     let run = || -> Result<Compatibility> {
         let mut stage = Stage::open(server, 2)?;
         let (mut waits, mut unserializable) = ([[0; 4]; 4], 0);
-        for held in 0..4 {
-            for wanted in 0..4 {
+        for (held, row) in waits.iter_mut().enumerate() {
+            for (wanted, waits) in row.iter_mut().enumerate() {
                 let schedule = after(after(Schedule::new("pair", "a pair of locks"), 1, held), 2, wanted);
                 let play = stage.play(&schedule.commit(1).commit(2), Setting::of(level))?;
-                waits[held][wanted] = u64::from(play.steps[1].has_waited());
+                *waits = u64::from(play.steps[1].has_waited());
                 unserializable += u64::from(!play.serializable());
             }
         }
