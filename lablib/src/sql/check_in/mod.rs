@@ -1,1 +1,25 @@
-//! Airline check-in: seats handed out under concurrency.
+//! Checking in: hand every traveller a seat, once, while everybody asks at the same moment.
+//!
+//! A [`Flight`] is a table of seats, a [`Desk`] a connection that checks travellers in, in one of several [`Way`]s.
+//!
+//! - A seat that a traveller was told of is that traveller's, on disk, and nobody else was told of it: by every way but
+//!   [`Way::NoLock`], which is here to be looked at.
+//! - A traveller has at most one seat. Who checks in twice, from wherever, is told the same seat twice.
+//! - "Full" means that every seat is taken for good: by every way but [`Way::SkipLocked`], which also says it of a seat that
+//!   somebody has only locked and may yet give back.
+//! - A traveller whose payment fails, or whose connection breaks before the answer, leaves no seat half taken.
+//! - A group is seated side by side, all of it, or not at all.
+
+mod audit;
+mod desk;
+pub mod experiment;
+mod flight;
+mod group;
+mod picture;
+mod seat;
+
+pub use audit::{Audit, Told};
+pub use desk::{Boarding, Desk, Way};
+pub use flight::{Flight, Rules};
+pub use picture::{SeatMap, picture, seat_maps};
+pub use seat::{Layout, Seat};

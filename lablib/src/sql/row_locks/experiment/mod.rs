@@ -1,0 +1,19 @@
+//! What is played and measured: the seed's three cases, the matrix of anomalies, who waits for whom, and what it costs.
+
+mod compatibility;
+mod contention;
+mod gaps;
+mod matrix;
+mod random;
+mod seed;
+mod timeouts;
+mod transfers;
+
+pub use compatibility::{Compatibility, compatibility};
+pub use contention::{Contended, Contention, ContentionSpec, Way, contention};
+pub use gaps::{Gaps, gap_deadlock, gap_waits, gaps, waits_table};
+pub use matrix::{Cell, Matrix, matrix};
+pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
+pub use seed::{deadlock, no_wait, plain_select, play, sharing_select, victims};
+pub use timeouts::{Timeouts, timeouts};
+pub use transfers::{Transfers, transfers};
