@@ -3,9 +3,17 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use lablib::edge::limits::*;
+
+/// The kernel's caches are the whole machine's: whoever weighs them runs alone, the others beside each other.
+static KERNEL: RwLock<()> = RwLock::new(());
+
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    KERNEL.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn served(spec: &ServerSpec) -> (Worker, SocketAddr) {
     let mut server = Worker::start().unwrap();
@@ -36,6 +44,7 @@ fn gone(pid: u32) -> bool {
 
 #[test]
 fn each_server_sends_back_what_it_gets_in_order_and_counts_its_connections() {
+    let _others = beside_others();
     for model in Model::ALL {
         let (mut server, address) = served(&ServerSpec::new(model));
         let mut streams: Vec<TcpStream> = (0..20).map(|_| connected(address)).collect();
@@ -73,6 +82,7 @@ fn each_server_sends_back_what_it_gets_in_order_and_counts_its_connections() {
 
 #[test]
 fn a_client_that_never_reads_is_not_read_from_and_holds_up_nobody() {
+    let _others = beside_others();
     for model in Model::ALL {
         let (_server, address) = served(&ServerSpec::new(model));
         let mut deaf = connected(address);
@@ -105,6 +115,7 @@ fn a_client_that_never_reads_is_not_read_from_and_holds_up_nobody() {
 
 #[test]
 fn websocket_servers_speak_websocket() {
+    let _others = beside_others();
     for (model, size) in [(Model::CurrentThread, None), (Model::MultiThread, Some(4096))] {
         let framing = Framing::WebSocket(size);
         let (_server, address) = served(&ServerSpec { framing, ..ServerSpec::new(model) });
@@ -124,6 +135,7 @@ fn websocket_servers_speak_websocket() {
 
 #[test]
 fn a_server_that_runs_out_of_threads_says_so_and_keeps_those_that_it_has() {
+    let _others = beside_others();
     // 64 KiB of stack are enough for some; an impossible stack is enough for none.
     let spec = ServerSpec { stack: Some(1 << 50), ..ServerSpec::new(Model::Threads) };
     let (mut server, address) = served(&spec);
@@ -137,6 +149,7 @@ fn a_server_that_runs_out_of_threads_says_so_and_keeps_those_that_it_has() {
 
 #[test]
 fn nonsense_is_refused_in_one_sentence() {
+    let _others = beside_others();
     let mut worker = Worker::start().unwrap();
     assert!(worker.serve(&ServerSpec { ports: 0, ..ServerSpec::new(Model::Epoll) }).is_err());
     let nowhere = ConnectSpec::new(1, Framing::Plain);
@@ -150,6 +163,7 @@ fn nonsense_is_refused_in_one_sentence() {
 
 #[test]
 fn a_worker_ends_with_its_owner_and_a_killed_worker_is_an_error() {
+    let _others = beside_others();
     let mut worker = Worker::start().unwrap();
     worker.serve(&ServerSpec::new(Model::Threads)).unwrap();
     let pid = worker.pid();
@@ -177,6 +191,7 @@ fn owner_of_a_fleet() {
 
 #[test]
 fn no_worker_outlives_an_owner_that_is_killed() {
+    let _others = beside_others();
     use lablib::lab::crash::{Child, Crash};
     let ended = Crash::at("both-ends-held").run(Child::of_this_test("owner_of_a_fleet")).unwrap();
     let pids: Vec<u32> = ended.acknowledged().iter().map(|pid| pid.parse().unwrap()).collect();
@@ -186,6 +201,7 @@ fn no_worker_outlives_an_owner_that_is_killed() {
 
 #[test]
 fn a_fleet_holds_what_it_says_and_gives_it_all_back() {
+    let _others = beside_others();
     let voyage = sail(&FleetSpec { pings: 200, ..FleetSpec::new(3_000) }).unwrap();
     assert_eq!((voyage.open, voyage.wrong, voyage.lost, voyage.stopped.clone()), (3_000, 0, 0, None));
     assert_eq!((voyage.established, voyage.accepted), (3_000, 3_000));
@@ -200,6 +216,7 @@ fn a_fleet_holds_what_it_says_and_gives_it_all_back() {
 
 #[test]
 fn a_fleet_stops_before_memory_runs_short_and_says_so() {
+    let _others = beside_others();
     let available = MachineMemory::read().unwrap().available;
     let spec = FleetSpec { floor: available.saturating_add(1 << 30), pings: 0, ..FleetSpec::new(200_000) };
     let voyage = sail(&spec).unwrap();
@@ -210,6 +227,7 @@ fn a_fleet_stops_before_memory_runs_short_and_says_so() {
 
 #[test]
 fn connections_that_nobody_accepted_do_not_count() {
+    let _others = beside_others();
     let fault = Some(Fault::StopsAccepting(300));
     // Believing the kernel: established means no more than that there is room in the server's queue.
     let naive = sail(&FleetSpec { fault, echo: false, pings: 0, ..FleetSpec::new(1_000) }).unwrap();
@@ -225,6 +243,7 @@ fn connections_that_nobody_accepted_do_not_count() {
 
 #[test]
 fn an_answer_that_belongs_to_another_connection_is_noticed() {
+    let _others = beside_others();
     let fault = Some(Fault::MixesUp(10));
     let voyage = sail(&FleetSpec { fault, pings: 500, ..FleetSpec::new(2_000) }).unwrap();
     assert_eq!(voyage.wrong, 200);
@@ -234,6 +253,7 @@ fn an_answer_that_belongs_to_another_connection_is_noticed() {
 
 #[test]
 fn what_runs_out_is_named_in_the_kernels_words() {
+    let _others = beside_others();
     // More connections than a process has descriptors.
     let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     if most > 50_000 {
@@ -250,6 +270,7 @@ fn what_runs_out_is_named_in_the_kernels_words() {
 
 #[test]
 fn threads_stop_exactly_where_the_limit_says_and_tasks_do_not() {
+    let _others = beside_others();
     let reached = reach_user_limit(120);
     if reached.tried {
         assert_eq!(reached.alive as f64, reached.predicted, "{reached:?}");
@@ -263,6 +284,7 @@ fn threads_stop_exactly_where_the_limit_says_and_tasks_do_not() {
 
 #[test]
 fn a_thread_costs_address_space_mappings_and_a_stack_in_the_kernel_and_a_task_none_of_them() {
+    let _others = beside_others();
     let threads = crew(&CrewSpec::new(Kind::Thread, 500)).unwrap();
     let tasks = crew(&CrewSpec::new(Kind::Task, 500)).unwrap();
     assert!(threads.each(threads.virtual_bytes) >= f64::from(2 << 20), "{threads:?}");
@@ -273,6 +295,7 @@ fn a_thread_costs_address_space_mappings_and_a_stack_in_the_kernel_and_a_task_no
 
 #[test]
 fn limits_are_read_in_order_and_the_first_is_the_smallest() {
+    let _others = beside_others();
     let limits = limits_on_threads();
     let allows: Vec<f64> = limits.limits.iter().filter_map(|limit| limit.allows).collect();
     assert!(allows.is_sorted() && !allows.is_empty(), "{allows:?}");
@@ -284,6 +307,7 @@ fn limits_are_read_in_order_and_the_first_is_the_smallest() {
 
 #[test]
 fn the_kernel_takes_for_a_pair_what_its_objects_add_up_to() {
+    let _alone = KERNEL.write().unwrap_or_else(PoisonError::into_inner);
     let idle = idle_memory(&ways()[0], &[2_000], 3).remove(0);
     if idle.kernel.is_empty() {
         return; // not root: the kernel does not show its caches

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Framing, Model, ServerSpec, uring};
 use crate::edge::limits::fleet::{Answer, Ask, ConnectSpec, Worker, unexpected};
-use crate::lab::chart::{Bars, Chart, Latencies};
+use crate::lab::chart::{Chart, Latencies, Panels};
 use crate::lab::{Doing, Error, Load, OpenLoop, OrFail, Progress, Result, Samples, Table};
 
 /// The load, the same for every server.
@@ -43,8 +43,6 @@ pub struct Arm {
     pub load: Load,
     /// Microseconds of the processor for a request then.
     pub open_cpu: f64,
-    /// Answers that were wrong or missing.
-    pub wrong: u64,
 }
 
 /// All of them.
@@ -103,7 +101,7 @@ impl Arm {
     fn new(model: Model) -> Self {
         let none = Samples::default;
         let (cpu, waits, rate, accepts) = (none(), none(), none(), none());
-        Self { model, cpu, waits, rate, accepts, load: Load::default(), open_cpu: f64::NAN, wrong: 0 }
+        Self { model, cpu, waits, rate, accepts, load: Load::default(), open_cpu: f64::NAN }
     }
 
     /// New connections, then as many requests as the server answers.
@@ -121,7 +119,7 @@ impl Arm {
             other => return Err(unexpected(other)),
         };
         let used = server.usage()?.since(&before);
-        self.wrong += wrong;
+        self.right(wrong)?;
         if counts {
             let requests = spec.requests as f64;
             self.cpu.push(used.seconds * 1e6 / requests);
@@ -156,9 +154,16 @@ impl Arm {
         })?;
         let used = server.usage()?.since(&before);
         self.open_cpu = used.seconds * 1e6 / load.response.count().max(1) as f64;
-        self.wrong += wrong.into_inner();
         self.load = load;
-        Ok(())
+        self.right(wrong.into_inner())
+    }
+
+    /// Arms are only comparable when they did the same work, and did it right.
+    fn right(&self, wrong: u64) -> Result<()> {
+        match wrong {
+            0 => Ok(()),
+            _ => Err(Error::new("compare servers", format!("{wrong} answers were wrong or missing")).at(self.model)),
+        }
     }
 }
 
@@ -175,27 +180,27 @@ impl Contest {
         dear.values().iter().zip(cheap.values()).map(|(dear, cheap)| dear / cheap).collect()
     }
 
-    /// Answers that were wrong or missing, of all.
-    pub fn wrong(&self) -> u64 {
-        self.arms.iter().map(|arm| arm.wrong).sum()
+    /// The processor's time for a request, and the sleeps.
+    pub fn chart(&self, title: &str) -> Panels {
+        let mut cpu = Chart::bars("Processor time of the server").y("for a request", "µs").horizontal().size(440, 300);
+        let mut waits = Chart::bars("Times that it went to sleep").y("for a request", "").horizontal().size(440, 300);
+        for arm in &self.arms {
+            cpu = cpu.bar_with_spread(arm.model.name(), arm.cpu.median_and_quartiles());
+            waits = waits.bar_with_spread(arm.model.name(), arm.waits.median_and_quartiles());
+        }
+        waits = waits.predicted(Model::Threads.name(), 1.0);
+        Chart::side_by_side(&[&cpu, &waits]).titled(title)
     }
 
-    /// The processor's time for a request.
-    pub fn cpu_chart(&self, title: &str) -> Bars {
-        let mut chart = Chart::bars(title).y("processor time of the server for a request", "µs");
-        for arm in &self.arms {
-            chart = chart.bar_with_spread(arm.model.name(), arm.cpu.median_and_quartiles());
-        }
-        chart
-    }
-
-    /// Sleeps for a request.
-    pub fn waits_chart(&self, title: &str) -> Bars {
-        let mut chart = Chart::bars(title).y("times that the server went to sleep for a request", "");
-        for arm in &self.arms {
-            chart = chart.bar_with_spread(arm.model.name(), arm.waits.median_and_quartiles());
-        }
-        chart
+    /// What a client that waits for its answers would have measured, beside what users wait.
+    pub fn omission_table(&self) -> Table {
+        let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
+        let arms = &self.arms;
+        Table::new("The slowest in a hundred: what users wait, and what a client that waits for itself would report")
+            .text("server", arms.iter().map(|arm| arm.model.name()))
+            .counts("requests", "", arms.iter().map(|arm| arm.load.response.count()))
+            .numbers("from due to done", "µs", arms.iter().map(|arm| micros(arm.load.response.p99())))
+            .numbers("from sent to done", "µs", arms.iter().map(|arm| micros(arm.load.service.p99())))
     }
 
     /// What users wait, from the moment at which a request was due.

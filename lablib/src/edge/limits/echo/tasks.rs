@@ -98,10 +98,7 @@ async fn echo_without_keeping(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn echo_frames(
-    stream: TcpStream,
-    size: Option<usize>,
-) -> Result<(), Box<tokio_tungstenite::tungstenite::Error>> {
+async fn echo_frames(stream: TcpStream, size: Option<usize>) -> Result<(), Box<tokio_tungstenite::tungstenite::Error>> {
     let sized = |size: usize| WebSocketConfig::default().read_buffer_size(size).write_buffer_size(size);
     let mut socket = accept_async_with_config(stream, size.map(sized)).await?;
     while let Some(message) = socket.next().await {

@@ -2,7 +2,10 @@
 //!
 //! The kernel reads and writes memory here while this thread does something else. That is what the field uses, and what
 //! no borrow checker can see, so this file, and no other, has `unsafe` in it, for two calls.
-#![expect(unsafe_code, reason = "io_uring's queue takes addresses that must stay valid until an operation has completed")]
+#![expect(
+    unsafe_code,
+    reason = "io_uring's queue takes addresses that must stay valid until an operation has completed"
+)]
 
 use std::mem::ManuallyDrop;
 use std::net::TcpListener;
@@ -37,7 +40,8 @@ pub(super) fn start(listeners: Vec<TcpListener>, spec: &ServerSpec, served: &Arc
                 return Err(error);
             }
         };
-        let mut server = Loop { ring, listeners, size, places: ManuallyDrop::new(Vec::new()), free: Vec::new(), served: mine };
+        let mut server =
+            Loop { ring, listeners, size, places: ManuallyDrop::new(Vec::new()), free: Vec::new(), served: mine };
         server.run()
     })?;
     told.recv().doing("start io_uring")?

@@ -433,7 +433,10 @@ impl Connector {
             if count > 0 {
                 last = Instant::now();
             } else if last.elapsed() > PATIENCE {
-                return Err(Error::new("send requests", format!("{} of {requests} got no answer", requests - answered)));
+                return Err(Error::new(
+                    "send requests",
+                    format!("{} of {requests} got no answer", requests - answered),
+                ));
             }
         }
         let seconds = began.elapsed().as_secs_f64();

@@ -1,7 +1,7 @@
 //! The fleet put to sea, and what it looked like.
 
 use super::{FleetSpec, Plan, Voyage, in_private_network, sail};
-use crate::lab::chart::{Bars, Chart, Latencies, Lines};
+use crate::lab::chart::{Bars, Chart, Latencies, Lines, Panels};
 use crate::lab::{OrFail, Table, readable, significant};
 
 /// What each limit of this machine allows, before anything is opened.
@@ -60,20 +60,27 @@ impl Voyage {
         self.open as f64 / self.seconds
     }
 
+    /// How memory grew with the connections, and how fast they came.
+    pub fn chart(&self, title: &str) -> Panels {
+        let memory = self.memory_chart("The kernel's memory …").size(460, 340);
+        let time = self.time_chart("… and the time that it took").size(460, 340);
+        Chart::side_by_side(&[&memory, &time]).titled(title)
+    }
+
     /// Memory against connections, while they were opened.
-    pub fn chart(&self, title: &str) -> Lines {
+    pub fn memory_chart(&self, title: &str) -> Lines {
         let megabytes = |bytes: f64| bytes / 1e6;
         let each = self.predicted_each();
         // A hundred points are enough for a line.
         let step = self.moments.len().div_ceil(100).max(1);
         let kept: Vec<_> = self.moments.iter().step_by(step).chain(self.moments.last()).collect();
         Chart::lines(title)
-            .x("connections that are open and have echoed", "")
+            .x("connections open", "")
             .y("memory of the kernel", "MB")
             .from_zero()
             .line("measured", kept.iter().map(|moment| (moment.open as f64, megabytes(moment.kernel))))
             .predicted("the objects' sizes", move |open| megabytes(open * each))
-            .mark_point("seed: 1 kB each", self.open as f64, megabytes(self.open as f64 * 1_000.0))
+            .mark_point("seed: 1 kB", self.open as f64, megabytes(self.open as f64 * 1_000.0))
     }
 
     /// Connections against time.
@@ -82,7 +89,7 @@ impl Voyage {
         let kept: Vec<_> = self.moments.iter().step_by(step).chain(self.moments.last()).collect();
         Chart::lines(title)
             .x("since the first", "s")
-            .y("connections that are open and have echoed", "")
+            .y("connections open", "")
             .from_zero()
             .line("open", kept.iter().map(|moment| (moment.seconds, moment.open as f64)))
     }

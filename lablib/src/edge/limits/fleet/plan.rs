@@ -65,6 +65,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// How many connections one process can hold one end of.
+    pub fn most_each() -> Result<u64> {
+        let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of open files")?;
+        Ok(descriptors.min(MOST_EACH).saturating_sub(SPARE))
+    }
+
     /// How many connections the pair of that number opens.
     pub fn share(&self, pair: u64) -> u64 {
         self.connections / self.pairs + u64::from(pair < self.connections % self.pairs)
@@ -112,9 +118,7 @@ impl Plan {
 
     /// The limit that no number of processes, ports or addresses gets around, and how many connections it allows.
     pub fn tightest(&self) -> Option<&Room> {
-        self.room.iter().find(|room| {
-            !matches!(room.name, "descriptors of one process" | "ports, one server address")
-        })
+        self.room.iter().find(|room| !matches!(room.name, "descriptors of one process" | "ports, one server address"))
     }
 }
 

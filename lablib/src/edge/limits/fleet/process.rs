@@ -21,7 +21,7 @@ use super::connector::{ConnectSpec, Connector, Pinged, Progress};
 use crate::edge::limits::echo::{self, Served, ServerSpec};
 use crate::edge::limits::threads_and_tasks::{Crew, CrewSpec, RelaySpec, Relayed};
 use crate::lab::service::lab_program;
-use crate::lab::{Doing, Error, Result};
+use crate::lab::{Doing, Error, Result, Show};
 
 /// What a worker can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,8 +121,17 @@ impl Usage {
     }
 }
 
-/// What `lab connections` does: what it is asked on standard input, until that ends.
-pub fn connections_process() -> Result<()> {
+/// What `lab connections` does: what it is asked on standard input, until that ends. With a number it is the owner of a
+/// fleet of such processes instead, and says how many connections it held.
+pub fn connections_process(arguments: &[String]) -> Result<()> {
+    if let Some(connections) = arguments.first() {
+        let connections: u64 = connections.parse().doing("read how many connections to hold")?;
+        let voyage = super::sail(&super::FleetSpec::new(connections))?;
+        println!("{}\n{}", voyage.plan.table().to_plain(), voyage.table().to_plain());
+        println!("open files of the machine before, at the height, afterwards: {:?}", voyage.files);
+        println!("processes left: {}, bytes left: {:.0}", voyage.left_processes, voyage.left_bytes);
+        return Ok(());
+    }
     raise_descriptors()?;
     let mut worker = Inside::default();
     let mut out = std::io::stdout().lock();
@@ -288,7 +297,8 @@ impl Worker {
         let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut said = String::new();
         let _ = self.complaints.read_to_string(&mut said);
-        let last = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note:")).next_back();
+        let last =
+            said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note:")).next_back();
         match last {
             Some(last) => format!("it is gone ({status}): {last}"),
             None => format!("it is gone ({status})"),

@@ -250,7 +250,12 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
 
     #[test]
     fn what_is_no_slabinfo_is_refused() {
-        for text in ["", "slabinfo - version: 1.0\n", "slabinfo - version: 2.1\nTCP 1 2\n", "slabinfo - version: 2.1\nTCP a 1 1 1 1"] {
+        for text in [
+            "",
+            "slabinfo - version: 1.0\n",
+            "slabinfo - version: 2.1\nTCP 1 2\n",
+            "slabinfo - version: 2.1\nTCP a 1 1 1 1",
+        ] {
             assert!(Slabs::parse(text).is_err(), "{text:?}");
         }
     }
@@ -262,7 +267,8 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
         assert_eq!(SockStat::parse(text).unwrap(), expected);
         assert!(SockStat::parse("TCP: inuse 7").is_err());
         assert!(SockStat::parse("").is_err());
-        let memory = MachineMemory::parse("MemTotal: 10 kB\nMemAvailable: 4 kB\nSlab: 3 kB\nKernelStack: 2 kB\n").unwrap();
+        let memory =
+            MachineMemory::parse("MemTotal: 10 kB\nMemAvailable: 4 kB\nSlab: 3 kB\nKernelStack: 2 kB\n").unwrap();
         assert_eq!((memory.total, memory.available), (10_240, 4_096));
         assert!(MachineMemory::parse("MemTotal: 10 kB\n").is_err());
         let process = ProcessMemory::parse("VmSize:\t 20 kB\nRssAnon:\t 5 kB\nThreads:\t3\n").unwrap();

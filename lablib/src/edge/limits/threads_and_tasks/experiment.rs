@@ -338,6 +338,21 @@ pub struct Overbooked {
     pub memory: f64,
 }
 
+impl Overbooked {
+    /// How many ran, and what they were promised and took.
+    pub fn table(&self) -> Table {
+        let gigabytes = [self.memory, self.crew.virtual_bytes, self.crew.resident].map(|bytes| bytes / 1e9);
+        Table::new(&format!("{} threads at once", significant(self.crew.alive as f64)))
+            .text("", ["the machine's memory", "their address space", "what they touched of it"])
+            .numbers("size", "GB", gigabytes)
+    }
+
+    /// How many ran whose address space, all together, is larger than the machine's memory; 0 where it is not.
+    pub fn beyond_memory(&self) -> u64 {
+        if self.crew.virtual_bytes > self.memory { self.crew.alive } else { 0 }
+    }
+}
+
 /// Makes so many threads with stacks that add up to a quarter more than the machine's memory.
 pub fn overbook(threads: u64) -> Overbooked {
     let run = || -> Result<Overbooked> {

@@ -34,7 +34,12 @@ pub fn thread_limits(sample: &Crew) -> Result<Vec<ThreadLimit>> {
     let memory = MachineMemory::read()?;
     let each = sample.each(sample.resident) + sample.each(sample.kernel_stacks);
     let mut limits = vec![
-        limit("vm.max_map_count", maps, (maps - sample.maps_before) / sample.each(sample.maps).max(1.0), "mappings of one process"),
+        limit(
+            "vm.max_map_count",
+            maps,
+            (maps - sample.maps_before) / sample.each(sample.maps).max(1.0),
+            "mappings of one process",
+        ),
         limit("kernel.pid_max", pid_max, pid_max - tasks, "threads of everybody"),
         limit("kernel.threads-max", threads_max, threads_max - tasks, "threads of everybody"),
         limit("memory", memory.total as f64, memory.available as f64 / each.max(1.0), "bytes that are touched"),
@@ -89,7 +94,8 @@ fn cgroup_limit() -> Option<(f64, f64)> {
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         match controllers {
             "pids" => Some(format!("/sys/fs/cgroup/pids{path}")),
-            "" => Some(format!("/sys/fs/cgroup{path}")).filter(|folder| std::path::Path::new(folder).join("pids.max").exists()),
+            "" => Some(format!("/sys/fs/cgroup{path}"))
+                .filter(|folder| std::path::Path::new(folder).join("pids.max").exists()),
             _ => None,
         }
     })?;
