@@ -208,7 +208,7 @@ fn a_fleet_holds_what_it_says_and_gives_it_all_back() {
     if voyage.plan.network.private {
         assert_eq!(voyage.sockets, 6_000);
     }
-    assert_eq!((voyage.pings_wrong, voyage.left_processes), (0, 0));
+    assert_eq!((voyage.pings_wrong, voyage.left_waiting, voyage.left_processes), (0, 0, 0));
     assert!(voyage.random.count() >= 200 && voyage.same.count() >= 200);
     assert!(voyage.files[1] >= voyage.files[0] + 5_000, "{:?}", voyage.files);
     assert!(voyage.files[2] < voyage.files[0] + 1_000, "{:?}", voyage.files);

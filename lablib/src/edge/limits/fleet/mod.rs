@@ -116,6 +116,8 @@ pub struct Voyage {
     pub ping_ratios: Vec<f64>,
     /// Pings that were not answered, or not with the connection's own number.
     pub pings_wrong: u64,
+    /// Connections of one pair of processes that waited in TIME_WAIT after its client was killed.
+    pub left_waiting: u64,
     /// Processes that still lived after everything was closed.
     pub left_processes: u64,
     /// Open files of the machine: before, at the height, and after everything was closed.
@@ -156,7 +158,7 @@ pub fn sail(spec: &FleetSpec) -> Result<Voyage> {
     cast_off(spec, &voyage.plan, &mut pairs)?;
     voyage.watch(spec, &mut pairs, &kernel)?;
     voyage.user_each = (resident_bytes(&pairs)? - resident) / voyage.held().max(1) as f64;
-    voyage.kernel_each = kernel.grown() / voyage.held().max(1) as f64;
+    voyage.kernel_each = kernel.grown_for_each(voyage.held());
     if let Some(pair) = pairs.first() {
         let listeners = voyage.plan.pairs * voyage.plan.ports_each;
         voyage.sockets = SockStat::of(pair.serving.pid())?.inuse.saturating_sub(listeners);
@@ -214,6 +216,7 @@ impl Voyage {
             random: Latency::new(),
             ping_ratios: Vec::new(),
             pings_wrong: 0,
+            left_waiting: 0,
             left_processes: 0,
             files: [0; 3],
             left_bytes: 0.0,
@@ -307,6 +310,17 @@ impl Voyage {
 
     /// Closes everything, and looks whether the kernel has it all back.
     fn come_home(&mut self, mut pairs: Vec<Pair>, kernel: &KernelBytes) -> Result<()> {
+        if let Some(pair) = pairs.first_mut().filter(|_| self.plan.network.private) {
+            // One client is killed before the others, while its server lives and its network can be looked at.
+            pair.connecting.kill();
+            let began = Instant::now();
+            while (pair.connecting.lives() || pair.serving.state()?.held > 0)
+                && began.elapsed() < Duration::from_secs(2)
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            self.left_waiting = SockStat::of(pair.serving.pid())?.time_wait;
+        }
         for worker in pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]) {
             worker.kill();
         }
@@ -337,6 +351,13 @@ impl KernelBytes {
     fn now() -> Self {
         let memory = MachineMemory::read().unwrap_or_default();
         Self { before: Slabs::read().ok(), slab: memory.slab as f64, available: memory.available as f64 }
+    }
+
+    /// How many bytes more it is now for each pair of sockets that there are more; of so many, where the kernel does not
+    /// show how many. Others may open sockets meanwhile: theirs cost as much as ours.
+    fn grown_for_each(&self, pairs: u64) -> f64 {
+        let sockets = self.before.as_ref().and_then(|before| Some(Slabs::read().ok()?.grown(before, "TCP")));
+        self.grown() / sockets.map_or(pairs as f64, |sockets| sockets / 2.0).max(1.0)
     }
 
     /// How many bytes more it is now.

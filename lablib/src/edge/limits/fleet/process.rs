@@ -133,6 +133,8 @@ pub fn connections_process(arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     raise_descriptors()?;
+    // Should memory run short all the same, this process goes first, and nobody else's. Not everybody may say so.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let mut worker = Inside::default();
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {

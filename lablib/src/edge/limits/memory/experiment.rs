@@ -94,15 +94,14 @@ impl Idle {
     /// than ours, somebody else was at work, and the round is repeated, a few times at most.
     fn weigh_undisturbed(&mut self, server: &ServerSpec) -> Result<()> {
         const AGAIN: usize = 4;
-        let mut weighed = self.weigh(server)?;
+        let mut weighed = Weighed::default();
         for _ in 0..AGAIN {
+            weighed = self.weigh(server)?;
             settle(2 * self.connections);
             if weighed.objects.first().is_none_or(|sockets| (sockets - 2.0).abs() < 0.04) {
                 break;
             }
-            weighed = self.weigh(server)?;
         }
-        settle(2 * self.connections);
         weighed.add_user(self);
         if let Some(predicted) = weighed.predicted {
             self.predicted = predicted;
