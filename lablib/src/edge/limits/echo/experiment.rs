@@ -182,8 +182,10 @@ impl Contest {
 
     /// The processor's time for a request, and the sleeps.
     pub fn chart(&self, title: &str) -> Panels {
-        let mut cpu = Chart::bars("Processor time of the server").y("for a request", "µs").horizontal().size(440, 300);
-        let mut waits = Chart::bars("Times that it went to sleep").y("for a request", "").horizontal().size(440, 300);
+        let mut cpu =
+            Chart::bars(title).y("processor time of the server for a request", "µs").horizontal().size(450, 300);
+        let mut waits = Chart::bars("A loop sleeps when there is nothing left to do");
+        waits = waits.y("times that the server slept for a request", "").horizontal().size(450, 300);
         for arm in &self.arms {
             cpu = cpu.bar_with_spread(arm.model.name(), arm.cpu.median_and_quartiles());
             waits = waits.bar_with_spread(arm.model.name(), arm.waits.median_and_quartiles());

@@ -62,8 +62,9 @@ impl Voyage {
 
     /// How memory grew with the connections, and how fast they came.
     pub fn chart(&self, title: &str) -> Panels {
-        let memory = self.memory_chart("The kernel's memory …").size(460, 340);
-        let time = self.time_chart("… and the time that it took").size(460, 340);
+        let memory = self.memory_chart(title).size(480, 340);
+        let came = format!("{} of them came each second", significant(self.per_second().round()));
+        let time = self.time_chart(&came).size(420, 340);
         Chart::side_by_side(&[&memory, &time]).titled(title)
     }
 

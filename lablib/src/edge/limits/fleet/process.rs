@@ -299,8 +299,7 @@ impl Worker {
         let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut said = String::new();
         let _ = self.complaints.read_to_string(&mut said);
-        let last =
-            said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note:")).next_back();
+        let last = said.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("note:"));
         match last {
             Some(last) => format!("it is gone ({status}): {last}"),
             None => format!("it is gone ({status})"),

@@ -33,11 +33,12 @@ pub fn thread_limits(sample: &Crew) -> Result<Vec<ThreadLimit>> {
     let maps = number_in("/proc/sys/vm/max_map_count")? as f64;
     let memory = MachineMemory::read()?;
     let each = sample.each(sample.resident) + sample.each(sample.kernel_stacks);
+    // A thread has a whole number of mappings; what is left over in a sample belongs to the allocator.
     let mut limits = vec![
         limit(
             "vm.max_map_count",
             maps,
-            (maps - sample.maps_before) / sample.each(sample.maps).max(1.0),
+            (maps - sample.maps_before) / sample.each(sample.maps).round().max(1.0),
             "mappings of one process",
         ),
         limit("kernel.pid_max", pid_max, pid_max - tasks, "threads of everybody"),
