@@ -11,6 +11,7 @@
 //! | `mover` | moves shards for an experiment that kills it |
 //! | `id-worker` | makes ids for an experiment that stops and kills it |
 //! | `tickets` | hands out numbers for an experiment that kills it |
+//! | `limits` | runs into a limit, in a network of its own |
 
 mod cells;
 mod guardian;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "guardian" => return guardian::run(),
         "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),
         "id-worker" => lablib::identity::snowflake::id_worker_process().map(|()| ExitCode::SUCCESS),
+        "limits" => lablib::edge::limits::limits_process().map(|()| ExitCode::SUCCESS),
         "tickets" => lablib::identity::tickets::issuer_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };

@@ -1,1 +1,41 @@
-//! What one machine holds.
+//! What one machine holds: each limit on connections as the kernel states it, as theory predicts it, and as it is met.
+//!
+//! Every experiment runs in a process of its own (`lab limits`), in a network namespace of its own where the machine allows
+//! one: ranges are narrowed and settings changed there, and nothing has to be put back. Where it does not, ports are
+//! narrowed socket by socket, and what would need a setting is left out, and said.
+//!
+//! - **Exact**: descriptors and ports run out at exactly the predicted number, with the predicted error ([`descriptors`],
+//!   [`ports`]).
+//! - **Harmless**: no limit or setting outside the experiment's own process and namespace is changed, and no port of the
+//!   machine's is left in TIME_WAIT ([`Network`]).
+//! - **Nothing lost by keeping alive**: a request through [`KeepAlive`] is answered once or fails with one sentence, never
+//!   gets another's answer, and survives a server that closes idle connections.
+//! - **Bounded**: a [`KeepAlive`] never has more connections open than it may, and its callers wait no longer than they said.
+//! - **Gone with its owner**: a process of an experiment ends when whoever started it does, however that was.
+
+mod backlog;
+mod chamber;
+mod descriptors;
+mod frames;
+mod keep_alive;
+mod kernel;
+mod lanes;
+mod namespace;
+mod picture;
+mod pooling;
+mod ports;
+mod time_wait;
+pub use backlog::{Backlog, BacklogSpec, Burst, Handshakes, QueuePoint, backlog};
+pub use chamber::limits_process;
+pub use descriptors::{DescriptorPoint, DescriptorSpec, Descriptors, FullServer, descriptors};
+pub use frames::{Answerer, LONGEST};
+pub use keep_alive::{KeepAlive, KeepAliveStats, Without};
+pub use kernel::{Kernel, TIME_WAIT};
+pub use namespace::Network;
+pub use picture::picture;
+pub use pooling::{Closed, Cost, Pooling, PoolingSpec, Starved, pooling};
+pub use ports::{PortPoint, PortSpec, Ports, Way, ports};
+pub use time_wait::{
+    Closes, Reset, TimeWaitSpec, TimeWaits, Waited, begin_time_wait, close_after_sending, kept_table, progress_chart,
+    rate_chart,
+};

@@ -1,0 +1,383 @@
+//! The two queues of a listener: handshakes that are not complete, and connections that nobody has accepted.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+use socket2::Socket;
+
+use super::chamber::{self, Errand};
+use super::lanes::raise_descriptors;
+use super::namespace::{Network, Seen, counters, errno, give_up_after, grown, tcp};
+use crate::lab::chart::{Chart, Lines};
+use crate::lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+
+/// What to find out about a listener's queues.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BacklogSpec {
+    /// Backlogs to listen with.
+    pub backlogs: Vec<u32>,
+    /// Clients beyond what the queue holds, each time.
+    pub beyond: u32,
+    /// The backlog with which the SYN queue is filled.
+    pub handshakes: u32,
+    /// Clients that come while a server pauses.
+    pub burst: u32,
+    /// Backlogs of the servers that pause.
+    pub paused: [u32; 2],
+    /// For how long they pause.
+    pub pause: Duration,
+}
+
+/// A backlog, and who fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePoint {
+    /// What the server asked `listen` for.
+    pub asked: u32,
+    /// `net.core.somaxconn` at that moment, which caps it.
+    pub somaxconn: u32,
+    /// Clients that came.
+    pub came: u32,
+    /// Clients that believe to be connected.
+    pub connected: u32,
+    /// Connections in the accept queue, by the kernel's count.
+    pub queued: u64,
+    /// Clients still in SYN_SENT.
+    pub still_asking: u64,
+    /// SYNs dropped because the accept queue was full (`ListenOverflows`), less those that were sent again.
+    pub overflows: Option<u64>,
+}
+
+impl QueuePoint {
+    /// Connections that fit: one more than the backlog, because the kernel asks "more than?", not "as many as?".
+    pub fn predicted(&self) -> u32 {
+        self.asked.min(self.somaxconn) + 1
+    }
+}
+
+/// Handshakes that are never completed, with and without SYN cookies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// Whether the kernel may answer with a cookie when the queue is full.
+    pub cookies: bool,
+    /// The backlog.
+    pub backlog: u32,
+    /// Clients that came.
+    pub came: u32,
+    /// Clients that believe to be connected.
+    pub connected: u32,
+    /// Handshakes in the SYN queue (SYN_RECV).
+    pub half_open: u64,
+    /// Connections in the accept queue.
+    pub queued: u64,
+    /// SYNs dropped for want of room in the SYN queue.
+    pub dropped: u64,
+    /// Cookies sent instead.
+    pub cookies_sent: u64,
+}
+
+/// Clients that came while the server paused: how long each `connect` took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Burst {
+    /// The server's backlog.
+    pub backlog: u32,
+    /// For how long it did not accept, in seconds.
+    pub pause: f64,
+    /// Seconds until connected, in the order of coming; endless where it never was.
+    pub seconds: Vec<f64>,
+    /// How many had an answer in the end.
+    pub answered: u64,
+}
+
+/// What was found out about a listener's queues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Where it was found out.
+    pub network: Network,
+    /// Each backlog.
+    pub points: Vec<QueuePoint>,
+    /// The SYN queue, without cookies and with them.
+    pub handshakes: Vec<Handshakes>,
+    /// Servers that pause.
+    pub bursts: Vec<Burst>,
+    /// A client who comes to a full queue that never empties: its error, after how many seconds, and what was predicted.
+    pub gave_up: Option<(String, f64, f64)>,
+}
+
+/// Fills the queues, in a process and a network of its own.
+pub fn backlog(spec: &BacklogSpec) -> Backlog {
+    let run = || -> Result<Backlog> {
+        let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
+        if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
+            let cause = "it needs a backlog of at most 4,000, and clients beyond it";
+            return Err(Error::new("fill a listener's queues", cause));
+        }
+        chamber::run(&Errand::Backlog(spec.clone()))
+    };
+    run().or_fail()
+}
+
+/// A handshake on loopback is over when `connect` returns; this is for a machine that has other things to do.
+const SETTLE: Duration = Duration::from_millis(60);
+
+pub(super) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> {
+    raise_descriptors()?;
+    let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
+    let fits = |clients: u32| 2 * u64::from(clients) + 32 < limit;
+    let mut found = Backlog {
+        network: network.clone(),
+        points: Vec::new(),
+        handshakes: Vec::new(),
+        bursts: Vec::new(),
+        gave_up: None,
+    };
+    // One after the other: the kernel's counters are the whole network's.
+    for &backlog in spec.backlogs.iter().filter(|backlog| fits(**backlog + spec.beyond)) {
+        found.points.push(fill_accept_queue(network, backlog, spec.beyond)?);
+    }
+    if network.is_own() {
+        network.set("core/somaxconn", 8)?;
+        found.points.push(fill_accept_queue(network, 1_000, spec.beyond)?);
+        network.set("core/somaxconn", 4_096)?;
+        for cookies in [false, true] {
+            network.set("ipv4/tcp_syncookies", u8::from(cookies))?;
+            found.handshakes.push(fill_syn_queue(network, spec.handshakes, cookies)?);
+        }
+        // Newer kernels ask a few times at even intervals before they begin to double them; older ones do not know this.
+        let _ = network.set("ipv4/tcp_syn_linear_timeouts", 0);
+    }
+    // These wait for the kernel's timers, so they wait beside each other.
+    std::thread::scope(|scope| -> Result<()> {
+        let giving_up = network.is_own().then(|| scope.spawn(|| give_up(network)));
+        let bursts = spec.paused.map(|backlog| scope.spawn(move || burst(network, spec, backlog)));
+        for burst in bursts {
+            found.bursts.push(joined("come to a paused server", burst.join())?);
+        }
+        found.gave_up = giving_up.map(|thread| joined("come to a full queue", thread.join())).transpose()?;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A client that does not wait for its handshake.
+fn come(to: SocketAddrV4) -> Result<Socket> {
+    let doing = "come to a listener";
+    let client = tcp().doing(doing)?;
+    client.set_nonblocking(true).doing(doing)?;
+    match client.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(Error::new(doing, errno(&error))),
+        _ => Ok(client),
+    }
+}
+
+/// Whether its handshake is over; a failure is an error.
+fn is_connected(client: &Socket, wait: Duration) -> Result<bool> {
+    let doing = "see whether a client is connected";
+    let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+    let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLOUT)];
+    match poll(&mut fds, timeout) {
+        Ok(0) | Err(Errno::EINTR) => Ok(false),
+        Ok(_) => match client.take_error().doing(doing)? {
+            Some(error) => Err(Error::new(doing, errno(&error))),
+            None => Ok(true),
+        },
+        Err(error) => Err(Error::new(doing, error)),
+    }
+}
+
+fn connected(clients: &[Socket]) -> Result<u32> {
+    let mut count = 0;
+    for client in clients {
+        count += u32::from(is_connected(client, Duration::ZERO)?);
+    }
+    Ok(count)
+}
+
+fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<QueuePoint> {
+    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
+    let somaxconn = super::namespace::value_of("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
+    let came = asked.min(somaxconn) + 1 + beyond;
+    let before = counters()?;
+    let clients = (0..came).map(|_| come(server.address)).collect::<Result<Vec<_>>>()?;
+    std::thread::sleep(SETTLE);
+    let after = counters()?;
+    let seen = Seen::all()?;
+    let port = server.address.port();
+    let queued = seen.iter().find(|seen| seen.local == port && seen.state == Seen::LISTEN);
+    // A client that was dropped asks again after a second, and on a busy machine a second is soon over.
+    let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
+    Ok(QueuePoint {
+        asked,
+        somaxconn,
+        came,
+        connected: connected(&clients)?,
+        queued: queued.map_or(0, |seen| seen.waiting),
+        still_asking: seen.iter().filter(|seen| seen.remote == port && seen.state == Seen::SYN_SENT).count() as u64,
+        overflows: network.is_own().then(|| grown(&before, &after, "TcpExt:ListenOverflows").saturating_sub(again)),
+    })
+}
+
+/// A listener that lets bare connections wait for data keeps each of its handshakes in the SYN queue.
+fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Handshakes> {
+    let server = network.listen(Ipv4Addr::LOCALHOST, 1)?;
+    server.defer(30)?;
+    server.listen(i32::try_from(backlog).doing("listen")?)?;
+    let came = 4 * (backlog + 1);
+    let before = counters()?;
+    let clients = (0..came).map(|_| come(server.address)).collect::<Result<Vec<_>>>()?;
+    std::thread::sleep(SETTLE);
+    let after = counters()?;
+    let seen = Seen::all()?;
+    let port = server.address.port();
+    let here = |state| seen.iter().filter(move |seen| seen.local == port && seen.state == state);
+    let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
+    Ok(Handshakes {
+        cookies,
+        backlog,
+        came,
+        connected: connected(&clients)?,
+        half_open: here(Seen::SYN_RECEIVED).count() as u64,
+        queued: here(Seen::LISTEN).map(|seen| seen.waiting).sum(),
+        dropped: grown(&before, &after, "TcpExt:TCPReqQFullDrop").saturating_sub(again),
+        cookies_sent: grown(&before, &after, "TcpExt:SyncookiesSent"),
+    })
+}
+
+/// All come at once; the server begins to accept after its pause.
+fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Burst> {
+    let doing = "come to a paused server";
+    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
+    let (patience, pause) = (Duration::from_secs(20), spec.pause);
+    std::thread::scope(|scope| -> Result<Burst> {
+        let clients =
+            (0..spec.burst).map(|_| Ok((come(server.address)?, Instant::now()))).collect::<Result<Vec<_>>>()?;
+        let all_came = Instant::now();
+        server.socket.set_nonblocking(true).doing(doing)?;
+        let accepting = scope.spawn(|| -> Result<u64> {
+            std::thread::sleep(pause);
+            let (mut answered, deadline) = (0, Instant::now() + patience);
+            while answered < u64::from(spec.burst) && Instant::now() < deadline {
+                match server.socket.accept() {
+                    Ok((peer, _)) => answered += u64::from(peer.send(b"!").is_ok()),
+                    Err(_) => _ = poll(&mut [PollFd::new(server.socket.as_fd(), PollFlags::POLLIN)], 20_u8),
+                }
+            }
+            Ok(answered)
+        });
+        let mut seconds = vec![f64::INFINITY; clients.len()];
+        while seconds.iter().any(|seconds| seconds.is_infinite()) && all_came.elapsed() < patience {
+            for ((client, came), seconds) in clients.iter().zip(&mut seconds).filter(|(_, at)| at.is_infinite()) {
+                // A client is given up after the kernel's last try: it stays endless.
+                if is_connected(client, Duration::ZERO).unwrap_or(false) {
+                    *seconds = came.elapsed().as_secs_f64();
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let answered = joined(doing, accepting.join())?;
+        Ok(Burst { backlog, pause: spec.pause.as_secs_f64(), seconds, answered })
+    })
+}
+
+/// A full queue, and a client who asks for as long as the kernel does.
+fn give_up(network: &Network) -> Result<(String, f64, f64)> {
+    let doing = "come to a full queue";
+    let server = network.listen(Ipv4Addr::LOCALHOST, 0)?;
+    let first = come(server.address)?;
+    if !is_connected(&first, Duration::from_secs(5))? {
+        return Err(Error::new(doing, "the first client was not connected"));
+    }
+    let began = Instant::now();
+    let second = tcp().doing(doing)?;
+    give_up_after(&second, 1)?;
+    let error = match second.connect(&server.address.into()) {
+        Ok(()) => "connected".to_string(),
+        Err(error) => errno(&error),
+    };
+    // One second for the SYN, two for the one that is sent again.
+    Ok((error, began.elapsed().as_secs_f64(), 3.0))
+}
+
+impl Burst {
+    /// Clients that fit into the queue while the server paused.
+    pub fn predicted(&self) -> u64 {
+        (u64::from(self.backlog) + 1).min(self.seconds.len() as u64)
+    }
+
+    /// Clients that were connected at once, before the kernel asked a second time.
+    pub fn at_once(&self) -> u64 {
+        self.seconds.iter().filter(|seconds| **seconds < 0.9).count() as u64
+    }
+
+    /// Seconds until the others were connected.
+    pub fn waited(&self) -> Samples {
+        self.seconds.iter().copied().filter(|seconds| *seconds >= 0.9).collect()
+    }
+}
+
+impl Backlog {
+    /// Clients connected less predicted, for each backlog; and the same for the kernel's own count of its queue.
+    pub fn off(&self) -> Samples {
+        let off = |point: &QueuePoint| {
+            let predicted = f64::from(point.predicted());
+            [f64::from(point.connected) - predicted, point.queued as f64 - predicted]
+        };
+        self.points.iter().flat_map(off).collect()
+    }
+
+    /// SYNs that the kernel counted as dropped less clients that came beyond the queue.
+    pub fn overflows_off(&self) -> Samples {
+        let off = |point: &QueuePoint| Some(point.overflows? as f64 - f64::from(point.came - point.predicted()));
+        self.points.iter().filter_map(off).collect()
+    }
+
+    /// Connections that fitted, over the backlog.
+    pub fn chart(&self, title: &str) -> Lines {
+        let capped = |point: &&QueuePoint| point.asked > point.somaxconn;
+        let at = |points: Vec<&QueuePoint>| {
+            points.iter().map(|point| (f64::from(point.asked), f64::from(point.connected))).collect::<Vec<_>>()
+        };
+        let (cut, whole): (Vec<&QueuePoint>, Vec<&QueuePoint>) = self.points.iter().partition(capped);
+        let most = whole.iter().map(|point| point.asked).max().unwrap_or(1);
+        Chart::lines(title)
+            .x("backlog that the server asked for", "")
+            .y("clients connected, nobody accepting", "")
+            .x_range(0, f64::from(most) * 1.05)
+            .points("connected", at(whole))
+            .predicted("backlog + 1", |backlog| backlog + 1.0)
+            .note(match cut.first() {
+                Some(point) => format!(
+                    "With somaxconn at {}, a server that asks for {} gets room for {}.",
+                    point.somaxconn, point.asked, point.connected
+                ),
+                None => String::new(),
+            })
+    }
+
+    /// How long each client of a burst waited for its connection.
+    pub fn burst_chart(&self, title: &str) -> Lines {
+        let mut chart = Chart::lines(title).x("clients, in the order of their coming", "").y("until connected", "s");
+        for burst in &self.bursts {
+            let points = burst.seconds.iter().enumerate().map(|(n, seconds)| ((n + 1) as f64, *seconds));
+            chart = chart.points(format!("backlog {}", burst.backlog), points.collect::<Vec<_>>());
+        }
+        chart.mark_y("the SYN is sent again", 1.0)
+    }
+
+    /// The SYN queue, both ways.
+    pub fn handshake_table(&self, title: &str) -> Table {
+        let counts = |value: fn(&Handshakes) -> u64| self.handshakes.iter().map(value);
+        Table::new(title)
+            .text("", self.handshakes.iter().map(|arm| if arm.cookies { "with SYN cookies" } else { "without" }))
+            .counts("clients", "", counts(|arm| u64::from(arm.came)))
+            .counts("that believe to be connected", "", counts(|arm| u64::from(arm.connected)))
+            .counts("in the SYN queue", "", counts(|arm| arm.half_open))
+            .counts("in the accept queue", "", counts(|arm| arm.queued))
+            .counts("SYNs dropped there", "", counts(|arm| arm.dropped))
+            .counts("cookies sent", "", counts(|arm| arm.cookies_sent))
+    }
+}
