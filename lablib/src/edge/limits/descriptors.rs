@@ -128,13 +128,12 @@ fn open_all() -> (Vec<Socket>, String) {
     }
 }
 
-/// Lists what is taken, then opens what is left.
-fn open_counted(soft: u64) -> Result<DescriptorPoint> {
-    let open = open_descriptors()?;
+/// Opens what is left below the limit, when these were open before.
+fn open_counted(soft: u64, open: &[u64]) -> (Vec<Socket>, DescriptorPoint) {
     let taken = open.iter().filter(|fd| **fd < soft).count() as u64;
-    let above = open.len() as u64 - taken;
     let (held, error) = open_all();
-    Ok(DescriptorPoint { soft, taken, above, opened: held.len() as u64, error })
+    let point = DescriptorPoint { soft, taken, above: open.len() as u64 - taken, opened: held.len() as u64, error };
+    (held, point)
 }
 
 fn run_into(soft: u64, hard: u64, above: u64) -> Result<DescriptorPoint> {
@@ -146,13 +145,15 @@ fn run_into(soft: u64, hard: u64, above: u64) -> Result<DescriptorPoint> {
         let lowest = i32::try_from(soft).doing(&*doing)?;
         high.push(fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(lowest)).doing(&*doing)?);
     }
+    let open = open_descriptors()?; // while there is one to look with
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).doing(&*doing)?;
-    let point = open_counted(soft);
+    let (held, point) = open_counted(soft, &open);
+    drop(held);
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(&*doing)?;
     for fd in high {
         nix::unistd::close(fd).doing(&*doing)?;
     }
-    point
+    Ok(point)
 }
 
 fn fill_two_tables(soft: u64, hard: u64) -> Result<[DescriptorPoint; 2]> {
@@ -162,10 +163,9 @@ fn fill_two_tables(soft: u64, hard: u64) -> Result<[DescriptorPoint; 2]> {
     let filled = std::thread::scope(|scope| {
         let fill = || -> Result<DescriptorPoint> {
             let open = unshare(CloneFlags::CLONE_FILES).doing(doing).and_then(|()| open_descriptors());
-            let (held, error) = open_all();
+            let filled = open.map(|open| open_counted(soft, &open));
             both.wait(); // both tables are full at the same time
-            let taken = open?.iter().filter(|fd| **fd < soft).count() as u64;
-            Ok(DescriptorPoint { soft, taken, above: 0, opened: held.len() as u64, error })
+            filled.map(|(_, point)| point)
         };
         let threads = [scope.spawn(fill), scope.spawn(fill)];
         threads.map(|thread| joined(doing, thread.join()))

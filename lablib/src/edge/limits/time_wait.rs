@@ -42,6 +42,20 @@ pub struct TimeWaitSpec {
     pub most: u64,
 }
 
+impl TimeWaitSpec {
+    /// A client with so many ports that closes first, and goes on until the time is up.
+    pub fn new(name: &str, reuse: u8, ports: u16, watch: Duration) -> Self {
+        Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX }
+    }
+
+    /// Closed in another way; a client that never runs out stops after three times its ports.
+    pub fn closing(mut self, closes: Closes) -> Self {
+        self.closes = closes;
+        self.most = 3 * u64::from(self.ports);
+        self
+    }
+}
+
 /// What became of one of these clients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waited {
@@ -229,6 +243,11 @@ impl Waited {
     }
 }
 
+/// The client whose name contains this, if it was measured.
+pub fn arm<'a>(waited: &'a [Waited], name: &str) -> Option<&'a Waited> {
+    waited.iter().find(|arm| arm.ran() && arm.name.contains(name))
+}
+
 /// How many connections were made by when.
 pub fn progress_chart(waited: &[Waited], title: &str) -> Lines {
     let mut chart = Chart::lines(title).x("since the first connection", "s").y("connections made", "");
@@ -282,6 +301,13 @@ pub struct Reset {
     pub sent: u64,
     /// What the server read until the end, or until an error.
     pub received: u64,
+}
+
+impl Reset {
+    /// What the server could read of what was sent, in per cent: one sample for each.
+    pub fn received(closed: &[Self]) -> Samples {
+        closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64).collect()
+    }
 }
 
 /// A client sends all that the kernel takes and closes at once, gracefully or with a reset; then the server reads.
