@@ -170,7 +170,7 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
     assert_eq!((plain.half_open, plain.dropped), (9, 27), "{plain:?}");
     assert_eq!((cookies.connected, cookies.queued, cookies.dropped), (18, 9, 0), "{cookies:?}");
     let [short, long] = &found.bursts[..] else { panic!("{found:?}") };
-    assert_eq!((short.at_once(), short.answered, long.at_once(), long.answered), (5, 20, 20, 20));
+    assert_eq!((short.at_once(), short.served(), long.at_once(), long.served()), (5, 20, 20, 20));
     assert!(short.waited().min() >= 0.95, "{}", short.waited());
     let (error, seconds, predicted) = found.gave_up.unwrap();
     assert_eq!(error, "ETIMEDOUT");

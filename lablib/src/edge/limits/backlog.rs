@@ -87,10 +87,10 @@ pub struct Burst {
     pub backlog: u32,
     /// For how long it did not accept, in seconds.
     pub pause: f64,
-    /// Seconds until connected, in the order of coming; endless where it never was.
-    pub seconds: Vec<f64>,
-    /// How many had an answer in the end.
-    pub answered: u64,
+    /// Seconds until connected, in the order of coming; none where it never was.
+    pub connected: Vec<Option<f64>>,
+    /// Seconds until answered, in the order of coming; none where it never was.
+    pub answered: Vec<Option<f64>>,
 }
 
 /// What was found out about a listener's queues.
@@ -121,6 +121,8 @@ pub fn backlog(spec: &BacklogSpec) -> Backlog {
     run().or_fail()
 }
 
+/// Who fits is connected long before that.
+const PATIENCE: Duration = Duration::from_millis(800);
 /// A handshake on loopback is over when `connect` returns; this is for a machine that has other things to do.
 const SETTLE: Duration = Duration::from_millis(60);
 
@@ -189,6 +191,30 @@ fn is_connected(client: &Socket, wait: Duration) -> Result<bool> {
     }
 }
 
+/// So many clients, each of whom fits: the next one comes when the last one is connected, so that none of them meets a
+/// handshake that is still under way.
+fn come_in_turn(to: SocketAddrV4, clients: u32) -> Result<Vec<Socket>> {
+    (0..clients)
+        .map(|_| {
+            let client = come(to)?;
+            is_connected(&client, PATIENCE)?;
+            Ok(client)
+        })
+        .collect()
+}
+
+/// Waits until the kernel has so many connections in the accept queue: a client is connected a moment before that.
+fn until_queued(port: u16, connections: u64) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if Seen::all()?.iter().any(|seen| seen.is_listening(port) && seen.waiting >= connections) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(()) // what is there instead will be seen
+}
+
 fn connected(clients: &[Socket]) -> Result<u32> {
     let mut count = 0;
     for client in clients {
@@ -201,13 +227,17 @@ fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<Queue
     let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
     let somaxconn = super::namespace::value_of("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
     let came = asked.min(somaxconn) + 1 + beyond;
+    let port = server.address.port();
     let before = counters()?;
-    let clients = (0..came).map(|_| come(server.address)).collect::<Result<Vec<_>>>()?;
+    let mut clients = come_in_turn(server.address, came - beyond)?;
+    until_queued(port, u64::from(came - beyond))?;
+    for _ in 0..beyond {
+        clients.push(come(server.address)?);
+    }
     std::thread::sleep(SETTLE);
     let after = counters()?;
     let seen = Seen::all()?;
-    let port = server.address.port();
-    let queued = seen.iter().find(|seen| seen.local == port && seen.state == Seen::LISTEN);
+    let queued = seen.iter().find(|seen| seen.is_listening(port));
     // A client that was dropped asks again after a second, and on a busy machine a second is soon over.
     let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
     Ok(QueuePoint {
@@ -227,12 +257,20 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
     server.defer(30)?;
     server.listen(i32::try_from(backlog).doing("listen")?)?;
     let came = 4 * (backlog + 1);
+    let port = server.address.port();
     let before = counters()?;
-    let clients = (0..came).map(|_| come(server.address)).collect::<Result<Vec<_>>>()?;
+    // Handshakes fill the SYN queue; with cookies, as many again pass it by and fill the accept queue.
+    let mut clients = come_in_turn(server.address, backlog + 1)?;
+    if cookies {
+        clients.extend(come_in_turn(server.address, backlog + 1)?);
+        until_queued(port, u64::from(backlog) + 1)?;
+    }
+    while clients.len() < came as usize {
+        clients.push(come(server.address)?);
+    }
     std::thread::sleep(SETTLE);
     let after = counters()?;
     let seen = Seen::all()?;
-    let port = server.address.port();
     let here = |state| seen.iter().filter(move |seen| seen.local == port && seen.state == state);
     let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
     Ok(Handshakes {
@@ -248,39 +286,79 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
 }
 
 /// All come at once; the server begins to accept after its pause.
+///
+/// A client speaks as soon as it believes to be connected: where the kernel answered with a cookie and the last step of the
+/// handshake was dropped, the server knows nothing of it, and would never learn without the client's first words.
 fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Burst> {
     let doing = "come to a paused server";
     let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
     let (patience, pause) = (Duration::from_secs(20), spec.pause);
+    let fit = (backlog + 1).min(spec.burst);
+    server.socket.set_nonblocking(true).doing(doing)?;
     std::thread::scope(|scope| -> Result<Burst> {
-        let clients =
-            (0..spec.burst).map(|_| Ok((come(server.address)?, Instant::now()))).collect::<Result<Vec<_>>>()?;
-        let all_came = Instant::now();
-        server.socket.set_nonblocking(true).doing(doing)?;
-        let accepting = scope.spawn(|| -> Result<u64> {
+        let mut clients: Vec<Client> = Vec::new();
+        for number in 0..spec.burst {
+            if number == fit {
+                until_queued(server.address.port(), u64::from(fit))?;
+            }
+            let (came, socket) = (Instant::now(), come(server.address)?);
+            let mut client = Client { socket, came, connected: None, answered: None };
+            if number < fit && is_connected(&client.socket, PATIENCE)? {
+                client.is_now_connected();
+            }
+            clients.push(client);
+        }
+        let accepting = scope.spawn(|| -> Result<()> {
             std::thread::sleep(pause);
-            let (mut answered, deadline) = (0, Instant::now() + patience);
-            while answered < u64::from(spec.burst) && Instant::now() < deadline {
+            let (mut peers, deadline) = (Vec::new(), Instant::now() + patience);
+            while peers.len() < spec.burst as usize && Instant::now() < deadline {
                 match server.socket.accept() {
-                    Ok((peer, _)) => answered += u64::from(peer.send(b"!").is_ok()),
+                    Ok((peer, _)) => {
+                        let _ = peer.send(b"!"); // to somebody who has given up
+                        peers.push(peer);
+                    }
                     Err(_) => _ = poll(&mut [PollFd::new(server.socket.as_fd(), PollFlags::POLLIN)], 20_u8),
                 }
             }
-            Ok(answered)
+            Ok(())
         });
-        let mut seconds = vec![f64::INFINITY; clients.len()];
-        while seconds.iter().any(|seconds| seconds.is_infinite()) && all_came.elapsed() < patience {
-            for ((client, came), seconds) in clients.iter().zip(&mut seconds).filter(|(_, at)| at.is_infinite()) {
-                // A client is given up after the kernel's last try: it stays endless.
-                if is_connected(client, Duration::ZERO).unwrap_or(false) {
-                    *seconds = came.elapsed().as_secs_f64();
+        let all_came = Instant::now();
+        while clients.iter().any(|client| client.answered.is_none()) && all_came.elapsed() < patience {
+            for client in clients.iter_mut().filter(|client| client.answered.is_none()) {
+                // A client that the kernel gave up is never answered.
+                if client.connected.is_none() && is_connected(&client.socket, Duration::ZERO).unwrap_or(false) {
+                    client.is_now_connected();
+                }
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                if client.connected.is_some() && client.socket.recv(&mut byte).is_ok_and(|length| length == 1) {
+                    client.answered = Some(client.came.elapsed().as_secs_f64());
                 }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let answered = joined(doing, accepting.join())?;
-        Ok(Burst { backlog, pause: spec.pause.as_secs_f64(), seconds, answered })
+        joined(doing, accepting.join())?;
+        Ok(Burst {
+            backlog,
+            pause: spec.pause.as_secs_f64(),
+            connected: clients.iter().map(|client| client.connected).collect(),
+            answered: clients.iter().map(|client| client.answered).collect(),
+        })
     })
+}
+
+/// A client of a burst; times in seconds since it came.
+struct Client {
+    socket: Socket,
+    came: Instant,
+    connected: Option<f64>,
+    answered: Option<f64>,
+}
+
+impl Client {
+    fn is_now_connected(&mut self) {
+        self.connected = Some(self.came.elapsed().as_secs_f64());
+        let _ = self.socket.send(b"?"); // a failure shows when no answer comes
+    }
 }
 
 /// A full queue, and a client who asks for as long as the kernel does.
@@ -305,19 +383,27 @@ fn give_up(network: &Network) -> Result<(String, f64, f64)> {
 impl Burst {
     /// Clients that fit into the queue while the server paused.
     pub fn predicted(&self) -> u64 {
-        (u64::from(self.backlog) + 1).min(self.seconds.len() as u64)
+        (u64::from(self.backlog) + 1).min(self.connected.len() as u64)
     }
 
-    /// Clients that were connected at once, before the kernel asked a second time.
+    /// Clients that were connected before the kernel asked a second time.
     pub fn at_once(&self) -> u64 {
-        self.seconds.iter().filter(|seconds| **seconds < 0.9).count() as u64
+        self.connected.iter().flatten().filter(|seconds| **seconds < AGAIN).count() as u64
     }
 
     /// Seconds until the others were connected.
     pub fn waited(&self) -> Samples {
-        self.seconds.iter().copied().filter(|seconds| *seconds >= 0.9).collect()
+        self.connected.iter().flatten().copied().filter(|seconds| *seconds >= AGAIN).collect()
+    }
+
+    /// Clients that had an answer in the end.
+    pub fn served(&self) -> u64 {
+        self.answered.iter().flatten().count() as u64
     }
 }
+
+/// The kernel sends a SYN again after a second, or a tick of its clock before.
+const AGAIN: f64 = 0.95;
 
 impl Backlog {
     /// Clients connected less predicted, for each backlog; and the same for the kernel's own count of its queue.
@@ -360,9 +446,11 @@ impl Backlog {
 
     /// How long each client of a burst waited for its connection.
     pub fn burst_chart(&self, title: &str) -> Lines {
-        let mut chart = Chart::lines(title).x("clients, in the order of their coming", "").y("until connected", "s");
+        let mut chart =
+            Chart::lines(title).x("clients, in the order of their coming", "").y("until answered", "s").from_zero();
         for burst in &self.bursts {
-            let points = burst.seconds.iter().enumerate().map(|(n, seconds)| ((n + 1) as f64, *seconds));
+            let answered = burst.answered.iter().enumerate();
+            let points = answered.filter_map(|(n, seconds)| Some(((n + 1) as f64, (*seconds)?)));
             chart = chart.points(format!("backlog {}", burst.backlog), points.collect::<Vec<_>>());
         }
         chart.mark_y("the SYN is sent again", 1.0)

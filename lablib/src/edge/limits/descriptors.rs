@@ -12,7 +12,7 @@ use socket2::Socket;
 
 use super::chamber::{self, Errand};
 use super::lanes::{has_lanes, open_descriptors, raise_descriptors};
-use super::namespace::{Listener, errno, tcp};
+use super::namespace::{Listener, Seen, errno, tcp};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
 
@@ -217,8 +217,8 @@ fn serve_without_descriptors(soft: u64, hard: u64, clients: u64) -> Result<FullS
         }
         let tried_for = began.elapsed().as_secs_f64();
         spare.truncate(spare.len().saturating_sub(2)); // one to look with, and that one and another to serve with
-        let waiting = super::namespace::Seen::all()?;
-        let waiting = waiting.iter().find(|seen| seen.local == address.port() && seen.state == 10);
+        let waiting = Seen::all()?;
+        let waiting = waiting.iter().find(|seen| seen.is_listening(address.port()));
         let waiting = waiting.map_or(0, |seen| seen.waiting);
         for _ in 0..connected {
             let (peer, _) = listener.socket.accept().doing(doing)?;
@@ -293,6 +293,6 @@ impl FullServer {
                     "clients that had their answer once a descriptor was free",
                 ],
             )
-            .counts("", "", [self.clients, self.connected, self.waiting, self.failed_accepts, self.answered])
+            .counts("how many", "", [self.clients, self.connected, self.waiting, self.failed_accepts, self.answered])
     }
 }

@@ -36,6 +36,6 @@ pub use picture::picture;
 pub use pooling::{Closed, Cost, Pooling, PoolingSpec, Starved, pooling};
 pub use ports::{PortPoint, PortSpec, Ports, Way, ports};
 pub use time_wait::{
-    Closes, Reset, TimeWaitSpec, TimeWaits, Waited, arm, begin_time_wait, close_after_sending, kept_table,
+    Closes, Reset, TimeWaitSpec, TimeWaits, Waited, arm, begin_time_wait, close_after_sending, kept_table, long_chart,
     progress_chart, rate_chart,
 };

@@ -233,7 +233,10 @@ pub(super) fn errno(error: &std::io::Error) -> String {
 /// A port from which so many in a row are used by nobody, in a network that is not ours.
 fn quiet_range(ports: u16) -> Result<u16> {
     let used = used_ports();
-    let (lowest, highest) = (20_000_u32, 60_999_u32);
+    // A socket's own range counts where it lies within the system's.
+    let range = value_of("ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().filter_map(|text| text.parse::<u32>().ok());
+    let (lowest, highest) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999).min(65_534));
     let mut first = lowest;
     for port in lowest..=highest {
         if used.contains_key(&(port as u16)) {
@@ -274,6 +277,11 @@ impl Seen {
     pub(super) const SYN_RECEIVED: u8 = 3;
     pub(super) const TIME_WAIT: u8 = 6;
     pub(super) const LISTEN: u8 = 10;
+
+    /// Whether it listens at this port.
+    pub(super) fn is_listening(&self, port: u16) -> bool {
+        self.local == port && self.state == Self::LISTEN
+    }
 
     fn read(line: &str) -> Option<Self> {
         let mut fields = line.split_whitespace().skip(1);

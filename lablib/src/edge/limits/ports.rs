@@ -176,6 +176,11 @@ fn fill(range: &Narrowed, pairs: &[(From, &Listener)], room: u64) -> Result<Vec<
             if held.len() as u64 >= most {
                 return (held, None);
             }
+            if filled[*at].0 > range.ports() {
+                filled[*at].1 = "none".to_string(); // more than there are: seen, and not waited for to end
+                *at += 1;
+                continue;
+            }
             match connected(range, *from, server) {
                 Ok(pair) => {
                     held.push(pair);

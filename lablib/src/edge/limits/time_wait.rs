@@ -131,14 +131,17 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
     let began = Instant::now();
     let since = || began.elapsed().as_secs_f64();
     while began.elapsed() < spec.watch && (waited.opened_at.len() as u64) < spec.most {
+        let tried = Instant::now();
         match short_connection(&range, &server, spec.closes) {
             Ok(()) => waited.opened_at.push(since()),
             Err(error) => {
                 if waited.refused.is_none() {
                     waited.refused = Some((errno(&error), waited.opened_at.len() as u64));
                     look(&mut waited, &server, began)?;
+                    continue;
                 }
-                std::thread::sleep(PAUSE);
+                // The kernel has looked at every port of the range: with many of them, that is work.
+                std::thread::sleep(PAUSE.max(3 * tried.elapsed()));
             }
         }
     }
@@ -225,7 +228,15 @@ impl Waited {
 
     /// Connections made in the first so many seconds.
     pub fn opened_by(&self, seconds: f64) -> u64 {
-        self.opened_at.iter().filter(|at| **at <= seconds).count() as u64
+        self.opened_at.partition_point(|at| *at <= seconds) as u64
+    }
+
+    /// Connections for each port, over the time up to `end`; it ends where a client had enough.
+    fn progress(&self, end: f64) -> Vec<(f64, f64)> {
+        const STEPS: u32 = 300;
+        let end = if self.refused.is_some() { end } else { self.lasted.min(end) };
+        let at = |step: u32| end * f64::from(step) / f64::from(STEPS);
+        (0..=STEPS).map(|step| (at(step), self.opened_by(at(step)) as f64 / self.ports as f64)).collect()
     }
 
     /// Seconds from a connection to the one that used its port again: the range is used up each time before it begins anew.
@@ -248,20 +259,37 @@ pub fn arm<'a>(waited: &'a [Waited], name: &str) -> Option<&'a Waited> {
     waited.iter().find(|arm| arm.ran() && arm.name.contains(name))
 }
 
-/// How many connections were made by when.
+/// How many connections each port has carried by when, for as long as all of them were at it.
 pub fn progress_chart(waited: &[Waited], title: &str) -> Lines {
-    let mut chart = Chart::lines(title).x("since the first connection", "s").y("connections made", "");
-    for arm in waited.iter().filter(|arm| arm.ran()) {
-        let last = arm.opened_at.last().copied().unwrap_or(0.0);
-        let end = if arm.refused.is_some() { arm.lasted } else { last };
-        let steps = 240;
-        let points: Vec<(f64, f64)> = (0..=steps)
-            .map(|step| end * f64::from(step) / f64::from(steps))
-            .map(|at| (at, arm.opened_by(at) as f64))
-            .collect();
-        chart = chart.line(&arm.name, points);
+    let ran = || waited.iter().filter(|arm| arm.ran());
+    // Who was never refused may have had enough early on; the others went on until their time was up.
+    let end = ran().filter(|arm| arm.refused.is_some()).map(|arm| arm.lasted).fold(f64::INFINITY, f64::min);
+    let end = if end.is_finite() { end } else { ran().map(|arm| arm.lasted).fold(0.0, f64::max) };
+    let chart = Chart::lines(title).x("since the first connection", "s").y("connections made for each port", "");
+    let chart = ran().fold(chart, |chart, arm| chart.line(&arm.name, arm.progress(end)));
+    chart.predicted_points("once a second", stairs(1.0, end))
+}
+
+/// The same for one of them, until its time was up.
+pub fn long_chart(waited: &Waited, title: &str) -> Lines {
+    Chart::lines(title)
+        .x("since the first connection", "s")
+        .y("connections made for each port", "")
+        .from_zero()
+        .line(&waited.name, waited.progress(waited.lasted))
+        .predicted_points("once a minute", stairs(TIME_WAIT.as_secs_f64(), waited.lasted))
+}
+
+/// One at the beginning, and one more each time that `step` has passed.
+fn stairs(step: f64, end: f64) -> Vec<(f64, f64)> {
+    let mut points = vec![(0.0, 1.0)];
+    for number in 1..=(end / step) as u64 {
+        let at = number as f64 * step;
+        points.extend([(at, number as f64), (at + end / 1e4, number as f64 + 1.0)]);
     }
-    chart
+    let last = points.last().map_or(1.0, |point| point.1);
+    points.push((end, last));
+    points
 }
 
 /// Connections a second on the whole default range, predicted and measured, with the seed's figure.
