@@ -158,7 +158,7 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
         paused: [4, 64],
         pause: Duration::from_millis(200),
     };
-    let found = backlog(&spec);
+    let found = begin_backlog(&spec).finish();
     assert_eq!(found.points.len(), 4, "one of them meets somaxconn");
     for point in &found.points {
         let fits = point.asked.min(point.somaxconn) + 1;
@@ -190,14 +190,15 @@ fn in_the_machine_s_own_network() {
     assert!(found.off().values().iter().all(|off| *off == 0.0), "{found:?}");
     assert!(found.ways_off().values().iter().all(|off| *off == 0.0), "{found:?}");
     assert_eq!(found.ways.len(), 7, "nothing is reserved: {found:?}");
-    let queues = backlog(&BacklogSpec {
+    let queues = begin_backlog(&BacklogSpec {
         backlogs: vec![3],
         beyond: 4,
         handshakes: 8,
         burst: 10,
         paused: [2, 32],
         pause: Duration::from_millis(100),
-    });
+    })
+    .finish();
     assert_eq!((queues.points[0].connected, queues.points[0].overflows), (4, None));
     let asked = pooling(&PoolingSpec {
         requests: 40,

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber::{self, Errand};
+use super::chamber::{self, Errand, Running};
 use super::lanes::raise_descriptors;
 use super::namespace::{Network, Seen, counters, errno, give_up_after, grown, tcp};
 use crate::lab::chart::{Chart, Lines};
@@ -108,17 +108,37 @@ pub struct Backlog {
     pub gave_up: Option<(String, f64, f64)>,
 }
 
-/// Fills the queues, in a process and a network of its own.
-pub fn backlog(spec: &BacklogSpec) -> Backlog {
-    let run = || -> Result<Backlog> {
+/// The queues being filled, in a process and a network of its own, while the notebook goes on.
+#[derive(Debug)]
+pub struct Queues {
+    running: Option<Running<Backlog>>,
+    found: Option<Backlog>,
+}
+
+/// Fills the queues. What it waits for is the kernel's clock, so a notebook begins early.
+pub fn begin_backlog(spec: &BacklogSpec) -> Queues {
+    let run = || -> Result<Queues> {
         let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
         if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
             let cause = "it needs a backlog of at most 4,000, and clients beyond it";
             return Err(Error::new("fill a listener's queues", cause));
         }
-        chamber::run(&Errand::Backlog(spec.clone()))
+        Ok(Queues { running: Some(chamber::begin(&Errand::Backlog(spec.clone()))?), found: None })
     };
     run().or_fail()
+}
+
+impl Queues {
+    /// Waits for what was found. A cell may call it again.
+    pub fn finish(&mut self) -> Backlog {
+        let mut finish = || -> Result<Backlog> {
+            if let Some(running) = self.running.take() {
+                self.found = Some(running.finish()?);
+            }
+            self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
+        };
+        finish().or_fail()
+    }
 }
 
 /// Who fits is connected long before that.
@@ -406,19 +426,16 @@ impl Burst {
 const AGAIN: f64 = 0.95;
 
 impl Backlog {
-    /// Clients connected less predicted, for each backlog; and the same for the kernel's own count of its queue.
+    /// How far the kernel is from what was predicted: for each backlog, clients connected, its own count of its queue, and
+    /// the SYNs that it counted as dropped; and for each burst, clients connected at once.
     pub fn off(&self) -> Samples {
-        let off = |point: &QueuePoint| {
+        let points = self.points.iter().flat_map(|point| {
             let predicted = f64::from(point.predicted());
-            [f64::from(point.connected) - predicted, point.queued as f64 - predicted]
-        };
-        self.points.iter().flat_map(off).collect()
-    }
-
-    /// SYNs that the kernel counted as dropped less clients that came beyond the queue.
-    pub fn overflows_off(&self) -> Samples {
-        let off = |point: &QueuePoint| Some(point.overflows? as f64 - f64::from(point.came - point.predicted()));
-        self.points.iter().filter_map(off).collect()
+            let dropped = point.overflows.map(|dropped| dropped as f64 - (f64::from(point.came) - predicted));
+            [Some(f64::from(point.connected) - predicted), Some(point.queued as f64 - predicted), dropped]
+        });
+        let bursts = self.bursts.iter().map(|burst| Some(burst.at_once() as f64 - burst.predicted() as f64));
+        points.chain(bursts).flatten().collect()
     }
 
     /// Connections that fitted, over the backlog.

@@ -235,16 +235,14 @@ fn serve_without_descriptors(soft: u64, hard: u64, clients: u64) -> Result<FullS
 }
 
 impl Descriptors {
-    /// Opened less predicted: at each soft limit, and in each of the two tables.
+    /// Opened less predicted: at each soft limit, and in each of the two tables. Another refusal than EMFILE is no number.
     pub fn off(&self) -> Samples {
         let all = self.points.iter().chain(self.two_tables.iter().flatten());
-        all.map(|point| point.opened as f64 - point.predicted() as f64).collect()
-    }
-
-    /// Refusals with another error than EMFILE.
-    pub fn other_errors(&self) -> u64 {
-        let all = self.points.iter().chain(self.two_tables.iter().flatten());
-        all.filter(|point| point.error != "EMFILE").count() as u64
+        all.map(|point| match point.error.as_str() {
+            "EMFILE" => point.opened as f64 - point.predicted() as f64,
+            _ => f64::NAN,
+        })
+        .collect()
     }
 
     /// Predicted and opened, over the soft limit.

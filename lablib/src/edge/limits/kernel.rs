@@ -118,7 +118,14 @@ impl Kernel {
                 "EMFILE",
                 "setrlimit up to the hard limit; more processes",
             ]),
-            row(["open files of the machine", &says(self.file_max), "about 1,000,000", "", "ENFILE", "fs.file-max"]),
+            row([
+                "open files of the machine",
+                &says(self.file_max),
+                "about 1,000,000",
+                "not met here",
+                "ENFILE",
+                "fs.file-max",
+            ]),
             row([
                 "ephemeral ports",
                 &self.ports.map_or("nothing".into(), |(first, last)| format!("{first} to {last}")),
@@ -142,7 +149,7 @@ impl Kernel {
             row([
                 "accept queue",
                 &format!("somaxconn = {}", says(self.somaxconn)),
-                "",
+                "–",
                 "backlog + 1 connections",
                 "the client's SYN is dropped; it asks again after 1 s",
                 "a larger backlog; accepting sooner",
@@ -150,7 +157,7 @@ impl Kernel {
             row([
                 "SYN queue",
                 &format!("tcp_max_syn_backlog = {}, cookies {}", says(self.max_syn_backlog), says(self.syncookies)),
-                "",
+                "–",
                 "backlog + 1 handshakes",
                 "a cookie is sent; without cookies, the SYN is dropped",
                 "SYN cookies",
@@ -158,7 +165,7 @@ impl Kernel {
             row([
                 "a client's patience",
                 &format!("tcp_syn_retries = {}", says(self.syn_retries)),
-                "",
+                "–",
                 "the SYN is sent again after 1 s, and on",
                 "ETIMEDOUT",
                 "a deadline of one's own",
@@ -167,7 +174,7 @@ impl Kernel {
                 "memory for TCP",
                 &format!("{} pages", says(self.tcp_mem_pages)),
                 "1,000,000 connections per GB",
-                "",
+                "several kB a connection",
                 "ENOMEM, dropped segments",
                 "net.ipv4.tcp_mem",
             ]),

@@ -25,7 +25,7 @@ mod picture;
 mod pooling;
 mod ports;
 mod time_wait;
-pub use backlog::{Backlog, BacklogSpec, Burst, Handshakes, QueuePoint, backlog};
+pub use backlog::{Backlog, BacklogSpec, Burst, Handshakes, QueuePoint, Queues, begin_backlog};
 pub use chamber::limits_process;
 pub use descriptors::{DescriptorPoint, DescriptorSpec, Descriptors, FullServer, descriptors};
 pub use frames::{Answerer, LONGEST};

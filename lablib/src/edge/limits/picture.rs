@@ -9,7 +9,7 @@ use crate::lab::display::escape;
 pub fn picture() -> Drawing {
     let boxes: [(f64, f64, f64, &str, &[&str]); 6] = [
         (0.0, 40.0, 130.0, "client process", &["descriptors: EMFILE", "threads: EAGAIN"]),
-        (152.0, 40.0, 130.0, "client's ports", &["EADDRNOTAVAIL", "TIME_WAIT keeps them"]),
+        (152.0, 40.0, 130.0, "client's ports", &["EADDRNOTAVAIL", "kept in TIME_WAIT"]),
         (304.0, 40.0, 130.0, "SYN queue", &["half-open handshakes", "full: cookie, or drop"]),
         (456.0, 40.0, 130.0, "accept queue", &["nobody accepted yet", "full: SYN dropped"]),
         (608.0, 40.0, 152.0, "server process", &["descriptors: EMFILE", "a thread, or a task"]),

@@ -317,6 +317,11 @@ impl Pooling {
         chart
     }
 
+    /// Requests over kept connections that failed while others were refused their ports.
+    pub fn kept_failures(&self) -> u64 {
+        self.starved.iter().map(|[_, kept]| kept.asked - kept.answered).sum()
+    }
+
     /// Requests that failed, by what was left out.
     pub fn closed_table(&self, title: &str) -> Table {
         let name = |closed: &Closed| match closed.without {

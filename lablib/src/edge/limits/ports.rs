@@ -206,19 +206,18 @@ fn connected(range: &Narrowed, from: From, server: &Listener) -> std::io::Result
 }
 
 impl Ports {
-    /// Connections less ports, at each size of the range.
+    /// Connections less ports, at each size of the range. Another refusal than EADDRNOTAVAIL is no number.
     pub fn off(&self) -> Samples {
-        self.points.iter().map(|point| point.opened as f64 - point.ports as f64).collect()
+        let off = |point: &PortPoint| match point.error.as_str() {
+            "EADDRNOTAVAIL" => point.opened as f64 - point.ports as f64,
+            _ => f64::NAN,
+        };
+        self.points.iter().map(off).collect()
     }
 
     /// Connections less predicted, for each of the ways.
     pub fn ways_off(&self) -> Samples {
         self.ways.iter().map(|way| way.opened as f64 - way.predicted as f64).collect()
-    }
-
-    /// Ranges that ended with another error than EADDRNOTAVAIL.
-    pub fn other_errors(&self) -> u64 {
-        self.points.iter().filter(|point| point.error != "EADDRNOTAVAIL").count() as u64
     }
 
     /// Connections of the way of this name; ends the cell where there is none.

@@ -12,7 +12,7 @@ use super::kernel::TIME_WAIT;
 use super::lanes::raise_descriptors;
 use super::namespace::{From, Listener, Narrowed, Network, Seen, errno, value_of};
 use crate::lab::chart::{Bars, Chart, Lines};
-use crate::lab::{Doing, Error, OrFail, Result, Samples, Table};
+use crate::lab::{Doing, Error, OrFail, Progress, Result, Samples, Table};
 
 /// Who closes a connection first, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub struct Waited {
     pub network: Network,
     /// Why it was not measured; then there is nothing in it.
     pub left_out: Option<String>,
+    /// What `tcp_tw_reuse` was set to.
+    pub reuse: u8,
     /// Ephemeral ports that there were.
     pub ports: u64,
     /// Seconds from the beginning to each connection.
@@ -112,6 +114,7 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
         name: spec.name.clone(),
         network: network.clone(),
         left_out: None,
+        reuse: spec.reuse,
         ports: u64::from(spec.ports),
         opened_at: Vec::new(),
         refused: None,
@@ -201,8 +204,10 @@ impl TimeWaits {
     /// Waits for those that are still at it. A cell may call it again.
     pub fn finish(&mut self) -> Vec<Waited> {
         let mut finish = || -> Result<Vec<Waited>> {
+            let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
             for running in self.running.drain(..) {
                 self.done.push(running.finish()?);
+                progress.step();
             }
             Ok(self.done.clone())
         };
@@ -295,13 +300,14 @@ fn stairs(step: f64, end: f64) -> Vec<(f64, f64)> {
 /// Connections a second on the whole default range, predicted and measured, with the seed's figure.
 pub fn rate_chart(waited: &[Waited], ports: f64, title: &str) -> Bars {
     let mut chart = Chart::bars(title).y("short connections a second, scaled to the whole range", "").log();
-    for arm in waited.iter().filter(|arm| arm.ran() && !arm.scaled_to(ports).is_empty()) {
-        let again = if arm.name.contains("= 0") { TIME_WAIT.as_secs_f64() } else { 1.0 };
+    // Only who is refused has a rate that the ports allow; the others make as many as the machine can.
+    for arm in waited.iter().filter(|arm| arm.ran() && arm.refused.is_some()) {
         let seen = arm.scaled_to(ports);
-        chart = chart.bar_with_spread(&arm.name, seen.median_and_quartiles()).predicted(&arm.name, ports / again);
-        if arm.name.contains("= 0") {
-            chart = chart.mark("the seed", &arm.name, 467.0);
-        }
+        chart = chart.bar_with_spread(&arm.name, seen.median_and_quartiles());
+        chart = match arm.reuse {
+            0 => chart.predicted(&arm.name, ports / TIME_WAIT.as_secs_f64()).mark("the seed", &arm.name, 467.0),
+            _ => chart.predicted(&arm.name, ports),
+        };
     }
     chart
 }
@@ -335,6 +341,15 @@ impl Reset {
     /// What the server could read of what was sent, in per cent: one sample for each.
     pub fn received(closed: &[Self]) -> Samples {
         closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64).collect()
+    }
+
+    /// What a graceful close and a reset deliver, in turns, so many times each.
+    pub fn chart(graceful: &[Self], resets: &[Self], title: &str) -> Bars {
+        Chart::bars(title)
+            .y("bytes sent that the server could read", "%")
+            .bar_with_spread("close", Self::received(graceful).median_and_quartiles())
+            .predicted("close", 100.0)
+            .bar_with_spread("reset", Self::received(resets).median_and_quartiles())
     }
 }
 
