@@ -477,12 +477,12 @@ impl Backlog {
     pub fn handshake_table(&self, title: &str) -> Table {
         let counts = |value: fn(&Handshakes) -> u64| self.handshakes.iter().map(value);
         Table::new(title)
-            .text("", self.handshakes.iter().map(|arm| if arm.cookies { "with SYN cookies" } else { "without" }))
+            .text("", self.handshakes.iter().map(|arm| if arm.cookies { "cookies" } else { "no cookies" }))
             .counts("clients", "", counts(|arm| u64::from(arm.came)))
-            .counts("that believe to be connected", "", counts(|arm| u64::from(arm.connected)))
-            .counts("in the SYN queue", "", counts(|arm| arm.half_open))
-            .counts("in the accept queue", "", counts(|arm| arm.queued))
-            .counts("SYNs dropped there", "", counts(|arm| arm.dropped))
-            .counts("cookies sent", "", counts(|arm| arm.cookies_sent))
+            .counts("connected, they believe", "", counts(|arm| u64::from(arm.connected)))
+            .counts("SYN queue", "", counts(|arm| arm.half_open))
+            .counts("accept queue", "", counts(|arm| arm.queued))
+            .counts("dropped", "", counts(|arm| arm.dropped))
+            .counts("cookies", "", counts(|arm| arm.cookies_sent))
     }
 }
