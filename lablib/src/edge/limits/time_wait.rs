@@ -157,8 +157,8 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
 
 /// Counts the ports that are kept, and reads the youngest one's timer.
 fn look(waited: &mut Waited, server: &Listener, began: Instant) -> Result<()> {
-    let seen = Seen::all()?;
     let now = began.elapsed().as_secs_f64();
+    let seen = Seen::all()?;
     let port = server.address.port();
     let kept = seen.iter().filter(|seen| seen.state == Seen::TIME_WAIT);
     let of_server = kept.clone().filter(|seen| seen.local == port).count() as u64;
