@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::lab::{Error, Result};
 
@@ -147,6 +148,24 @@ impl std::fmt::Display for Latency {
     }
 }
 
+/// As pairs of nanoseconds and how many: for what a process of its own measured.
+impl Serialize for Latency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let recorded = self.histogram.iter_recorded();
+        serializer.collect_seq(recorded.map(|value| (value.value_iterated_to(), value.count_at_value())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut latency = Self::new();
+        for (nanoseconds, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            latency.histogram.saturating_record_n(nanoseconds.clamp(1, HOUR), count);
+        }
+        Ok(latency)
+    }
+}
+
 /// A duration with three digits and the unit that fits.
 pub fn readable(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos() as f64;
@@ -280,6 +299,17 @@ mod tests {
         assert!(latency.max() >= Duration::from_secs(3_590));
         assert_eq!(Latency::new().p99(), Duration::ZERO);
         assert!(Latency::new().buckets().is_empty());
+    }
+
+    #[test]
+    fn a_latency_crosses_from_one_process_to_another() {
+        let mut latency = Latency::new();
+        (1..=5_000_u64).for_each(|n| latency.record(Duration::from_nanos(n * n)));
+        let there: Latency = serde_json::from_str(&serde_json::to_string(&latency).unwrap()).unwrap();
+        assert_eq!((there.count(), there.buckets()), (latency.count(), latency.buckets()));
+        for percent in [1.0, 50.0, 99.0, 99.9, 100.0] {
+            assert_eq!(there.percentile(percent), latency.percentile(percent));
+        }
     }
 
     /// One stall of 200 ms at 1,000 arrivals a second: a fifth of all users waited, though only one operation was slow.

@@ -12,6 +12,7 @@
 //! | `id-worker` | makes ids for an experiment that stops and kills it |
 //! | `connections` | holds one end of thousands of connections; with a number, puts a fleet to sea that holds so many |
 //! | `tickets` | hands out numbers for an experiment that kills it |
+//! | `limits` | runs into a limit, in a network of its own |
 
 mod cells;
 mod guardian;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),
         "id-worker" => lablib::identity::snowflake::id_worker_process().map(|()| ExitCode::SUCCESS),
         "connections" => lablib::edge::limits::connections_process(&rest).map(|()| ExitCode::SUCCESS),
+        "limits" => lablib::edge::limits::limits_process().map(|()| ExitCode::SUCCESS),
         "tickets" => lablib::identity::tickets::issuer_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };
