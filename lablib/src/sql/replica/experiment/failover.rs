@@ -1,0 +1,380 @@
+//! The primary is killed while clients write: what was acknowledged, what each replica had received, and what is lost.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mysql::prelude::Queryable;
+
+use super::bank::{Bank, Transfer};
+use super::lag::Desk;
+use crate::lab::chart::{Bars, Chart, Lines};
+use crate::lab::{Doing, Error, OpenLoop, OrFail, Result, Samples, Table, joined};
+use crate::sql::replica::cluster::Cluster;
+use crate::sql::replica::{Promotion, SemiSync, SemiSyncStatus, Skip, WaitPoint};
+
+/// How the primary dies.
+#[derive(Debug, Clone)]
+pub struct FailoverSpec<'a> {
+    /// A replica for each delay of its wire, in each direction.
+    pub delays: &'a [Duration],
+    /// Whether commits wait for a replica.
+    pub semi_sync: Option<SemiSync>,
+    /// The wires go silent this long before the primary is killed.
+    pub silent: Duration,
+    /// The replicas receive, and replay nothing: as if each were far behind with replaying.
+    pub replay_late: bool,
+    /// A step of the promotion that is left out.
+    pub skip: Option<Skip>,
+    /// Transfers a second.
+    pub rate: f64,
+    /// How long clients write before that.
+    pub writing: Duration,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What was lost.
+#[derive(Debug, Clone)]
+pub struct Failover {
+    /// Transfers that were acknowledged.
+    pub acknowledged: u64,
+    /// Transfers a second that were acknowledged before the silence, or the kill.
+    pub rate: f64,
+    /// Acknowledged transfers that a replica had not received: by its delay in seconds.
+    pub missing: Vec<(f64, u64)>,
+    /// Acknowledged transfers that the new primary does not have.
+    pub lost: u64,
+    /// Transfers that another client had seen on the old primary, acknowledged or not, and that the new one does not have.
+    pub seen_and_lost: u64,
+    /// Commits that the old primary says it acknowledged without a replica; none where it waits for nobody.
+    pub unwaited: Option<u64>,
+    /// Whether the new primary has a prefix of the old one's transactions.
+    pub prefix: Result<u64, String>,
+    /// The promotion.
+    pub promotion: Promotion,
+    /// Replicas that follow the new primary, and how many of those equal it, row by row.
+    pub followers: (u64, u64),
+    /// What the old primary was told when it came back.
+    pub rejoined: Result<()>,
+    /// How many transfers the old primary has that the new one has not.
+    pub alone: u64,
+}
+
+/// Starts a cluster of its own, kills its primary under load, promotes, and looks at what is there.
+pub fn failover(spec: &FailoverSpec<'_>) -> Failover {
+    try_failover(spec).or_fail()
+}
+
+/// As [`failover`].
+pub fn try_failover(spec: &FailoverSpec<'_>) -> Result<Failover> {
+    const WRITERS: usize = 24;
+    let cluster = Cluster::start(spec.delays.len())?;
+    let bank = Bank::open(&cluster, 200)?;
+    cluster.semi_sync(spec.semi_sync)?;
+    for (replica, delay) in cluster.replicas().into_iter().zip(spec.delays) {
+        cluster.link(replica)?.delay(*delay);
+        if spec.replay_late {
+            cluster.server(replica)?.try_execute("STOP SLAVE SQL_THREAD")?;
+        }
+    }
+    let before = spec.semi_sync.map(|_| cluster.semi_sync_status()).transpose()?;
+    let desk = Desk::open(&bank, WRITERS, spec.seed)?;
+    let stop = AtomicBool::new(false);
+    let acknowledged: std::sync::Mutex<Vec<Transfer>> = std::sync::Mutex::default();
+    let (seen, unwaited, quiet_from, start) = std::thread::scope(|scope| -> Result<_> {
+        let start = Instant::now();
+        let lasting = spec.writing + spec.silent + Duration::from_secs(10);
+        let load = OpenLoop::per_second(spec.rate).lasting(lasting).workers(WRITERS);
+        let (desk, stop, all) = (&desk, &stop, &acknowledged);
+        let writing = scope.spawn(move || {
+            load.run_until(stop, |_| {
+                if let Some(Ok(transfer)) = desk.transfer(16) {
+                    all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(transfer);
+                }
+            })
+        });
+        let watching = scope.spawn({
+            let cluster = cluster.clone();
+            move || seen_by_others(&cluster, stop)
+        });
+        let end = || -> Result<_> {
+            std::thread::sleep(spec.writing);
+            let quiet_from = Instant::now();
+            if !spec.silent.is_zero() {
+                for replica in cluster.replicas() {
+                    cluster.link(replica)?.half_open();
+                }
+                std::thread::sleep(spec.silent);
+            }
+            let status: Option<SemiSyncStatus> = spec.semi_sync.map(|_| cluster.semi_sync_status()).transpose()?;
+            let died = cluster.server(0)?.try_kill();
+            // What was on its way is gone with the machine that sent it.
+            for replica in cluster.replicas() {
+                cluster.link(replica)?.cut();
+            }
+            died?;
+            Ok((status, quiet_from))
+        };
+        let ended = end();
+        stop.store(true, Ordering::SeqCst);
+        joined("write", writing.join().map(|result| result.map(drop)))?;
+        let seen = joined("watch the primary", watching.join())?;
+        let (status, quiet_from) = ended?;
+        let unwaited = status.zip(before).map(|(after, before)| after.unwaited - before.unwaited);
+        Ok((seen, unwaited, quiet_from, start))
+    })?;
+    // Whoever wrote has ended, so the log is whole.
+    drop(desk);
+    let acknowledged = acknowledged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let by_quiet = acknowledged.iter().filter(|one| one.acknowledged < quiet_from).count();
+    let rate = by_quiet as f64 / quiet_from.duration_since(start).as_secs_f64();
+    if spec.replay_late && spec.skip != Some(Skip::Drain) {
+        for replica in cluster.replicas() {
+            cluster.server(replica)?.try_execute("START SLAVE SQL_THREAD")?;
+        }
+    }
+    let promotion = cluster.promote_without(Duration::from_secs(20), spec.skip)?;
+    let missing = promotion.candidates.iter().filter_map(|candidate| {
+        let delay = spec.delays.get(candidate.server - 1)?.as_secs_f64();
+        let lacks = acknowledged.iter().filter(|one| !candidate.received.covers(&one.position)).count();
+        Some((delay, lacks as u64))
+    });
+    let missing: Vec<(f64, u64)> = missing.collect();
+    let log = bank.log();
+    let now = bank.snapshot(promotion.to)?;
+    let there = ledger(&cluster, promotion.to)?;
+    // The new primary is in use, and its replicas must follow it.
+    Desk::open(&bank, 1, spec.seed + 1)?.ten_more()?;
+    let others: Vec<usize> = promotion.candidates.iter().map(|one| one.server).filter(|one| *one != promotion.to).collect();
+    let mut equal = 0;
+    for &other in &others {
+        let caught_up = cluster.wait_for(other, &cluster.position()?, Duration::from_secs(5)).is_ok();
+        equal += u64::from(caught_up && ledger(&cluster, other)? == ledger(&cluster, promotion.to)?);
+    }
+    cluster.server(0)?.try_restart()?;
+    let rejoined = cluster.rejoin(0, Duration::from_secs(5));
+    let alone = ledger(&cluster, 0)?.difference(&ledger(&cluster, promotion.to)?).count() as u64;
+    Ok(Failover {
+        acknowledged: acknowledged.len() as u64,
+        rate,
+        missing,
+        lost: log.lost(&now),
+        seen_and_lost: seen.difference(&there).count() as u64,
+        unwaited,
+        prefix: log.prefix(&now),
+        promotion,
+        followers: (others.len() as u64, equal),
+        rejoined,
+        alone,
+    })
+}
+
+/// The ledger's lines on a server.
+fn ledger(cluster: &Cluster, server: usize) -> Result<BTreeSet<u64>> {
+    let ids: Vec<u64> =
+        cluster.connect(server, Duration::from_secs(10))?.query("SELECT id FROM ledger").doing("read the ledger")?;
+    Ok(ids.into_iter().collect())
+}
+
+/// Which lines somebody else sees on the primary until it dies.
+fn seen_by_others(cluster: &Cluster, stop: &AtomicBool) -> Result<BTreeSet<u64>> {
+    let mut connection = cluster.connect(0, Duration::from_secs(5))?;
+    let mut seen: BTreeSet<u64> = BTreeSet::new();
+    while !stop.load(Ordering::SeqCst) {
+        // Dead is how it ends.
+        let Ok(ids) = connection.query::<u64, _>("SELECT id FROM ledger") else { break };
+        seen.extend(ids);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(seen)
+}
+
+impl Desk {
+    /// Ten transfers on the new primary.
+    fn ten_more(&self) -> Result<()> {
+        (0..10).try_for_each(|_| match self.transfer(16) {
+            Some(done) => done.map(drop),
+            None => Err(Error::new("write to the new primary", "nobody is left to write")),
+        })
+    }
+}
+
+/// Acknowledged transfers that a replica had not received, by the delay of its wire.
+pub fn missing_chart(failover: &Failover, title: &str) -> Lines {
+    let rate = failover.rate;
+    Chart::lines(title)
+        .x("delay of the replica's wire", "ms")
+        .y("acknowledged transfers that it lacks", "")
+        .from_zero()
+        .points("measured", failover.missing.iter().map(|(delay, missing)| (delay * 1e3, *missing as f64)))
+        .predicted("rate × delay", move |delay| rate * delay / 1e3)
+}
+
+/// What each way of dying cost.
+pub fn failover_table(arms: &[(&str, &Failover)]) -> Table {
+    let counts = |of: fn(&Failover) -> u64| arms.iter().map(|(_, arm)| of(arm)).collect::<Vec<_>>();
+    Table::new("The primary is killed under load, and a replica takes over")
+        .text("", arms.iter().map(|(name, _)| *name))
+        .counts("acknowledged", "", counts(|arm| arm.acknowledged))
+        .counts("… and lost", "", counts(|arm| arm.lost))
+        .counts("seen by others and lost", "", counts(|arm| arm.seen_and_lost))
+        .counts("left in the old primary alone", "", counts(|arm| arm.alone))
+        .numbers("promoted in", "ms", arms.iter().map(|(_, arm)| arm.promotion.took * 1e3))
+}
+
+/// Lost transfers, one bar for each way.
+pub fn lost_chart(arms: &[(&str, &Failover)], title: &str) -> Bars {
+    let chart = Chart::bars(title).y("acknowledged transfers lost", "").horizontal();
+    arms.iter().fold(chart, |chart, (name, arm)| chart.bar(*name, arm.lost as f64))
+}
+
+/// Commits over time while the replicas' wires go silent and come back.
+#[derive(Debug, Clone)]
+pub struct Stall {
+    /// When each commit began, and how long it took, in seconds.
+    pub commits: Vec<(f64, f64)>,
+    /// From when to when the wires were silent.
+    pub silent: (f64, f64),
+    /// When the primary said that it waits for a replica again.
+    pub back: f64,
+    /// What the primary counted meanwhile.
+    pub unwaited: u64,
+    timeout: f64,
+}
+
+/// Writes one transfer after the other, under semi-synchronous replication with this timeout, and silences all wires.
+pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Stall {
+    let cluster = bank.cluster();
+    let run = || -> Result<Stall> {
+        cluster.catch_up(Duration::from_secs(30))?;
+        for replica in cluster.replicas() {
+            cluster.link(replica)?.delay(delay);
+        }
+        cluster.semi_sync(Some(SemiSync::lossless(timeout)))?;
+        let before = cluster.semi_sync_status()?.unwaited;
+        let stop = AtomicBool::new(false);
+        let desk = Desk::open(bank, 1, seed)?;
+        let start = Instant::now();
+        let now = || start.elapsed().as_secs_f64();
+        std::thread::scope(|scope| -> Result<Stall> {
+            let (desk, stop) = (&desk, &stop);
+            let writing = scope.spawn(move || -> Result<Vec<(f64, f64)>> {
+                let mut commits = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let began = Instant::now();
+                    desk.transfer(16).transpose()?;
+                    commits.push((began.duration_since(start).as_secs_f64(), began.elapsed().as_secs_f64()));
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(commits)
+            });
+            let disturb = || -> Result<_> {
+                std::thread::sleep(Duration::from_millis(300));
+                let from = now();
+                for replica in cluster.replicas() {
+                    cluster.link(replica)?.half_open();
+                }
+                std::thread::sleep(timeout + Duration::from_millis(400));
+                let status = cluster.semi_sync_status()?;
+                let to = now();
+                for replica in cluster.replicas() {
+                    cluster.link(replica)?.heal().delay(delay);
+                }
+                cluster.until_semi_sync(Duration::from_secs(20))?;
+                let back = now();
+                std::thread::sleep(Duration::from_millis(300));
+                Ok(((from, to), back, status.unwaited - before))
+            };
+            let disturbed = disturb();
+            stop.store(true, Ordering::SeqCst);
+            cluster.heal();
+            let commits = joined("write", writing.join())?;
+            let (silent, back, unwaited) = disturbed?;
+            Ok(Stall { commits, silent, back, unwaited, timeout: timeout.as_secs_f64() })
+        })
+    };
+    let stall = run();
+    cluster.heal();
+    let off = cluster.semi_sync(None);
+    stall.and_then(|stall| off.map(|()| stall)).or_fail()
+}
+
+impl Stall {
+    /// Every commit: when it began and how long it took.
+    pub fn chart(&self, title: &str) -> Lines {
+        let timeout = self.timeout * 1e3;
+        Chart::lines(title)
+            .x("time", "s")
+            .y("a commit takes", "ms")
+            .log_y()
+            .points("a commit", self.commits.iter().map(|(at, took)| (*at, took * 1e3)))
+            .predicted("timeout", move |_| timeout)
+            .mark_x("wires silent", self.silent.0)
+            .mark_x("they heal", self.silent.1)
+            .mark_x("waits again", self.back)
+    }
+
+    /// The longest commit, in seconds.
+    pub fn longest(&self) -> f64 {
+        self.commits.iter().map(|(_, took)| *took).fold(0.0, f64::max)
+    }
+
+    /// Median seconds of a commit before the wires went silent, after the timeout, and once it waits again.
+    pub fn medians(&self) -> [f64; 3] {
+        let of = |from: f64, to: f64| {
+            let within = self.commits.iter().filter(|(at, _)| (from..to).contains(at));
+            within.map(|(_, took)| *took).collect::<Samples>().median()
+        };
+        let fallen_back = self.silent.0 + self.timeout + 0.05;
+        [of(0.0, self.silent.0 - 0.05), of(fallen_back, self.silent.1), of(self.back, f64::INFINITY)]
+    }
+}
+
+/// Whether another client sees a transfer on the primary before any replica has it: how often out of how many.
+pub fn seen_early(bank: &Bank, wait_point: WaitPoint, times: u64, seed: u64) -> (u64, u64) {
+    let cluster = bank.cluster();
+    let run = || -> Result<(u64, u64)> {
+        cluster.semi_sync(Some(SemiSync { timeout: Duration::from_secs(30), wait_point }))?;
+        let desk = Desk::open(bank, 1, seed)?;
+        let mut reader = cluster.connect(cluster.primary(), Duration::from_secs(10))?;
+        let count = "SELECT COUNT(*) FROM ledger";
+        let mut early = 0;
+        for _ in 0..times {
+            cluster.catch_up(Duration::from_secs(30))?;
+            let before: Option<u64> = reader.query_first(count).doing("read")?;
+            let waiting = cluster.semi_sync_status()?;
+            for replica in cluster.replicas() {
+                cluster.link(replica)?.half_open();
+            }
+            let looked = std::thread::scope(|scope| -> Result<bool> {
+                let writing = scope.spawn(|| desk.transfer(16).transpose());
+                let mut look = || -> Result<bool> {
+                    // It waits for a replica once its transaction is in the binary log.
+                    let position = cluster.position()?;
+                    let began = Instant::now();
+                    while cluster.position()? == position && began.elapsed() < Duration::from_secs(10) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                    let after: Option<u64> = reader.query_first(count).doing("read")?;
+                    Ok(after > before)
+                };
+                let seen = look();
+                cluster.heal();
+                joined("write", writing.join())?;
+                seen
+            })?;
+            let acknowledged = cluster.semi_sync_status()?;
+            if acknowledged.unwaited != waiting.unwaited {
+                return Err(Error::new("watch a commit that waits", "it did not wait"));
+            }
+            early += u64::from(looked);
+        }
+        Ok((early, times))
+    };
+    let seen = run();
+    cluster.heal();
+    let off = cluster.semi_sync(None);
+    seen.and_then(|seen| off.map(|()| seen)).or_fail()
+}
