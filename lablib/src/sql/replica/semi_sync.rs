@@ -65,23 +65,35 @@ impl Cluster {
         ] {
             primary.try_execute(&statement)?;
         }
+        let mut expected = 0;
         for replica in self.replicas() {
             let replica = self.mariadb(replica)?;
-            if replica.is_running() && replica.try_ask("SELECT @@rpl_semi_sync_slave_enabled")? == "0" {
+            if !replica.is_running() || replica.is_paused() {
+                continue;
+            }
+            expected += 1;
+            if replica.try_ask("SELECT @@rpl_semi_sync_slave_enabled")? == "0" {
                 // A replica says at its log-in whether it will acknowledge.
                 let statements = ["SET GLOBAL rpl_semi_sync_slave_enabled = ON", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"];
                 statements.iter().try_for_each(|statement| replica.try_execute(statement))?;
             }
         }
-        self.until_semi_sync(Duration::from_secs(20))
+        self.until_waiting(expected, Duration::from_secs(20))
     }
 
     /// Waits until commits wait for a replica: after a timeout they do again once a replica has caught up.
+    ///
+    /// It has caught up when it acknowledges the *last* commit. Where commits follow each other faster than an
+    /// acknowledgement travels, there always is a later one, and waiting does not come back until they pause.
     pub fn until_semi_sync(&self, patience: Duration) -> Result<()> {
+        self.until_waiting(1, patience)
+    }
+
+    fn until_waiting(&self, replicas: u64, patience: Duration) -> Result<()> {
         let asked = Instant::now();
         loop {
             let status = self.semi_sync_status()?;
-            if status.on && status.replicas > 0 {
+            if status.on && status.replicas >= replicas.max(1) {
                 return Ok(());
             }
             if asked.elapsed() > patience {

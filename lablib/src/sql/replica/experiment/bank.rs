@@ -72,6 +72,8 @@ pub(super) struct Hand {
 /// A transfer that was acknowledged.
 #[derive(Debug, Clone)]
 pub struct Transfer {
+    /// Its line in the ledger.
+    pub id: u64,
     /// The accounts, and the version of each that it made.
     pub accounts: [(u64, u64); 2],
     /// Its position in the order of commits.
@@ -218,8 +220,8 @@ fn snapshot(connection: &mut Conn) -> mysql::Result<Snapshot> {
 
 impl Hand {
     /// The work of the next transfer: which accounts, and the statements, without the commit.
-    fn next(&mut self, note: usize) -> impl FnOnce(&mut Conn) -> mysql::Result<[(u64, u64); 2]> + use<> {
-        let accounts = self.bank.0.accounts;
+    fn next(&mut self, note: usize, among: u64) -> impl FnOnce(&mut Conn) -> mysql::Result<[(u64, u64); 2]> + use<> {
+        let accounts = among.clamp(2, self.bank.0.accounts);
         let debit = self.rng.below(accounts);
         let credit = (debit + 1 + self.rng.below(accounts - 1)) % accounts;
         let amount = 1 + self.rng.below(1_000) as i64;
@@ -245,7 +247,8 @@ impl Hand {
                 })?;
                 self.count += 1;
                 self.log.acknowledge(self.writer, gtid);
-                Ok(Transfer { accounts, position, acknowledged: Instant::now() })
+                let id = self.writer << 32 | self.count;
+                Ok(Transfer { id, accounts, position, acknowledged: Instant::now() })
             }
             Err(error) => {
                 // It may have happened all the same. Whoever goes on does so under another number.
@@ -266,7 +269,7 @@ impl Hand {
     pub(super) fn transfer_on(&mut self, connection: &mut Conn, note: usize) -> Result<Transfer> {
         let server = self.bank.0.cluster.server(self.bank.0.cluster.primary())?;
         let question = server.dialect().last_position();
-        let work = self.next(note);
+        let work = self.next(note, u64::MAX);
         let done = commit(connection, question, work);
         self.note(done)
     }
@@ -291,7 +294,12 @@ impl Drop for Hand {
 impl Teller {
     /// Moves money between two random accounts.
     pub fn transfer(&mut self) -> Result<Transfer> {
-        let work = self.hand.next(16);
+        self.transfer_among(u64::MAX)
+    }
+
+    /// As [`transfer`](Self::transfer), between two of the first so many accounts.
+    pub fn transfer_among(&mut self, accounts: u64) -> Result<Transfer> {
+        let work = self.hand.next(16, accounts);
         let done = self.session.write(work);
         let transfer = self.hand.note(done)?;
         self.history.extend(transfer.accounts.map(|(key, version)| Did::Wrote { key, version }));

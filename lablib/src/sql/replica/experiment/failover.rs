@@ -15,23 +15,64 @@ use crate::sql::replica::{Promotion, SemiSync, SemiSyncStatus, Skip, WaitPoint};
 
 /// How the primary dies.
 #[derive(Debug, Clone)]
-pub struct FailoverSpec<'a> {
-    /// A replica for each delay of its wire, in each direction.
-    pub delays: &'a [Duration],
-    /// Whether commits wait for a replica.
-    pub semi_sync: Option<SemiSync>,
-    /// The wires go silent this long before the primary is killed.
-    pub silent: Duration,
-    /// The replicas receive, and replay nothing: as if each were far behind with replaying.
-    pub replay_late: bool,
-    /// A step of the promotion that is left out.
-    pub skip: Option<Skip>,
-    /// Transfers a second.
-    pub rate: f64,
-    /// How long clients write before that.
-    pub writing: Duration,
-    /// The seed.
-    pub seed: u64,
+pub struct FailoverSpec {
+    delays: Vec<Duration>,
+    semi_sync: Option<SemiSync>,
+    silent: Duration,
+    replay_late: bool,
+    skip: Option<Skip>,
+    comes_back: bool,
+    rate: f64,
+    writing: Duration,
+    seed: u64,
+}
+
+impl FailoverSpec {
+    /// Killed while clients make `rate` transfers a second; a replica for each delay of its wire, in milliseconds and in each
+    /// direction. Its wires are cut in the same moment: what is on its way is lost, as when a whole machine is.
+    pub fn killed(delays: &[u64], rate: f64, seed: u64) -> Self {
+        Self {
+            delays: delays.iter().map(|delay| Duration::from_millis(*delay)).collect(),
+            semi_sync: None,
+            silent: Duration::ZERO,
+            replay_late: false,
+            skip: None,
+            comes_back: false,
+            rate,
+            writing: Duration::from_millis(500),
+            seed,
+        }
+    }
+
+    /// Commits wait for a replica.
+    pub fn waiting(mut self, semi_sync: SemiSync) -> Self {
+        self.semi_sync = Some(semi_sync);
+        self
+    }
+
+    /// The wires go silent this long before the kill.
+    pub fn silent(mut self, silent: Duration) -> Self {
+        self.silent = silent;
+        self
+    }
+
+    /// Until the kill, replicas receive and replay nothing: as if each were far behind with replaying.
+    pub fn replaying_late(mut self) -> Self {
+        self.replay_late = true;
+        self
+    }
+
+    /// A step of the promotion is left out.
+    pub fn without(mut self, skip: Skip) -> Self {
+        self.skip = Some(skip);
+        self
+    }
+
+    /// The old primary is started again afterwards, and wants to follow.
+    pub fn comes_back(mut self) -> Self {
+        self.comes_back = true;
+        self
+    }
 }
 
 /// What was lost.
@@ -53,26 +94,48 @@ pub struct Failover {
     pub prefix: Result<u64, String>,
     /// The promotion.
     pub promotion: Promotion,
-    /// Replicas that follow the new primary, and how many of those equal it, row by row.
+    /// Replicas that follow the new primary, and how many of those have every transfer that it has.
     pub followers: (u64, u64),
-    /// What the old primary was told when it came back.
-    pub rejoined: Result<()>,
-    /// How many transfers the old primary has that the new one has not.
-    pub alone: u64,
+    /// Whether a step of the promotion was left out.
+    pub stepped_over: bool,
+    /// Those of the lost that were acknowledged before half of a timeout had passed since the wires went silent: none, if
+    /// only a timeout loses.
+    pub lost_in_time: u64,
+    /// What the old primary was told when it came back, and how many transfers it has that the new one has not.
+    pub back: Option<(Result<()>, u64)>,
 }
 
-/// Starts a cluster of its own, kills its primary under load, promotes, and looks at what is there.
-pub fn failover(spec: &FailoverSpec<'_>) -> Failover {
-    try_failover(spec).or_fail()
+/// Several ways to die, by name.
+#[derive(Debug, Clone)]
+pub struct Failovers {
+    arms: Vec<(String, Failover)>,
 }
 
-/// As [`failover`].
-pub fn try_failover(spec: &FailoverSpec<'_>) -> Result<Failover> {
+/// Dies in each of these ways, on a cluster for each; two of them at a time.
+pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Failovers {
+    let run = || -> Result<Failovers> {
+        let mut done = Vec::new();
+        for pair in arms.chunks(2) {
+            std::thread::scope(|scope| -> Result<()> {
+                let threads: Vec<_> = pair.iter().map(|(name, spec)| (name, scope.spawn(|| failover(spec)))).collect();
+                for (name, thread) in threads {
+                    done.push(((*name).to_owned(), joined("kill a primary", thread.join())?));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Failovers { arms: done })
+    };
+    run().or_fail()
+}
+
+/// Starts a cluster, kills its primary under load, promotes, and looks at what is there.
+pub fn failover(spec: &FailoverSpec) -> Result<Failover> {
     const WRITERS: usize = 24;
     let cluster = Cluster::start(spec.delays.len())?;
     let bank = Bank::open(&cluster, 200)?;
     cluster.semi_sync(spec.semi_sync)?;
-    for (replica, delay) in cluster.replicas().into_iter().zip(spec.delays) {
+    for (replica, delay) in cluster.replicas().into_iter().zip(&spec.delays) {
         cluster.link(replica)?.delay(*delay);
         if spec.replay_late {
             cluster.server(replica)?.try_execute("STOP SLAVE SQL_THREAD")?;
@@ -152,9 +215,16 @@ pub fn try_failover(spec: &FailoverSpec<'_>) -> Result<Failover> {
         let caught_up = cluster.wait_for(other, &cluster.position()?, Duration::from_secs(5)).is_ok();
         equal += u64::from(caught_up && ledger(&cluster, other)? == ledger(&cluster, promotion.to)?);
     }
-    cluster.server(0)?.try_restart()?;
-    let rejoined = cluster.rejoin(0, Duration::from_secs(5));
-    let alone = ledger(&cluster, 0)?.difference(&ledger(&cluster, promotion.to)?).count() as u64;
+    let back = match spec.comes_back {
+        false => None,
+        true => {
+            cluster.server(0)?.try_restart()?;
+            let told = cluster.rejoin(0, Duration::from_secs(10));
+            Some((told, ledger(&cluster, 0)?.difference(&ledger(&cluster, promotion.to)?).count() as u64))
+        }
+    };
+    let in_time = quiet_from + spec.semi_sync.map_or(Duration::ZERO, |how| how.timeout / 2).min(spec.silent);
+    let lost_in_time = acknowledged.iter().filter(|one| one.acknowledged < in_time && !there.contains(&one.id)).count();
     Ok(Failover {
         acknowledged: acknowledged.len() as u64,
         rate,
@@ -165,8 +235,9 @@ pub fn try_failover(spec: &FailoverSpec<'_>) -> Result<Failover> {
         prefix: log.prefix(&now),
         promotion,
         followers: (others.len() as u64, equal),
-        rejoined,
-        alone,
+        stepped_over: spec.skip.is_some(),
+        lost_in_time: lost_in_time as u64,
+        back,
     })
 }
 
@@ -200,33 +271,65 @@ impl Desk {
     }
 }
 
-/// Acknowledged transfers that a replica had not received, by the delay of its wire.
-pub fn missing_chart(failover: &Failover, title: &str) -> Lines {
-    let rate = failover.rate;
-    Chart::lines(title)
-        .x("delay of the replica's wire", "ms")
-        .y("acknowledged transfers that it lacks", "")
-        .from_zero()
-        .points("measured", failover.missing.iter().map(|(delay, missing)| (delay * 1e3, *missing as f64)))
-        .predicted("rate × delay", move |delay| rate * delay / 1e3)
+impl Failovers {
+    /// One of them.
+    pub fn arm(&self, name: &str) -> &Failover {
+        let found = self.arms.iter().find(|(arm, _)| arm == name).map(|(_, arm)| arm);
+        found.ok_or_else(|| Error::new("find a way to die", format!("there is none called {name:?}"))).or_fail()
+    }
+
+    /// What each cost.
+    pub fn table(&self) -> Table {
+        let counts = |of: fn(&Failover) -> u64| self.arms.iter().map(|(_, arm)| of(arm)).collect::<Vec<_>>();
+        let back = |arm: &Failover| match &arm.back {
+            None => "–".to_owned(),
+            Some((Ok(()), _)) => "follows".into(),
+            Some((Err(_), alone)) => format!("refused: {alone} of its own"),
+        };
+        Table::new("The primary is killed under load, and a replica takes over")
+            .text("", self.arms.iter().map(|(name, _)| name.as_str()))
+            .counts("acknowledged", "", counts(|arm| arm.acknowledged))
+            .counts("… and lost", "", counts(|arm| arm.lost))
+            .counts("seen by others and lost", "", counts(|arm| arm.seen_and_lost))
+            .text("the old primary, back again", self.arms.iter().map(|(_, arm)| back(arm)))
+            .numbers("promoted in", "ms", self.arms.iter().map(|(_, arm)| arm.promotion.took * 1e3))
+    }
+
+    /// Lost transfers, one bar for each way.
+    pub fn chart(&self, title: &str) -> Bars {
+        let chart = Chart::bars(title).y("acknowledged transfers lost", "").horizontal();
+        self.arms.iter().fold(chart, |chart, (name, arm)| chart.bar(name, arm.lost as f64))
+    }
+
+    /// Replicas that follow the new primary after a promotion in which nothing was left out, and those of them that equal it.
+    pub fn followers(&self) -> (u64, u64) {
+        let whole = self.arms.iter().filter(|(_, arm)| !arm.stepped_over);
+        whole.fold((0, 0), |sum, (_, arm)| (sum.0 + arm.followers.0, sum.1 + arm.followers.1))
+    }
+
+    /// New primaries that have no prefix of the old one's transactions.
+    pub fn broken_prefixes(&self) -> u64 {
+        self.arms.iter().filter(|(_, arm)| arm.prefix.is_err()).count() as u64
+    }
 }
 
-/// What each way of dying cost.
-pub fn failover_table(arms: &[(&str, &Failover)]) -> Table {
-    let counts = |of: fn(&Failover) -> u64| arms.iter().map(|(_, arm)| of(arm)).collect::<Vec<_>>();
-    Table::new("The primary is killed under load, and a replica takes over")
-        .text("", arms.iter().map(|(name, _)| *name))
-        .counts("acknowledged", "", counts(|arm| arm.acknowledged))
-        .counts("… and lost", "", counts(|arm| arm.lost))
-        .counts("seen by others and lost", "", counts(|arm| arm.seen_and_lost))
-        .counts("left in the old primary alone", "", counts(|arm| arm.alone))
-        .numbers("promoted in", "ms", arms.iter().map(|(_, arm)| arm.promotion.took * 1e3))
-}
+impl Failover {
+    /// Acknowledged transfers that each replica had not received, by the delay of its wire.
+    pub fn chart(&self, title: &str) -> Lines {
+        let rate = self.rate;
+        Chart::lines(title)
+            .x("delay of the replica's wire", "ms")
+            .y("acknowledged transfers that it lacks", "")
+            .from_zero()
+            .points("measured", self.missing.iter().map(|(delay, missing)| (delay * 1e3, *missing as f64)))
+            .predicted("rate × delay", move |delay| rate * delay / 1e3)
+    }
 
-/// Lost transfers, one bar for each way.
-pub fn lost_chart(arms: &[(&str, &Failover)], title: &str) -> Bars {
-    let chart = Chart::bars(title).y("acknowledged transfers lost", "").horizontal();
-    arms.iter().fold(chart, |chart, (name, arm)| chart.bar(*name, arm.lost as f64))
+    /// What the replica with the longest wire lacks, over rate × delay.
+    pub fn missing_over_predicted(&self) -> f64 {
+        let longest = self.missing.iter().max_by(|a, b| a.0.total_cmp(&b.0));
+        longest.map_or(f64::NAN, |(delay, missing)| *missing as f64 / (delay * self.rate))
+    }
 }
 
 /// Commits over time while the replicas' wires go silent and come back.
@@ -236,6 +339,10 @@ pub struct Stall {
     pub commits: Vec<(f64, f64)>,
     /// From when to when the wires were silent.
     pub silent: (f64, f64),
+    /// When the writer began to leave pauses between its commits, so that a replica could acknowledge the last one.
+    pub pauses: f64,
+    /// Whether commits waited for a replica again by then.
+    pub back_before: bool,
     /// When the primary said that it waits for a replica again.
     pub back: f64,
     /// What the primary counted meanwhile.
@@ -253,19 +360,19 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Stal
         }
         cluster.semi_sync(Some(SemiSync::lossless(timeout)))?;
         let before = cluster.semi_sync_status()?.unwaited;
-        let stop = AtomicBool::new(false);
+        let (stop, slow) = (AtomicBool::new(false), AtomicBool::new(false));
         let desk = Desk::open(bank, 1, seed)?;
         let start = Instant::now();
         let now = || start.elapsed().as_secs_f64();
         std::thread::scope(|scope| -> Result<Stall> {
-            let (desk, stop) = (&desk, &stop);
+            let (desk, stop, slow) = (&desk, &stop, &slow);
             let writing = scope.spawn(move || -> Result<Vec<(f64, f64)>> {
                 let mut commits = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
                     let began = Instant::now();
                     desk.transfer(16).transpose()?;
                     commits.push((began.duration_since(start).as_secs_f64(), began.elapsed().as_secs_f64()));
-                    std::thread::sleep(Duration::from_millis(2));
+                    std::thread::sleep(if slow.load(Ordering::SeqCst) { 6 * delay } else { delay / 5 });
                 }
                 Ok(commits)
             });
@@ -281,17 +388,21 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Stal
                 for replica in cluster.replicas() {
                     cluster.link(replica)?.heal().delay(delay);
                 }
+                std::thread::sleep(Duration::from_millis(400));
+                let (pauses, back_before) = (now(), cluster.semi_sync_status()?.on);
+                slow.store(true, Ordering::SeqCst);
                 cluster.until_semi_sync(Duration::from_secs(20))?;
                 let back = now();
+                slow.store(false, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(300));
-                Ok(((from, to), back, status.unwaited - before))
+                Ok(((from, to), (pauses, back_before, back), status.unwaited - before))
             };
             let disturbed = disturb();
             stop.store(true, Ordering::SeqCst);
             cluster.heal();
             let commits = joined("write", writing.join())?;
-            let (silent, back, unwaited) = disturbed?;
-            Ok(Stall { commits, silent, back, unwaited, timeout: timeout.as_secs_f64() })
+            let (silent, (pauses, back_before, back), unwaited) = disturbed?;
+            Ok(Stall { commits, silent, pauses, back_before, back, unwaited, timeout: timeout.as_secs_f64() })
         })
     };
     let stall = run();
@@ -312,15 +423,17 @@ impl Stall {
             .predicted("timeout", move |_| timeout)
             .mark_x("wires silent", self.silent.0)
             .mark_x("they heal", self.silent.1)
+            .mark_x("writer pauses", self.pauses)
             .mark_x("waits again", self.back)
     }
 
-    /// The longest commit, in seconds.
+    /// The longest commit, in timeouts.
     pub fn longest(&self) -> f64 {
-        self.commits.iter().map(|(_, took)| *took).fold(0.0, f64::max)
+        self.commits.iter().map(|(_, took)| *took).fold(0.0, f64::max) / self.timeout
     }
 
-    /// Median seconds of a commit before the wires went silent, after the timeout, and once it waits again.
+    /// Median seconds of a commit before the wires went silent, between the timeout and their healing, and once commits wait
+    /// again.
     pub fn medians(&self) -> [f64; 3] {
         let of = |from: f64, to: f64| {
             let within = self.commits.iter().filter(|(at, _)| (from..to).contains(at));

@@ -377,9 +377,9 @@ impl Silence {
             .mark_x("heals", to)
     }
 
-    /// The largest lag that the replica itself admitted while its wire was silent.
+    /// The largest lag that the replica itself admitted while its wire was silent, once it had replayed what it had.
     pub fn admitted(&self) -> f64 {
-        self.during().filter_map(|sample| sample.1).fold(0.0, f64::max)
+        self.during().filter(|sample| sample.0 > self.silent.0 + 0.2).filter_map(|sample| sample.1).fold(0.0, f64::max)
     }
 
     /// The largest true lag then.
@@ -387,9 +387,10 @@ impl Silence {
         self.during().map(|sample| sample.3).fold(0.0, f64::max)
     }
 
-    /// How far the router was off, at each look then, in seconds.
+    /// How far the router was off, at each look then, in per cent of the largest true lag.
     pub fn router_error(&self) -> Samples {
-        self.during().filter_map(|sample| Some((sample.2? - sample.3).abs())).collect()
+        let all = self.true_lag();
+        self.during().filter_map(|sample| Some(100.0 * (sample.2? - sample.3).abs() / all)).collect()
     }
 
     fn during(&self) -> impl Iterator<Item = &(f64, Option<f64>, Option<f64>, f64)> {

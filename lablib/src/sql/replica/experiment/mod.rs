@@ -10,7 +10,7 @@ mod stale;
 pub use bank::{Bank, PrefixChecks, Teller, Transfer};
 pub use divergence::{Diverged, divergence, prototype};
 pub use failover::{
-    Failover, FailoverSpec, Stall, failover, failover_table, lost_chart, missing_chart, seen_early, stall, try_failover,
+    Failover, FailoverSpec, Failovers, Stall, failover, failovers, seen_early, stall,
 };
 pub use lag::{Arrival, LagSpec, LagSweep, LoadLag, Silence, lag_sweep, silence};
 pub use outage::{Outage, OutageSpec, Spread, outage, spread, spread_chart};

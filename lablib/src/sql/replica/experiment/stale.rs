@@ -34,6 +34,8 @@ pub struct Readers {
     pub skip: Option<Skip>,
     /// What was not kept.
     pub broken: Broken,
+    /// … by each session.
+    pub by_session: Vec<Broken>,
     /// Reads by server, and what they took.
     pub stats: SessionStats,
     /// How long reads took.
@@ -116,10 +118,11 @@ fn readers(
             })
             .collect();
         let (broken, stats, latency) = (Broken::default(), SessionStats::default(), Latency::new());
-        let mut all = Readers { consistency, skip, broken, stats, latency };
+        let mut all = Readers { consistency, skip, broken, by_session: Vec::new(), stats, latency };
         for thread in threads {
             let (broken, stats, latency) = joined("read", thread.join())?;
             all.broken.add(&broken);
+            all.by_session.push(broken);
             all.stats.add(&stats);
             all.latency.merge(&latency);
         }
@@ -201,13 +204,21 @@ impl StaleSweep {
     /// Stale reads by delay.
     pub fn chart(&self, title: &str) -> Lines {
         let (lag, think) = (self.lag, self.spec.think.as_secs_f64());
-        let points = |of: fn(&AtDelay) -> f64| self.delays.iter().map(move |at| (at.delay * 1e3, of(at))).collect::<Vec<_>>();
+        let points = |of: fn(&AtDelay) -> &Readers| {
+            let stale = |broken: &Broken| 100.0 * broken.own_lost as f64 / broken.own_reads as f64;
+            let spread = |readers: &Readers| readers.by_session.iter().map(stale).collect::<Samples>();
+            let point = |at: &AtDelay| {
+                let (_, low, high) = spread(of(at)).median_and_quartiles();
+                (at.delay * 1e3, of(at).stale(), low, high)
+            };
+            self.delays.iter().map(point).collect::<Vec<_>>()
+        };
         Chart::lines(title)
             .x("delay of the wire", "ms")
             .y("stale reads of one's own writes", "%")
             .from_zero()
-            .line("any replica", points(|at| at.eventual.stale()))
-            .line("by position", points(|at| at.session.stale()))
+            .line_with_spread("any replica", points(|at| &at.eventual))
+            .line_with_spread("by position", points(|at| &at.session))
             .predicted("(delay + lag) ÷ think time", move |delay| Self::predicted_stale(delay / 1e3, lag, think))
     }
 
@@ -259,9 +270,9 @@ pub fn policies(bank: &Bank, delays: &[Duration], kinds: &[(Consistency, Option<
         let router = Router::new(cluster, router_spec)?;
         let all = kinds.iter().map(|&kind| {
             readers(bank, &router, kind, spec, |teller, latency| {
-                let transfer = teller.transfer()?;
-                // First what it wrote, then what others write, again and again.
-                for account in [transfer.accounts[0].0, transfer.accounts[1].0, 0, 1, 0, 1] {
+                // A few accounts, so that everybody reads what others have just written.
+                let [(debit, _), (credit, _)] = teller.transfer_among(4)?.accounts;
+                for account in [debit, credit, debit, credit, debit] {
                     timed(latency, || teller.read(account))?;
                     std::thread::sleep(spec.think.mul_f64(teller.chance()));
                 }
