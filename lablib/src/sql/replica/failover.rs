@@ -39,8 +39,8 @@ impl Cluster {
     /// Makes the replica that has received the most the primary, once it has replayed all of that; the others follow it.
     ///
     /// The old primary is fenced first, as far as replicas go: their wires are cut, so that nothing of it arrives any more.
-    /// Clients that still reach it are the caller's to keep away. Where no replica can take over, none does, and all follow the
-    /// old primary as before.
+    /// Clients that still reach it are the caller's to keep away. A replica that does not answer is left out, with whatever it
+    /// alone has received. Where no replica can take over, none does, and all follow the old primary as before.
     pub fn promote(&self, patience: Duration) -> Result<Promotion> {
         self.promote_without(patience, None)
     }
@@ -81,7 +81,7 @@ impl Cluster {
         for server in self.replicas() {
             // In front of a replica that is dead or stands still, a cut wire does no harm.
             self.link(server)?.cut();
-            if let Ok(candidate) = self.stop_receiving(server) {
+            if let Ok(candidate) = self.stop_receiving(server, patience) {
                 stopped.push(server);
                 candidates.push(candidate);
             }
@@ -110,9 +110,10 @@ impl Cluster {
         Ok((chosen.server, candidates))
     }
 
-    fn stop_receiving(&self, server: usize) -> Result<Candidate> {
-        // A server that stands still must not hold up the others.
-        let mut connection = self.connect(server, Duration::from_secs(2))?;
+    fn stop_receiving(&self, server: usize, patience: Duration) -> Result<Candidate> {
+        // A server that stands still must not hold up the others for ever; but one that only is slow may be the one that has
+        // received the most, so this is not the place to be hasty.
+        let mut connection = self.connect(server, patience.max(Duration::from_secs(5)))?;
         let name = self.name(server);
         connection.query_drop("STOP SLAVE IO_THREAD").doing("stop a replica").map_err(|error| error.at(name))?;
         let replica = self.server(server)?;

@@ -10,8 +10,8 @@
 //!   none when it is silent; a read that a replica fails is asked again elsewhere.
 //! - **A replica is a prefix of the primary**: whatever it shows is a state that the primary was in, in the primary's own
 //!   order of commits ([`CommitLog::prefix`]).
-//! - **A promotion gives up nothing that any replica has**: the one that received the most takes over, after it has replayed
-//!   all of it. With semi-synchronous replication before its timeout, that is everything that was acknowledged.
+//! - **A promotion gives up nothing that a replica which answers has**: the one that received the most takes over, after it has
+//!   replayed all of it. With semi-synchronous replication before its timeout, that is everything that was acknowledged.
 //! - **A server that parted is not taken back**: an old primary with transactions of its own is refused, by GTID.
 //! - **Divergence is found**: rows that differ are found by checksums taken at the same place in the order of commits, while
 //!   everybody writes; and can be put right.

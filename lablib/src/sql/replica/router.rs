@@ -232,6 +232,10 @@ impl Shared {
             }
             std::thread::sleep(self.spec.beat);
         }
+        if let Some((_, mut alive)) = connection {
+            // Nobody looks for it any more; a server that cannot be told now keeps a row too many.
+            let _ = alive.exec_drop("DELETE FROM heartbeats WHERE router = ?", (self.id,));
+        }
     }
 
     /// Asks one server for the heartbeat and the position that it shows, as long as it is a replica.
