@@ -123,9 +123,8 @@ fn promises_hold_on_replicas_that_lag_and_each_missing_step_is_caught() {
 fn a_router_passes_over_what_lags_and_what_is_dead_and_leaks_nothing() {
     let cluster = Cluster::start(2).unwrap();
     notes(&cluster);
-    let connected = |server: usize| {
-        Counters::of_server(cluster.server(server).unwrap()).unwrap().get("Threads_connected").unwrap()
-    };
+    let connected =
+        |server: usize| Counters::of_server(cluster.server(server).unwrap()).unwrap().get("Threads_connected").unwrap();
     let before = [0, 1, 2].map(connected);
     let spec = RouterSpec { max_lag: ms(100), wait: ms(30), silence: ms(300), beat: ms(10) };
     let router = Router::new(&cluster, spec).unwrap();
@@ -297,9 +296,12 @@ fn a_comparison_finds_every_kind_of_difference() {
     let clean = cluster.compare(&["things", "nothing"], 7).unwrap();
     assert_eq!((clean.rows, clean.differences.clone()), (23, vec![]));
     assert_eq!(clean.chunks, 5, "four of seven rows at most, and one of a table without any");
-    for (table, rows, why) in
-        [("things", 0, "no rows"), ("unheard", 5, "no such table"), ("pairs", 5, "several columns"), ("named", 5, "one whole number")]
-    {
+    for (table, rows, why) in [
+        ("things", 0, "no rows"),
+        ("unheard", 5, "no such table"),
+        ("pairs", 5, "several columns"),
+        ("named", 5, "one whole number"),
+    ] {
         let error = cluster.compare(&[table], rows).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
@@ -350,7 +352,8 @@ fn a_comparison_finds_every_kind_of_difference() {
 fn differences_are_found_and_put_right_while_everybody_writes() {
     let cluster = cluster(2);
     let bank = bank(&cluster, 32);
-    let mut teller = bank.teller(Router::new(&cluster, RouterSpec::default()).unwrap().session(Consistency::Primary), 1);
+    let mut teller =
+        bank.teller(Router::new(&cluster, RouterSpec::default()).unwrap().session(Consistency::Primary), 1);
     (0..50).for_each(|_| drop(teller.transfer().unwrap()));
     drop(teller);
     let diverged = divergence(&bank, 20, 60.0, 1);

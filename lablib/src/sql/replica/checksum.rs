@@ -86,9 +86,15 @@ impl Compared {
             return Err(Error::new(doing(), "its primary key is not one whole number").remedy("give it one"));
         };
         if keys.len() > 1 {
-            return Err(Error::new(doing(), "its primary key has several columns").remedy("give it one of a whole number"));
+            return Err(
+                Error::new(doing(), "its primary key has several columns").remedy("give it one of a whole number")
+            );
         }
-        Ok(Self { table: table.to_owned(), key: key.clone(), columns: columns.into_iter().map(|(name, ..)| name).collect() })
+        Ok(Self {
+            table: table.to_owned(),
+            key: key.clone(),
+            columns: columns.into_iter().map(|(name, ..)| name).collect(),
+        })
     }
 
     /// A row as a number of 64 bits: any other row has another one, but for one chance in 10^19. A null is told from an empty
@@ -171,12 +177,18 @@ impl Cluster {
         let sums = format!("SELECT chunk, held, digest FROM checksums WHERE run = {run} ORDER BY chunk");
         let ours: Vec<(u64, u64, u64)> = connection.query(&sums).doing(doing)?;
         let position = self.position()?;
-        let mut comparison =
-            Comparison { chunks: chunks.len() as u64, rows: ours.iter().map(|(_, held, _)| held).sum(), ..Comparison::default() };
+        let mut comparison = Comparison {
+            chunks: chunks.len() as u64,
+            rows: ours.iter().map(|(_, held, _)| held).sum(),
+            ..Comparison::default()
+        };
         for server in self.replicas() {
             self.wait_for(server, &position, PATIENCE)?;
-            let theirs: Vec<(u64, u64, u64)> =
-                self.connect(server, PATIENCE)?.query(&sums).doing(doing).map_err(|error| error.at(self.name(server)))?;
+            let theirs: Vec<(u64, u64, u64)> = self
+                .connect(server, PATIENCE)?
+                .query(&sums)
+                .doing(doing)
+                .map_err(|error| error.at(self.name(server)))?;
             for (sum, (compared, chunk)) in ours.iter().zip(&chunks) {
                 let their = theirs.iter().find(|their| their.0 == sum.0);
                 if their != Some(sum) {
@@ -209,8 +221,10 @@ impl Cluster {
         }
         let mut primary = self.connect(self.primary(), Duration::from_secs(60))?;
         let compared = Compared::new(&mut primary, table)?;
-        let (key, columns) = (name(&compared.key), compared.columns.iter().map(|column| name(column)).collect::<Vec<_>>());
-        let rows_of = format!("SELECT {key}, {} FROM {} WHERE {}", compared.digest(), name(table), compared.within(*chunk));
+        let (key, columns) =
+            (name(&compared.key), compared.columns.iter().map(|column| name(column)).collect::<Vec<_>>());
+        let rows_of =
+            format!("SELECT {key}, {} FROM {} WHERE {}", compared.digest(), name(table), compared.within(*chunk));
         // Locked before the position is asked for: whatever changed these rows is in the binary log by then, and nothing
         // changes them until this transaction ends.
         let mut locked = primary.start_transaction(TxOpts::default()).doing(doing())?;
@@ -221,7 +235,8 @@ impl Cluster {
             false => self.connect(*server, PATIENCE)?,
         };
         let theirs: Vec<(Value, u64)> = replica.query(&rows_of).doing(doing())?;
-        let keyed = |rows: Vec<(Value, u64)>| rows.into_iter().filter_map(|(key, digest)| Some((number(&key)?, digest)));
+        let keyed =
+            |rows: Vec<(Value, u64)>| rows.into_iter().filter_map(|(key, digest)| Some((number(&key)?, digest)));
         let ours: std::collections::BTreeMap<i128, u64> = keyed(ours).collect();
         let theirs: std::collections::BTreeMap<i128, u64> = keyed(theirs).collect();
         let mut faults: Vec<(i128, RowFault)> = Vec::new();

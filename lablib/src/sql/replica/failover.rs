@@ -95,14 +95,20 @@ impl Cluster {
                 0 => "no replica answers".to_owned(),
                 _ => format!("the replicas have parted: {}", listed(&candidates)),
             };
-            return Err(Error::new(doing, cause).remedy("bring a replica back, or choose which transactions to give up"));
+            return Err(
+                Error::new(doing, cause).remedy("bring a replica back, or choose which transactions to give up")
+            );
         };
         let server = self.server(chosen.server)?;
         if skip != Some(Skip::Drain) && !chosen.received.is_start() {
             // What it has received was acknowledged, perhaps only because it was received.
             let replayed = server.try_wait_for(&chosen.received.to_string(), patience)?;
             if !replayed {
-                let cause = format!("it has received {} and not replayed it in {:.1} s", chosen.received, patience.as_secs_f64());
+                let cause = format!(
+                    "it has received {} and not replayed it in {:.1} s",
+                    chosen.received,
+                    patience.as_secs_f64()
+                );
                 return Err(Error::new(doing, cause).at(server.name()).remedy("give it more time"));
             }
         }
@@ -145,7 +151,8 @@ impl Cluster {
         let old = self.server(server)?;
         let own: Position = old.try_position()?.parse()?;
         // Nobody writes to it any more, and not in its own name either: it has the primary's rights still.
-        let user = mysql::Opts::from_url(old.url()).doing("read the server's URL")?.get_user().unwrap_or_default().to_owned();
+        let user =
+            mysql::Opts::from_url(old.url()).doing("read the server's URL")?.get_user().unwrap_or_default().to_owned();
         old.administer(&[
             old.dialect().set_read_only(true).into(),
             "SET sql_log_bin = 0".into(),
@@ -158,9 +165,11 @@ impl Cluster {
         let began = Instant::now();
         loop {
             let why = old.try_replication_error()?;
-            let followed = why.is_none() && self.position().is_ok_and(|position| {
-                position.is_start() || old.try_wait_for(&position.to_string(), Duration::from_millis(100)).unwrap_or(false)
-            });
+            let followed = why.is_none()
+                && self.position().is_ok_and(|position| {
+                    position.is_start()
+                        || old.try_wait_for(&position.to_string(), Duration::from_millis(100)).unwrap_or(false)
+                });
             if followed {
                 return Ok(());
             }

@@ -9,8 +9,8 @@ impl Cluster {
     /// Sessions, router, primary, wires and replicas.
     pub fn picture(&self) -> Drawing {
         let replicas = self.replicas();
-        let height = 70.0 * replicas.len().max(2) as f64 + 40.0;
-        let middle = height / 2.0;
+        let height = 76.0 * replicas.len().max(2) as f64 + 58.0;
+        let middle = height / 2.0 + 6.0;
         let (ink, grey) = ("#1f2933", "#6b7280");
         let mut svg = format!(
             "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" \
@@ -43,16 +43,16 @@ impl Cluster {
         draw(words(240.0, middle + 40.0, "knows each", ink));
         draw(words(240.0, middle + 56.0, "replica's lag", ink));
         draw(arrow((106.0, middle), (186.0, middle), ""));
-        draw(boxed(370.0, 24.0, 120.0, "primary", Drawing::colour(0)));
-        draw(arrow((292.0, middle - 12.0), (366.0, 30.0), ""));
-        draw(words(306.0, middle - 42.0, "writes", ink));
+        draw(boxed(370.0, 28.0, 120.0, "primary", Drawing::colour(0)));
+        draw(arrow((292.0, middle - 14.0), (368.0, 46.0), ""));
+        draw(words(312.0, middle - 44.0, "writes", ink));
         let mut plain = String::from("sessions -> router -> primary (writes, and reads that cannot wait)\n");
         for (index, &replica) in replicas.iter().enumerate() {
-            let y = 94.0 + 70.0 * index as f64;
+            let y = 96.0 + 76.0 * index as f64;
             draw(boxed(610.0, y, 120.0, &self.name(replica), Drawing::colour(2)));
-            // The wire: a box in the middle of the way.
-            let wire = (548.0, 24.0 + (y - 24.0) * 0.55);
-            draw(arrow((492.0, 28.0), (wire.0 - 24.0, wire.1 - 6.0), ""));
+            let wire = (560.0 - 40.0 * index as f64, 62.0 + 56.0 * index as f64);
+            let leaves = if index == 0 { (492.0, 34.0) } else { (470.0 - 20.0 * index as f64, 52.0) };
+            draw(arrow(leaves, (wire.0 - 20.0, wire.1 - 12.0), ""));
             draw(arrow((wire.0 + 24.0, wire.1 + 4.0), (606.0, y - 6.0), ""));
             draw(format!(
                 "<rect x=\"{}\" y=\"{}\" width=\"48\" height=\"22\" rx=\"11\" fill=\"#fff\" stroke=\"{}\"/>",
@@ -61,10 +61,10 @@ impl Cluster {
                 Drawing::colour(1)
             ));
             draw(words(wire.0, wire.1 + 4.0, "wire", Drawing::colour(1)));
-            draw(arrow((292.0, middle + 4.0 + 6.0 * index as f64), (606.0, y + 10.0), "4 3"));
+            draw(arrow((292.0, middle + 2.0 + 8.0 * index as f64), (606.0, y + 12.0), "4 3"));
             let _ = writeln!(plain, "primary -> wire -> {} (binary log); router -> {0} (reads)", self.name(replica));
         }
-        draw(words(440.0, middle + 46.0, "reads", ink));
+        draw(words(420.0, middle + 50.0, "reads", ink));
         let title = format!("A primary, {} replicas, and a wire in front of each that can be bent", replicas.len());
         Drawing::new(&title, (740.0, height), &svg, &plain)
     }

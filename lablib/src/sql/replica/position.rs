@@ -147,7 +147,8 @@ impl FromStr for Position {
                     continue;
                 }
                 let (from, to) = range.split_once('-').unwrap_or((range, range));
-                let (from, to) = digits(from).zip(digits(to)).filter(|(from, to)| 1 <= *from && from <= to).ok_or_else(wrong)?;
+                let (from, to) =
+                    digits(from).zip(digits(to)).filter(|(from, to)| 1 <= *from && from <= to).ok_or_else(wrong)?;
                 position.join(&Self { sets: BTreeMap::from([(key.clone(), vec![(from, to)])]), ..Self::default() });
             }
         }
@@ -191,7 +192,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error() {
-        for text in ["1", "0-1", "0-1-x", "0-1-5-6", "0--5", "0-1--5", "0-+1-5", "4294967296-1-1", "NULL", "a:1", "0-1-5;1-1-1"] {
+        for text in
+            ["1", "0-1", "0-1-x", "0-1-5-6", "0--5", "0-1--5", "0-+1-5", "4294967296-1-1", "NULL", "a:1", "0-1-5;1-1-1"]
+        {
             assert!(text.parse::<Position>().is_err(), "{text}");
         }
         for ranges in ["", "0", "5-4", "1-", "-1", "1-x"] {

@@ -73,7 +73,9 @@ impl CommitLog {
         let mut all = 0;
         for (writer, &(count, highest)) in &snapshot.writers {
             if count != highest {
-                return Err(format!("writer {writer}: {count} transactions are there, and number {highest} among them"));
+                return Err(format!(
+                    "writer {writer}: {count} transactions are there, and number {highest} among them"
+                ));
             }
             let numbers = self.acknowledged.get(writer).map(Vec::as_slice).unwrap_or_default();
             let known = numbers.len() as u64;
@@ -95,7 +97,9 @@ impl CommitLog {
         }
         if snapshot.balance != 0 || snapshot.versions != 2 * all {
             let (balance, versions) = (snapshot.balance, snapshot.versions);
-            return Err(format!("half a transaction: balances sum to {balance}, versions to {versions} after {all} transfers"));
+            return Err(format!(
+                "half a transaction: balances sum to {balance}, versions to {versions} after {all} transfers"
+            ));
         }
         Ok(all)
     }
@@ -123,16 +127,10 @@ mod tests {
 
     #[test]
     fn every_state_of_the_primary_is_a_prefix() {
-        for (length, writers) in [
-            vec![],
-            vec![(1, 1)],
-            vec![(1, 2)],
-            vec![(1, 2), (2, 1)],
-            vec![(1, 2), (2, 2)],
-            vec![(1, 3), (2, 2)],
-        ]
-        .iter()
-        .enumerate()
+        for (length, writers) in
+            [vec![], vec![(1, 1)], vec![(1, 2)], vec![(1, 2), (2, 1)], vec![(1, 2), (2, 2)], vec![(1, 3), (2, 2)]]
+                .iter()
+                .enumerate()
         {
             assert_eq!(log().prefix(&snapshot(writers)), Ok(length as u64));
             assert_eq!(log().lost(&snapshot(writers)), 5 - length as u64);

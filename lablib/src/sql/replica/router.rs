@@ -92,7 +92,8 @@ impl Router {
             return Err(Error::new("watch the replicas", "a heartbeat and a silence must last longer than nothing"));
         }
         let primary = cluster.primary();
-        let create = "CREATE TABLE IF NOT EXISTS heartbeats (router BIGINT UNSIGNED PRIMARY KEY, beat BIGINT UNSIGNED NOT NULL)";
+        let create =
+            "CREATE TABLE IF NOT EXISTS heartbeats (router BIGINT UNSIGNED PRIMARY KEY, beat BIGINT UNSIGNED NOT NULL)";
         cluster.server(primary)?.try_execute(create)?;
         let shared = Arc::new(Shared {
             cluster: cluster.clone(),
@@ -146,7 +147,9 @@ impl Router {
         let total: f64 = weights.iter().sum();
         match total > 0.0 {
             true => weights.iter().map(|weight| weight / total).collect(),
-            false => (0..weights.len()).map(|server| f64::from(u8::from(server == self.shared.cluster.primary()))).collect(),
+            false => {
+                (0..weights.len()).map(|server| f64::from(u8::from(server == self.shared.cluster.primary()))).collect()
+            }
         }
     }
 }

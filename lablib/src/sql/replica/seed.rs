@@ -75,12 +75,15 @@ impl Prototype {
         primary.try_execute("INSERT INTO test_table VALUES (1000, 'new', 'row')")?;
         let mut connection = primary.connect()?;
         // The filter looks at the default database, not at where the table is.
-        for statement in ["CREATE DATABASE IF NOT EXISTS reports", "USE reports", "CREATE TABLE lab.orders (id INT PRIMARY KEY)"] {
+        for statement in
+            ["CREATE DATABASE IF NOT EXISTS reports", "USE reports", "CREATE TABLE lab.orders (id INT PRIMARY KEY)"]
+        {
             connection.query_drop(statement).doing(doing)?;
         }
         self.cluster.catch_up(Duration::from_secs(20))?;
         let row_appeared = replica.try_ask("SELECT COUNT(*) FROM test_table WHERE id = 1000")? == "1";
-        replica.administer(&["SET sql_log_bin = 0".into(), "INSERT INTO test_table VALUES (2000, 'by', 'root')".into()])?;
+        replica
+            .administer(&["SET sql_log_bin = 0".into(), "INSERT INTO test_table VALUES (2000, 'by', 'root')".into()])?;
         let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'orders'";
         let count = |server: &crate::lab::service::MariaDb, where_: &str| -> Result<u64> {
             let answer = server.try_ask(&format!("SELECT COUNT(*) FROM test_table WHERE {where_}"))?;
@@ -107,30 +110,38 @@ impl Seeming {
 
     /// Faults of three kinds that it does not see.
     pub fn faults(&self) -> u64 {
-        u64::from(self.without_snapshot > 0) + u64::from(self.filtered_table_missing) + u64::from(self.written_by_root > 0)
+        u64::from(self.without_snapshot > 0)
+            + u64::from(self.filtered_table_missing)
+            + u64::from(self.written_by_root > 0)
     }
 
     /// Both beside each other.
     pub fn table(&self) -> Table {
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
         Table::new("How the prototype's replica seems, and how it is")
-            .text("asked", [
-                "Do both threads run?",
-                "Seconds_Behind_Master",
-                "Does a new row appear?",
-                "Rows that it lacks, for want of a snapshot",
-                "Does it lack a table made from another database?",
-                "Rows that root wrote to it in spite of read_only",
-                "Chunks that differ, by our comparison",
-            ])
-            .text("answer", [
-                yes(self.threads_run),
-                self.seconds_behind.clone(),
-                yes(self.row_appeared),
-                self.without_snapshot.to_string(),
-                yes(self.filtered_table_missing),
-                self.written_by_root.to_string(),
-                format!("{} of {}", self.comparison.differences.len(), self.comparison.chunks),
-            ])
+            .text(
+                "asked",
+                [
+                    "Do both threads run?",
+                    "Seconds_Behind_Master",
+                    "Does a new row appear?",
+                    "Rows that it lacks, for want of a snapshot",
+                    "Does it lack a table made from another database?",
+                    "Rows that root wrote to it in spite of read_only",
+                    "Chunks that differ, by our comparison",
+                ],
+            )
+            .text(
+                "answer",
+                [
+                    yes(self.threads_run),
+                    self.seconds_behind.clone(),
+                    yes(self.row_appeared),
+                    self.without_snapshot.to_string(),
+                    yes(self.filtered_table_missing),
+                    self.written_by_root.to_string(),
+                    format!("{} of {}", self.comparison.differences.len(), self.comparison.chunks),
+                ],
+            )
     }
 }

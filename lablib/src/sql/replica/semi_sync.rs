@@ -74,7 +74,8 @@ impl Cluster {
             expected += 1;
             if replica.try_ask("SELECT @@rpl_semi_sync_slave_enabled")? == "0" {
                 // A replica says at its log-in whether it will acknowledge.
-                let statements = ["SET GLOBAL rpl_semi_sync_slave_enabled = ON", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"];
+                let statements =
+                    ["SET GLOBAL rpl_semi_sync_slave_enabled = ON", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"];
                 statements.iter().try_for_each(|statement| replica.try_execute(statement))?;
             }
         }

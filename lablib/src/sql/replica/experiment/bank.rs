@@ -163,10 +163,9 @@ impl Bank {
                             if server == self.0.cluster.primary() {
                                 continue;
                             }
-                            let asked = connection.take().map_or_else(
-                                || self.0.cluster.connect(server, Duration::from_millis(400)).ok(),
-                                Some,
-                            );
+                            let asked = connection
+                                .take()
+                                .map_or_else(|| self.0.cluster.connect(server, Duration::from_millis(400)).ok(), Some);
                             if let Some(mut alive) = asked
                                 && let Ok(snapshot) = snapshot(&mut alive)
                             {
@@ -211,8 +210,8 @@ fn snapshot(connection: &mut Conn) -> mysql::Result<Snapshot> {
         connection.query(format!("SELECT id >> 32, COUNT(*), MAX(id & {LOWER}) FROM ledger GROUP BY id >> 32"))?;
     let writers: BTreeMap<u64, (u64, u64)> =
         rows.into_iter().map(|(writer, count, highest)| (writer, (count, highest))).collect();
-    let sums: Option<(i64, u64)> = connection
-        .query_first("SELECT CAST(SUM(balance) AS SIGNED), CAST(SUM(version) AS UNSIGNED) FROM accounts")?;
+    let sums: Option<(i64, u64)> =
+        connection.query_first("SELECT CAST(SUM(balance) AS SIGNED), CAST(SUM(version) AS UNSIGNED) FROM accounts")?;
     connection.query_drop("COMMIT")?;
     let (balance, versions) = sums.unwrap_or_default();
     Ok(Snapshot { writers, balance, versions })
@@ -229,12 +228,14 @@ impl Hand {
         let note = self.rng.word(note);
         move |connection| {
             // One statement for both accounts takes their locks in the order of the key: nobody deadlocks.
-            let change = "UPDATE accounts SET balance = balance + IF(id = ?, -?, ?), version = version + 1 WHERE id IN (?, ?)";
+            let change =
+                "UPDATE accounts SET balance = balance + IF(id = ?, -?, ?), version = version + 1 WHERE id IN (?, ?)";
             connection.exec_drop(change, (debit, amount, amount, debit, credit))?;
             let versions: Vec<(u64, u64)> =
                 connection.exec("SELECT id, version FROM accounts WHERE id IN (?, ?)", (debit, credit))?;
             connection.exec_drop("INSERT INTO ledger VALUES (?, ?, ?, ?, ?)", (id, debit, credit, amount, note))?;
-            let version = |account: u64| versions.iter().find(|(id, _)| *id == account).map_or(0, |(_, version)| *version);
+            let version =
+                |account: u64| versions.iter().find(|(id, _)| *id == account).map_or(0, |(_, version)| *version);
             Ok([(debit, version(debit)), (credit, version(credit))])
         }
     }
@@ -243,7 +244,8 @@ impl Hand {
         match done {
             Ok((accounts, position)) => {
                 let gtid: Gtid = position.gtid().ok_or_else(|| {
-                    Error::new("note a transfer", format!("{position} is not one transaction's")).remedy("use a MariaDB")
+                    Error::new("note a transfer", format!("{position} is not one transaction's"))
+                        .remedy("use a MariaDB")
                 })?;
                 self.count += 1;
                 self.log.acknowledge(self.writer, gtid);

@@ -112,7 +112,9 @@ fn plant(bank: &Bank, replica: usize) -> Result<Vec<(i128, RowFault)>> {
         connection.query_drop(statement).doing(doing)?;
     }
     // A row of its own, so that no writer's next transfer meets a row that differs, which would stop the replica.
-    bank.cluster().server(bank.cluster().primary())?.try_execute(&format!("REPLACE INTO accounts VALUES ({changed}, 0, 0)"))?;
+    bank.cluster()
+        .server(bank.cluster().primary())?
+        .try_execute(&format!("REPLACE INTO accounts VALUES ({changed}, 0, 0)"))?;
     bank.cluster().catch_up(Duration::from_secs(30))?;
     connection.query_drop(format!("UPDATE accounts SET balance = 1000000 WHERE id = {changed}")).doing(doing)?;
     let mut planted = vec![

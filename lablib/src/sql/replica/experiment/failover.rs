@@ -50,6 +50,12 @@ impl FailoverSpec {
         self
     }
 
+    /// Clients write for this long before anything happens.
+    pub fn writing(mut self, writing: Duration) -> Self {
+        self.writing = writing;
+        self
+    }
+
     /// The wires go silent this long before the kill.
     pub fn silent(mut self, silent: Duration) -> Self {
         self.silent = silent;
@@ -111,11 +117,11 @@ pub struct Failovers {
     arms: Vec<(String, Failover)>,
 }
 
-/// Dies in each of these ways, on a cluster for each; two of them at a time.
+/// Dies in each of these ways, on a cluster for each; three of them at a time.
 pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Failovers {
     let run = || -> Result<Failovers> {
         let mut done = Vec::new();
-        for pair in arms.chunks(2) {
+        for pair in arms.chunks(3) {
             std::thread::scope(|scope| -> Result<()> {
                 let threads: Vec<_> = pair.iter().map(|(name, spec)| (name, scope.spawn(|| failover(spec)))).collect();
                 for (name, thread) in threads {
@@ -171,12 +177,17 @@ pub fn failover(spec: &FailoverSpec) -> Result<Failover> {
                 std::thread::sleep(spec.silent);
             }
             let status: Option<SemiSyncStatus> = spec.semi_sync.map(|_| cluster.semi_sync_status()).transpose()?;
-            let died = cluster.server(0)?.try_kill();
-            // What was on its way is gone with the machine that sent it.
-            for replica in cluster.replicas() {
-                cluster.link(replica)?.cut();
-            }
-            died?;
+            // What is on its way goes with the machine that sent it, in the same moment.
+            let primary = cluster.server(0)?;
+            let links: Vec<_> =
+                cluster.replicas().into_iter().map(|replica| cluster.link(replica)).collect::<Result<_>>()?;
+            std::thread::scope(|scope| {
+                let killing = scope.spawn(|| primary.try_kill());
+                for link in &links {
+                    link.cut();
+                }
+                joined("kill the primary", killing.join())
+            })?;
             Ok((status, quiet_from))
         };
         let ended = end();
@@ -209,7 +220,8 @@ pub fn failover(spec: &FailoverSpec) -> Result<Failover> {
     let there = ledger(&cluster, promotion.to)?;
     // The new primary is in use, and its replicas must follow it.
     Desk::open(&bank, 1, spec.seed + 1)?.ten_more()?;
-    let others: Vec<usize> = promotion.candidates.iter().map(|one| one.server).filter(|one| *one != promotion.to).collect();
+    let others: Vec<usize> =
+        promotion.candidates.iter().map(|one| one.server).filter(|one| *one != promotion.to).collect();
     let mut equal = 0;
     for &other in &others {
         let caught_up = cluster.wait_for(other, &cluster.position()?, Duration::from_secs(5)).is_ok();
@@ -321,6 +333,7 @@ impl Failover {
             .x("delay of the replica's wire", "ms")
             .y("acknowledged transfers that it lacks", "")
             .from_zero()
+            .x_range(0.0, self.missing.iter().map(|(delay, _)| delay * 1.1e3).fold(0.0, f64::max))
             .points("measured", self.missing.iter().map(|(delay, missing)| (delay * 1e3, *missing as f64)))
             .predicted("rate × delay", move |delay| rate * delay / 1e3)
     }
@@ -382,13 +395,13 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Stal
                 for replica in cluster.replicas() {
                     cluster.link(replica)?.half_open();
                 }
-                std::thread::sleep(timeout + Duration::from_millis(400));
+                std::thread::sleep(timeout + Duration::from_millis(300));
                 let status = cluster.semi_sync_status()?;
                 let to = now();
                 for replica in cluster.replicas() {
                     cluster.link(replica)?.heal().delay(delay);
                 }
-                std::thread::sleep(Duration::from_millis(400));
+                std::thread::sleep(Duration::from_millis(300));
                 let (pauses, back_before) = (now(), cluster.semi_sync_status()?.on);
                 slow.store(true, Ordering::SeqCst);
                 cluster.until_semi_sync(Duration::from_secs(20))?;

@@ -76,10 +76,8 @@ impl Watchers {
         start: Instant,
         work: impl FnOnce(&Watchers) -> Result<T>,
     ) -> Result<(T, Vec<Vec<Arrival>>)> {
-        let connections: Vec<Conn> = replicas
-            .iter()
-            .map(|&replica| cluster.connect(replica, Duration::from_secs(60)))
-            .collect::<Result<_>>()?;
+        let connections: Vec<Conn> =
+            replicas.iter().map(|&replica| cluster.connect(replica, Duration::from_secs(60))).collect::<Result<_>>()?;
         std::thread::scope(|scope| {
             let (mut senders, mut watching) = (Vec::new(), Vec::new());
             for (connection, &replica) in connections.into_iter().zip(replicas) {
@@ -181,7 +179,8 @@ fn bytes_of_one(bank: &Bank, spec: LagSpec<'_>) -> Result<f64> {
     const MANY: u64 = 40;
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(30))?;
-    let replica = *cluster.replicas().first().ok_or_else(|| Error::new("weigh a transaction", "there is no replica"))?;
+    let replica =
+        *cluster.replicas().first().ok_or_else(|| Error::new("weigh a transaction", "there is no replica"))?;
     let link = cluster.link(replica)?;
     let before = link.stats().to_client;
     let desk = Desk::open(bank, 1, spec.seed)?;
@@ -307,7 +306,7 @@ fn silenced(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
     let replica = *cluster.replicas().first().ok_or_else(|| Error::new("silence a replica", "there is none"))?;
     cluster.catch_up(Duration::from_secs(30))?;
     let router = Router::new(cluster, RouterSpec::default())?;
-    let margin = Duration::from_millis(300);
+    let margin = Duration::from_millis(200);
     let desk = Desk::open(bank, 2, seed)?;
     let start = Instant::now();
     let now = || start.elapsed().as_secs_f64();
@@ -372,7 +371,7 @@ impl Silence {
             .line("the truth", of(|sample| Some(sample.3)))
             .line("the router's heartbeat", of(|sample| sample.2))
             .line("Seconds_Behind_Master", of(|sample| sample.1))
-            .predicted("time since the silence began", move |time| if time > from && time < to { time - from } else { 0.0 })
+            .predicted_points("time since the silence began", [(from, 0.0), (to, to - from)])
             .mark_x("wire silent", from)
             .mark_x("heals", to)
     }

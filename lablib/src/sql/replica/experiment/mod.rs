@@ -9,9 +9,7 @@ mod stale;
 
 pub use bank::{Bank, PrefixChecks, Teller, Transfer};
 pub use divergence::{Diverged, divergence, prototype};
-pub use failover::{
-    Failover, FailoverSpec, Failovers, Stall, failover, failovers, seen_early, stall,
-};
+pub use failover::{Failover, FailoverSpec, Failovers, Stall, failover, failovers, seen_early, stall};
 pub use lag::{Arrival, LagSpec, LagSweep, LoadLag, Silence, lag_sweep, silence};
 pub use outage::{Outage, OutageSpec, Spread, outage, spread, spread_chart};
 pub use stale::{

@@ -47,7 +47,9 @@ pub struct Outage {
 pub fn outage(bank: &Bank, spec: OutageSpec) -> Outage {
     let cluster = bank.cluster();
     let run = || -> Result<Outage> {
-        let router = Router::new(cluster, RouterSpec { max_lag: Duration::from_millis(200), ..RouterSpec::default() })?;
+        // Who has just asked a server that is paused waits for as long as the router believes in it.
+        let (max_lag, silence) = (Duration::from_millis(200), Duration::from_millis(120));
+        let router = Router::new(cluster, RouterSpec { max_lag, silence, ..RouterSpec::default() })?;
         let victim = *cluster.replicas().first().ok_or_else(|| Error::new("disturb a replica", "there is none"))?;
         let server = cluster.server(victim)?;
         let start = Instant::now();
@@ -90,9 +92,10 @@ pub fn outage(bank: &Bank, spec: OutageSpec) -> Outage {
                 scope.spawn(move || {
                     while !done.load(Ordering::SeqCst) {
                         let at = start.elapsed().as_secs_f64();
-                        let seen = cluster.replicas().into_iter().map(|replica| {
-                            (at, replica, router.lag(replica).map(|lag| lag.as_secs_f64()))
-                        });
+                        let seen = cluster
+                            .replicas()
+                            .into_iter()
+                            .map(|replica| (at, replica, router.lag(replica).map(|lag| lag.as_secs_f64())));
                         lags.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(seen);
                         std::thread::sleep(Duration::from_millis(25));
                     }
@@ -182,7 +185,10 @@ impl Outage {
             });
             answered = answered.line(name, rates.collect::<Vec<_>>());
         }
-        let mut behind = Chart::lines("How far the router takes each replica to be behind").x("time", "s").y("lag", "ms").from_zero();
+        let mut behind = Chart::lines("How far the router takes each replica to be behind")
+            .x("time", "s")
+            .y("lag", "ms")
+            .from_zero();
         for (server, name) in [(1, "replica 1"), (2, "replica 2")] {
             let lags = self.lags.iter().filter(|(_, replica, _)| *replica == server);
             behind = behind.line(name, lags.filter_map(|(at, _, lag)| Some((*at, (*lag)? * 1e3))).collect::<Vec<_>>());
