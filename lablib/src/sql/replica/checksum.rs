@@ -1,7 +1,8 @@
 //! Do a replica's rows equal the primary's? Asked while both are in use.
 //!
-//! The primary sums up a few rows at a time, in a transaction that is replicated *as a statement*: each replica sums up its
-//! own rows at the very same place in the order of commits, whenever it gets there. Then only the sums are compared.
+//! The primary sums up a few rows at a time, in a transaction that is replicated *as a statement*: each replica sums up
+//! its own rows at the very same place in the order of commits, whenever it gets there. Then only the sums are
+//! compared.
 
 use std::time::Duration;
 
@@ -97,8 +98,8 @@ impl Compared {
         })
     }
 
-    /// A row as a number of 64 bits: any other row has another one, but for one chance in 10^19. A null is told from an empty
-    /// text, and where a column ends from what is in it.
+    /// A row as a number of 64 bits: any other row has another one, but for one chance in 10^19. A null is told from an
+    /// empty text, and where a column ends from what is in it.
     fn digest(&self) -> String {
         let column = |column: &String| format!("IFNULL(HEX(CAST({} AS BINARY)), 'N')", name(column));
         let columns: Vec<String> = self.columns.iter().map(column).collect();
@@ -135,8 +136,8 @@ fn number(value: &Value) -> Option<i128> {
 }
 
 impl Cluster {
-    /// Compares tables on the primary with all its replicas, so many rows at a time, whoever writes meanwhile. A writer waits
-    /// while its chunk is summed up, and for nothing else.
+    /// Compares tables on the primary with all its replicas, so many rows at a time, whoever writes meanwhile. A writer
+    /// waits while its chunk is summed up, and for nothing else.
     pub fn compare(&self, tables: &[&str], rows: u64) -> Result<Comparison> {
         let doing = "compare the replicas";
         if rows == 0 {
@@ -144,7 +145,8 @@ impl Cluster {
         }
         let mut connection = self.connect(self.primary(), Duration::from_secs(60))?;
         for statement in [
-            "CREATE TABLE IF NOT EXISTS checksums (run BIGINT UNSIGNED, chunk BIGINT UNSIGNED, held BIGINT UNSIGNED NOT NULL, \
+            "CREATE TABLE IF NOT EXISTS checksums (run BIGINT UNSIGNED, chunk BIGINT UNSIGNED, \
+             held BIGINT UNSIGNED NOT NULL, \
              digest BIGINT UNSIGNED NOT NULL, PRIMARY KEY (run, chunk))",
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
             "SET SESSION binlog_format = 'STATEMENT'",
@@ -159,8 +161,8 @@ impl Cluster {
             loop {
                 let chunk = compared.chunk(&mut connection, after, rows)?;
                 let sum = format!(
-                    "INSERT INTO checksums SELECT {run}, {}, COUNT(*), COALESCE(BIT_XOR({}), 0) FROM {} FORCE INDEX (PRIMARY) \
-                     WHERE {}",
+                    "INSERT INTO checksums SELECT {run}, {}, COUNT(*), COALESCE(BIT_XOR({}), 0) FROM {} \
+                     FORCE INDEX (PRIMARY) WHERE {}",
                     chunks.len(),
                     compared.digest(),
                     name(table),
@@ -225,8 +227,8 @@ impl Cluster {
             (name(&compared.key), compared.columns.iter().map(|column| name(column)).collect::<Vec<_>>());
         let rows_of =
             format!("SELECT {key}, {} FROM {} WHERE {}", compared.digest(), name(table), compared.within(*chunk));
-        // Locked before the position is asked for: whatever changed these rows is in the binary log by then, and nothing
-        // changes them until this transaction ends.
+        // Locked before the position is asked for: whatever changed these rows is in the binary log by then, and
+        // nothing changes them until this transaction ends.
         let mut locked = primary.start_transaction(TxOpts::default()).doing(doing())?;
         let ours: Vec<(Value, u64)> = locked.query(format!("{rows_of} FOR UPDATE")).doing(doing())?;
         self.wait_for(*server, &self.position()?, PATIENCE)?;

@@ -12,8 +12,8 @@ use crate::lab::link::Link;
 use crate::lab::service::{MariaDb, Replicated};
 use crate::lab::{Doing, Error, Result};
 
-/// A primary and its replicas. Server 0 is the primary at the start; a promotion makes it another. Copies of this handle are
-/// the same cluster.
+/// A primary and its replicas. Server 0 is the primary at the start; a promotion makes it another. Copies of this
+/// handle are the same cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster(Arc<Inner>);
 

@@ -36,11 +36,13 @@ pub struct Candidate {
 }
 
 impl Cluster {
-    /// Makes the replica that has received the most the primary, once it has replayed all of that; the others follow it.
+    /// Makes the replica that has received the most the primary, once it has replayed all of that; the others follow
+    /// it.
     ///
-    /// The old primary is fenced first, as far as replicas go: their wires are cut, so that nothing of it arrives any more.
-    /// Clients that still reach it are the caller's to keep away. A replica that does not answer is left out, with whatever it
-    /// alone has received. Where no replica can take over, none does, and all follow the old primary as before.
+    /// The old primary is fenced first, as far as replicas go: their wires are cut, so that nothing of it arrives any
+    /// more. Clients that still reach it are the caller's to keep away. A replica that does not answer is left out,
+    /// with whatever it alone has received. Where no replica can take over, none does, and all follow the old primary
+    /// as before.
     pub fn promote(&self, patience: Duration) -> Result<Promotion> {
         self.promote_without(patience, None)
     }
@@ -117,8 +119,8 @@ impl Cluster {
     }
 
     fn stop_receiving(&self, server: usize, patience: Duration) -> Result<Candidate> {
-        // A server that stands still must not hold up the others for ever; but one that only is slow may be the one that has
-        // received the most, so this is not the place to be hasty.
+        // A server that stands still must not hold up the others for ever; but one that only is slow may be the one
+        // that has received the most, so this is not the place to be hasty.
         let mut connection = self.connect(server, patience.max(Duration::from_secs(5)))?;
         let name = self.name(server);
         connection.query_drop("STOP SLAVE IO_THREAD").doing("stop a replica").map_err(|error| error.at(name))?;
@@ -141,8 +143,8 @@ impl Cluster {
 
     /// Lets a server that was a primary, and is running again, follow the present one.
     ///
-    /// It is refused where it has transactions that the present primary never had, acknowledged or not: they would stay in it
-    /// alone for ever. Then it follows nobody and refuses writes.
+    /// It is refused where it has transactions that the present primary never had, acknowledged or not: they would stay
+    /// in it alone for ever. Then it follows nobody and refuses writes.
     pub fn rejoin(&self, server: usize, patience: Duration) -> Result<()> {
         let doing = "let a server rejoin";
         if server == self.primary() {

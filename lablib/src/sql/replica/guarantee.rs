@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Something that a session did, with the version of a row that it wrote or saw. Versions of a row only ever grow; 0 is a
-/// row that was not there.
+/// Something that a session did, with the version of a row that it wrote or saw. Versions of a row only ever grow; 0 is
+/// a row that was not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Did {
     /// Its write was acknowledged, and made this version.

@@ -19,7 +19,8 @@ impl Cluster {
         let mut draw = |text: String| svg.push_str(&text);
         let boxed = |x: f64, y: f64, width: f64, name: &str, colour: &str| {
             format!(
-                "<rect x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"44\" rx=\"6\" fill=\"{colour}\"/><text x=\"{}\" y=\"{}\" \
+                "<rect x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"44\" rx=\"6\" fill=\"{colour}\"/>\
+                 <text x=\"{}\" y=\"{}\" \
                  text-anchor=\"middle\" fill=\"#fff\" font-weight=\"600\">{name}</text>",
                 y - 22.0,
                 x + width / 2.0,

@@ -72,8 +72,8 @@ impl Position {
 
     /// Whether a server at this position has everything that one at the other has.
     ///
-    /// In a MariaDB's stream the higher number has the lower ones, which `gtid_strict_mode` sees to; the same number from two
-    /// servers is two transactions, and covers neither way.
+    /// In a MariaDB's stream the higher number has the lower ones, which `gtid_strict_mode` sees to; the same number
+    /// from two servers is two transactions, and covers neither way.
     pub fn covers(&self, other: &Self) -> bool {
         let last = other.last.iter().all(|(domain, theirs)| {
             self.last.get(domain).is_some_and(|mine| mine.number > theirs.number || mine == theirs)
@@ -245,7 +245,7 @@ mod tests {
         }
 
         #[test]
-        fn covering_is_an_order_and_a_join_covers_what_went_in(a in any_position(), b in any_position(), c in any_position()) {
+        fn covering_is_an_order_and_a_join_covers_both(a in any_position(), b in any_position(), c in any_position()) {
             prop_assert!(a.covers(&a));
             if a.covers(&b) && b.covers(&a) {
                 prop_assert_eq!(&a, &b);

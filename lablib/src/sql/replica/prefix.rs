@@ -67,7 +67,8 @@ impl CommitLog {
         self.acknowledged.iter().map(missing).sum()
     }
 
-    /// How many of the primary's transactions a server has, if they are the first ones and nothing else; or why they are not.
+    /// How many of the primary's transactions a server has, if they are the first ones and nothing else; or why they
+    /// are not.
     pub fn prefix(&self, snapshot: &Snapshot) -> Result<u64, String> {
         let mut end = 0;
         let mut all = 0;
@@ -158,6 +159,8 @@ mod tests {
             // A hole in the middle of a writer's own.
             odd(|snapshot| snapshot.writers.extend([(1, (1, 2))])),
             odd(|snapshot| snapshot.writers.extend([(1, (3, 2))])),
+            // … when everything else adds up.
+            Snapshot { writers: [(1, (1, 2)), (2, (1, 1))].into(), balance: 0, versions: 4 },
         ] {
             assert!(log().prefix(&bad).is_err(), "{bad:?}");
         }

@@ -51,8 +51,8 @@ pub struct Seen {
 
 /// Watches the replicas of a cluster, and opens sessions that read from them. Its watching ends with it.
 ///
-/// Lag is measured without comparing two machines' clocks: the router itself notes when each heartbeat was committed, and a
-/// replica that does not show the next one yet is behind by at least the time since then.
+/// Lag is measured without comparing two machines' clocks: the router itself notes when each heartbeat was committed,
+/// and a replica that does not show the next one yet is behind by at least the time since then.
 #[derive(Debug)]
 pub struct Router {
     shared: Arc<Shared>,
@@ -135,8 +135,8 @@ impl Router {
         self.shared.seen(server)
     }
 
-    /// How far a replica may be behind by now: what it was when it was last asked, and the time since then. Nothing where it
-    /// does not answer.
+    /// How far a replica may be behind by now: what it was when it was last asked, and the time since then. Nothing
+    /// where it does not answer.
     pub fn lag(&self, server: usize) -> Option<Duration> {
         self.shared.seen(server).map(|seen| self.shared.by_now(&seen))
     }
@@ -196,8 +196,8 @@ impl Shared {
         (0..self.cluster.len()).map(weight).collect()
     }
 
-    /// A replica for a read that needs this position: one that is known to have it, where there is one. Nothing where no
-    /// replica may be asked.
+    /// A replica for a read that needs this position: one that is known to have it, where there is one. Nothing where
+    /// no replica may be asked.
     pub(super) fn choose(&self, needs: &Position, without: &[usize], rng: &mut Rng) -> Option<usize> {
         let weights = self.weights(without);
         let has = |server: usize| self.seen(server).is_some_and(|seen| seen.position.covers(needs));

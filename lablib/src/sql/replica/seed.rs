@@ -1,5 +1,5 @@
-//! The prototype's replica: coordinates of a binary log by hand, no snapshot, a filter on the primary, and `read_only` for
-//! protection. Its own check, both threads say Yes and a new row appears, is passed.
+//! The prototype's replica: coordinates of a binary log by hand, no snapshot, a filter on the primary, and `read_only`
+//! for protection. Its own check, both threads say Yes and a new row appears, is passed.
 
 use std::time::Duration;
 
@@ -60,7 +60,8 @@ impl Prototype {
             create.into(),
             format!(
                 "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = '{user}', \
-                 MASTER_PASSWORD = '{password}', MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}, MASTER_USE_GTID = no",
+                 MASTER_PASSWORD = '{password}', MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}, \
+                 MASTER_USE_GTID = no",
                 servers.links[0].port(),
             ),
             "START SLAVE".into(),
@@ -68,7 +69,8 @@ impl Prototype {
         Ok(Self { cluster: Cluster::of(servers)? })
     }
 
-    /// A row is written, a table is made from another database, an administrator helps on the replica; then everybody is asked.
+    /// A row is written, a table is made from another database, an administrator helps on the replica; then everybody
+    /// is asked.
     pub fn live(&self) -> Result<Seeming> {
         let doing = "use the prototype's replica";
         let (primary, replica) = (self.cluster.server(0)?, self.cluster.server(1)?);

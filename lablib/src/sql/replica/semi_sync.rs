@@ -109,7 +109,8 @@ impl Cluster {
     pub fn semi_sync_status(&self) -> Result<SemiSyncStatus> {
         let primary = self.mariadb(self.primary())?;
         let on = primary.try_ask(
-            "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Rpl_semi_sync_master_status'",
+            "SELECT variable_value FROM information_schema.global_status \
+             WHERE variable_name = 'Rpl_semi_sync_master_status'",
         )? == "ON";
         let counters = Counters::of_server(primary)?;
         let count = |name: &str| counters.get(name).map(|count| count as u64);

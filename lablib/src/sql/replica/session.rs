@@ -72,8 +72,8 @@ const PRIMARY: Duration = Duration::from_secs(20);
 
 /// A session; see [`Router::session`](super::Router::session).
 ///
-/// What it has written or seen it keeps as a [`Position`]. A replica that is known to have that position is read at once;
-/// another one is asked to wait for it, and after a while the primary is read instead, which has everything.
+/// What it has written or seen it keeps as a [`Position`]. A replica that is known to have that position is read at
+/// once; another one is asked to wait for it, and after a while the primary is read instead, which has everything.
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
@@ -123,9 +123,11 @@ impl Session {
         &self.stats
     }
 
-    /// Does some work in a transaction on the primary; returns what the work returned, and the position that the commit made.
+    /// Does some work in a transaction on the primary; returns what the work returned, and the position that the commit
+    /// made.
     ///
-    /// An error before the commit has changed nothing. One during the commit leaves open whether it happened, and says so.
+    /// An error before the commit has changed nothing. One during the commit leaves open whether it happened, and says
+    /// so.
     pub fn write<T>(&mut self, work: impl FnOnce(&mut Conn) -> mysql::Result<T>) -> Result<(T, Position)> {
         let primary = self.shared.cluster.primary();
         let server = self.shared.cluster.server(primary)?;
@@ -141,8 +143,8 @@ impl Session {
         Ok((value, position))
     }
 
-    /// Does some reading where the router says, and keeps the session's promise. The work may be asked more than once, of
-    /// different servers; the primary's error is final.
+    /// Does some reading where the router says, and keeps the session's promise. The work may be asked more than once,
+    /// of different servers; the primary's error is final.
     pub fn read<T>(&mut self, mut work: impl FnMut(&mut Conn) -> mysql::Result<T>) -> Result<Answer<T>> {
         let mut without: Vec<usize> = Vec::new();
         let primary = self.shared.cluster.primary();
@@ -229,8 +231,8 @@ impl Session {
         Ok(Some(Answer { value, server, waited }))
     }
 
-    /// Remembers how far the server was *after* it was read: by then its binary log names whatever the read could have seen,
-    /// for a transaction is logged before it is visible.
+    /// Remembers how far the server was *after* it was read: by then its binary log names whatever the read could have
+    /// seen, for a transaction is logged before it is visible.
     fn note(&mut self, server: usize, connection: &mut Conn) -> Result<()> {
         let remembers = matches!(self.consistency, Consistency::MonotonicReads | Consistency::Session);
         if !remembers || self.skip == Some(Skip::ReadToken) {

@@ -1,5 +1,5 @@
-//! What the servers are used for: transfers between accounts, each with a line in a ledger. Both together show whether a
-//! server has a prefix of the primary's transactions, and whole ones.
+//! What the servers are used for: transfers between accounts, each with a line in a ledger. Both together show whether
+//! a server has a prefix of the primary's transactions, and whole ones.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -96,7 +96,8 @@ impl Bank {
         let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, 0, 0)")).collect();
         for statement in [
             "DROP TABLE IF EXISTS accounts, ledger".to_owned(),
-            "CREATE TABLE accounts (id BIGINT UNSIGNED PRIMARY KEY, balance BIGINT NOT NULL, version BIGINT UNSIGNED NOT NULL)"
+            "CREATE TABLE accounts (id BIGINT UNSIGNED PRIMARY KEY, balance BIGINT NOT NULL, \
+             version BIGINT UNSIGNED NOT NULL)"
                 .into(),
             "CREATE TABLE ledger (id BIGINT UNSIGNED PRIMARY KEY, debit BIGINT UNSIGNED NOT NULL, \
              credit BIGINT UNSIGNED NOT NULL, amount BIGINT NOT NULL, note VARBINARY(8192) NOT NULL)"
@@ -334,8 +335,8 @@ impl Teller {
         &self.session
     }
 
-    /// Ends, and enters everything that was acknowledged into the bank's log; returns its history, and what its session went
-    /// through.
+    /// Ends, and enters everything that was acknowledged into the bank's log; returns its history, and what its session
+    /// went through.
     pub fn settle(mut self) -> (Vec<Did>, crate::sql::replica::SessionStats) {
         (std::mem::take(&mut self.history), self.session.stats().clone())
     }

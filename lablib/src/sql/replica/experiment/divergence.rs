@@ -1,4 +1,5 @@
-//! Replicas whose rows were changed behind replication's back, found while everybody writes; and the prototype's replica.
+//! Replicas whose rows were changed behind replication's back, found while everybody writes; and the prototype's
+//! replica.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Replication lag, transaction by transaction, while the load of writes rises past what the wire can carry; and what the
-//! replica's own lag display says when the wire goes silent.
+//! Replication lag, transaction by transaction, while the load of writes rises past what the wire can carry; and what
+//! the replica's own lag display says when the wire goes silent.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -230,7 +230,8 @@ impl LoadLag {
         latency
     }
 
-    /// The median lag that a queue has whose server is slower than its arrivals: it grows by (load − 1) seconds a second.
+    /// The median lag that a queue has whose server is slower than its arrivals: it grows by (load − 1) seconds a
+    /// second.
     pub fn predicted(&self) -> f64 {
         (self.load - 1.0).max(0.0) * self.seconds / 2.0
     }

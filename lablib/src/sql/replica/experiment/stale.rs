@@ -1,5 +1,5 @@
-//! Clients that read what they have just written: how often they see an older state, by the delay of the wire and by what
-//! their sessions were promised.
+//! Clients that read what they have just written: how often they see an older state, by the delay of the wire and by
+//! what their sessions were promised.
 
 use std::time::{Duration, Instant};
 
@@ -196,8 +196,8 @@ fn undelayed(bank: &Bank, spec: ReadersSpec) -> Result<f64> {
 }
 
 impl StaleSweep {
-    /// Per cent of the reads that are stale if a session reads evenly spread over its time to think, and a replica is behind
-    /// by `delay` seconds and the lag of the wire as it is.
+    /// Per cent of the reads that are stale if a session reads evenly spread over its time to think, and a replica is
+    /// behind by `delay` seconds and the lag of the wire as it is.
     pub fn predicted_stale(delay: f64, lag: f64, think: f64) -> f64 {
         100.0 * ((delay + lag) / think).min(1.0)
     }
