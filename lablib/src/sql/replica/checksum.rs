@@ -83,14 +83,13 @@ impl Compared {
             return Err(Error::new(doing(), "there is no such table"));
         }
         let keys: Vec<_> = columns.iter().filter(|(_, key, _)| key == "PRI").collect();
-        let [(key, _, _)] = keys.iter().filter(|(_, _, kind)| kind.ends_with("int")).collect::<Vec<_>>()[..] else {
-            return Err(Error::new(doing(), "its primary key is not one whole number").remedy("give it one"));
+        let whole = |why: &str| Error::new(doing(), why).remedy("give it a primary key of one whole number");
+        let key = match keys[..] {
+            [] => return Err(whole("it has no primary key")),
+            [(key, _, kind)] if kind.ends_with("int") => key,
+            [_] => return Err(whole("its primary key is not one whole number")),
+            _ => return Err(whole("its primary key has several columns")),
         };
-        if keys.len() > 1 {
-            return Err(
-                Error::new(doing(), "its primary key has several columns").remedy("give it one of a whole number")
-            );
-        }
         Ok(Self {
             table: table.to_owned(),
             key: key.clone(),

@@ -83,7 +83,7 @@ impl Cluster {
         for server in self.replicas() {
             // In front of a replica that is dead or stands still, a cut wire does no harm.
             self.link(server)?.cut();
-            if let Ok(candidate) = self.stop_receiving(server, patience) {
+            if let Ok(candidate) = self.stop_receiving(server, patience, skip) {
                 stopped.push(server);
                 candidates.push(candidate);
             }
@@ -118,12 +118,20 @@ impl Cluster {
         Ok((chosen.server, candidates))
     }
 
-    fn stop_receiving(&self, server: usize, patience: Duration) -> Result<Candidate> {
+    fn stop_receiving(&self, server: usize, patience: Duration, skip: Option<Skip>) -> Result<Candidate> {
         // A server that stands still must not hold up the others for ever; but one that only is slow may be the one
         // that has received the most, so this is not the place to be hasty.
         let mut connection = self.connect(server, patience.max(Duration::from_secs(5)))?;
         let name = self.name(server);
-        connection.query_drop("STOP SLAVE IO_THREAD").doing("stop a replica").map_err(|error| error.at(name))?;
+        let mut statements = vec!["STOP SLAVE IO_THREAD"];
+        if skip != Some(Skip::Drain) {
+            // First of all: a MariaDB whose two threads have both been stopped throws away what it has received and not
+            // replayed, and asks for it again, when one of them is started. Its primary would not answer any more.
+            statements.insert(0, "START SLAVE SQL_THREAD");
+        }
+        for statement in statements {
+            connection.query_drop(statement).doing("stop a replica").map_err(|error| error.at(&name))?;
+        }
         let replica = self.server(server)?;
         let replayed: Option<Option<String>> = connection
             .query_first(format!("SELECT {}", replica.dialect().replayed()))

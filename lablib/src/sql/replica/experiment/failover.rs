@@ -204,11 +204,6 @@ pub fn failover(spec: &FailoverSpec) -> Result<Failover> {
     let acknowledged = acknowledged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let by_quiet = acknowledged.iter().filter(|one| one.acknowledged < quiet_from).count();
     let rate = by_quiet as f64 / quiet_from.duration_since(start).as_secs_f64();
-    if spec.replay_late && spec.skip != Some(Skip::Drain) {
-        for replica in cluster.replicas() {
-            cluster.server(replica)?.try_execute("START SLAVE SQL_THREAD")?;
-        }
-    }
     let promotion = cluster.promote_without(Duration::from_secs(20), spec.skip)?;
     let missing = promotion.candidates.iter().filter_map(|candidate| {
         let delay = spec.delays.get(candidate.server - 1)?.as_secs_f64();
