@@ -78,6 +78,13 @@ struct Beats {
     recent: VecDeque<(u64, Instant)>,
 }
 
+/// The last heartbeat that a replica showed, and how long after its commit that was, at least.
+#[derive(Debug, Clone, Copy, Default)]
+struct Delivered {
+    beat: u64,
+    after: Duration,
+}
+
 /// So many heartbeats are remembered; a replica further behind is behind by the oldest of them at least.
 const REMEMBERED: usize = 40_000;
 
@@ -244,6 +251,7 @@ impl Shared {
     /// Asks one server for the heartbeat and the position that it shows, as long as it is a replica.
     fn watch(&self, server: usize) {
         let mut connection: Option<Conn> = None;
+        let mut last = Delivered::default();
         while !self.stopped() {
             if server == self.cluster.primary() {
                 self.lost(server);
@@ -251,7 +259,7 @@ impl Shared {
                 let asked = connection
                     .take()
                     .map_or_else(|| self.cluster.connect(server, self.spec.silence), Ok)
-                    .and_then(|mut fresh| Ok((self.look(server, &mut fresh)?, fresh)));
+                    .and_then(|mut fresh| Ok((self.look(server, &mut fresh, &mut last)?, fresh)));
                 let seen = match asked {
                     Ok((seen, alive)) => {
                         connection = Some(alive);
@@ -267,7 +275,7 @@ impl Shared {
         }
     }
 
-    fn look(&self, server: usize, connection: &mut Conn) -> Result<Seen> {
+    fn look(&self, server: usize, connection: &mut Conn, last: &mut Delivered) -> Result<Seen> {
         let replayed = self.cluster.server(server)?.dialect().replayed();
         // The position first: what is replayed in between may be shown by the heartbeat, which does no harm.
         let question = format!("SELECT {replayed}, (SELECT beat FROM heartbeats WHERE router = ?)");
@@ -278,7 +286,16 @@ impl Shared {
         let at = Instant::now();
         let shown = shown.unwrap_or(0);
         let first_unseen = beats.recent.get(beats.recent.partition_point(|(beat, _)| *beat <= shown));
-        let lag = first_unseen.map_or(Duration::ZERO, |(_, committed)| at.saturating_duration_since(*committed));
+        let unseen = first_unseen.map_or(Duration::ZERO, |(_, committed)| at.saturating_duration_since(*committed));
+        // Where the primary is too busy for heartbeats, a late replica shows the last of them, and is late all the same: as
+        // late as that one came, less the time in which nobody asked for it.
+        if shown != last.beat {
+            let committed = beats.recent.binary_search_by_key(&shown, |(beat, _)| *beat).ok();
+            let came = committed.and_then(|index| beats.recent.get(index));
+            let after = came.map_or(Duration::ZERO, |(_, committed)| at.saturating_duration_since(*committed));
+            *last = Delivered { beat: shown, after: after.saturating_sub(2 * self.spec.beat) };
+        }
+        let lag = unseen.max(last.after);
         Ok(Seen { lag, position: position.unwrap_or_default().parse()?, at })
     }
 }

@@ -220,7 +220,7 @@ pub fn failover(spec: &FailoverSpec) -> Result<Failover> {
         promotion.candidates.iter().map(|one| one.server).filter(|one| *one != promotion.to).collect();
     let mut equal = 0;
     for &other in &others {
-        let caught_up = cluster.wait_for(other, &cluster.position()?, Duration::from_secs(5)).is_ok();
+        let caught_up = cluster.wait_for(other, &cluster.position()?, Duration::from_secs(20)).is_ok();
         equal += u64::from(caught_up && ledger(&cluster, other)? == ledger(&cluster, promotion.to)?);
     }
     let back = match spec.comes_back {

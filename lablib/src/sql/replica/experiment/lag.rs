@@ -192,7 +192,7 @@ fn bytes_of_one(bank: &Bank, spec: LagSpec<'_>) -> Result<f64> {
 }
 
 fn one_load(bank: &Bank, replicas: &[usize], spec: LagSpec<'_>, asked: f64, capacity: f64) -> Result<LoadLag> {
-    const WRITERS: usize = 4;
+    const WRITERS: usize = 6;
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(60))?;
     let desk = Desk::open(bank, WRITERS, spec.seed)?;
@@ -271,10 +271,11 @@ impl LagSweep {
         chart.predicted("(load − 1) × time", move |time| fastest * time)
     }
 
-    /// Measured over predicted median lag of every load beyond what the wire carries.
+    /// Measured over predicted median lag of every load beyond what the wire carries; what the lightest load has comes on
+    /// top of the backlog.
     pub fn over_predicted(&self) -> Samples {
         let beyond = self.loads.iter().filter(|load| load.asked > 1.1);
-        beyond.map(|load| load.lags().median() / load.predicted()).collect()
+        beyond.map(|load| load.lags().median() / (load.predicted() + self.lightest())).collect()
     }
 
     /// The median lag of the lightest load.

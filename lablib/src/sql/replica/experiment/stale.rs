@@ -96,6 +96,12 @@ impl Readers {
     }
 }
 
+/// A router that sends reads to replicas however late and slow they are: here the sessions' promise decides, and nothing else.
+fn patient(wait: Duration) -> RouterSpec {
+    let ever = Duration::from_secs(5);
+    RouterSpec { wait, max_lag: ever, silence: ever, ..RouterSpec::default() }
+}
+
 /// Many sessions at once; each teller does `work` and returns how long its reads took.
 fn readers(
     bank: &Bank,
@@ -146,7 +152,7 @@ fn sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSwe
     let cluster = bank.cluster();
     let lag = undelayed(bank, spec)?;
     let run = || -> Result<Vec<AtDelay>> {
-        let router_spec = RouterSpec { wait: spec.wait, max_lag: Duration::from_secs(5), ..RouterSpec::default() };
+        let router_spec = patient(spec.wait);
         let router = Router::new(cluster, router_spec)?;
         let mut at_delays = Vec::new();
         for delay in delays {
@@ -283,7 +289,7 @@ pub fn policies(
         for (replica, delay) in cluster.replicas().into_iter().zip(delays) {
             cluster.link(replica)?.delay_toward(Direction::ToClient, *delay);
         }
-        let router_spec = RouterSpec { wait: spec.wait, max_lag: Duration::from_secs(5), ..RouterSpec::default() };
+        let router_spec = patient(spec.wait);
         let router = Router::new(cluster, router_spec)?;
         let arm = |kind| {
             readers(bank, &router, kind, spec, |teller, latency| {
