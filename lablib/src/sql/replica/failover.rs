@@ -6,7 +6,7 @@ use mysql::prelude::Queryable;
 
 use super::Skip;
 use super::cluster::Cluster;
-use super::position::Position;
+use super::position::{Gtid, Position};
 use crate::lab::{Doing, Error, Result};
 
 /// A promotion that was done.
@@ -171,6 +171,12 @@ impl Cluster {
             "STOP SLAVE".into(),
             format!("SET GLOBAL gtid_slave_pos = '{own}'"),
         ])?;
+        if let Some(parted) = self.parted(&own)? {
+            let cause = format!("it has transactions up to {parted} that the primary does not have");
+            return Err(Error::new(doing, cause)
+                .at(self.name(server))
+                .remedy("rescue what it has alone, then set it up again from a copy"));
+        }
         self.follow(server, self.primary())?;
         let began = Instant::now();
         loop {
@@ -183,21 +189,28 @@ impl Cluster {
             if followed {
                 return Ok(());
             }
-            let parted = why.as_deref().is_some_and(|why| why.contains("1236") || why.contains("not in the master"));
-            if parted || began.elapsed() > patience {
+            if began.elapsed() > patience {
                 self.link(server)?.cut();
                 old.administer(&old.dialect().stop_following())?;
                 let why = why.unwrap_or_else(|| "it only is slow".into());
-                let cause = match parted {
-                    true => format!("it has transactions up to {own} that the primary does not have"),
-                    false => format!("it did not catch up in {:.1} s: {why}", patience.as_secs_f64()),
-                };
-                return Err(Error::new(doing, cause)
-                    .at(self.name(server))
-                    .remedy("rescue what it has alone, then set it up again from a copy"));
+                let cause = format!("it did not catch up in {:.1} s: {why}", patience.as_secs_f64());
+                return Err(Error::new(doing, cause).at(self.name(server)).remedy("look at both servers' logs"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The first of these transactions that the primary never had. Waiting for positions cannot tell: it compares numbers, and
+    /// both servers went on counting from where they parted. The state of its binary log has a number for each server that it
+    /// ever had a transaction of.
+    fn parted(&self, own: &Position) -> Result<Option<Gtid>> {
+        let state = self.server(self.primary())?.try_ask("SELECT @@GLOBAL.gtid_binlog_state")?;
+        let listed = state.split(',').filter(|part| !part.trim().is_empty());
+        let has: Vec<Gtid> = listed.map(str::parse).collect::<Result<_>>()?;
+        let covers = |gtid: &Gtid| {
+            has.iter().any(|had| had.domain == gtid.domain && had.server == gtid.server && had.number >= gtid.number)
+        };
+        Ok(own.gtids().find(|gtid| !covers(gtid)))
     }
 }
 

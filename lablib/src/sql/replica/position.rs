@@ -100,6 +100,11 @@ impl Position {
         }
     }
 
+    /// The last transaction of each of a MariaDB's streams.
+    pub fn gtids(&self) -> impl Iterator<Item = Gtid> + '_ {
+        self.last.values().copied()
+    }
+
     /// The transaction that it names, where it is a single one of a MariaDB.
     pub fn gtid(&self) -> Option<Gtid> {
         let mut all = self.last.values();

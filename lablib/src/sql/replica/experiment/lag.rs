@@ -294,8 +294,21 @@ impl LagSweep {
 pub struct Silence {
     /// From when to when, in seconds.
     pub silent: (f64, f64),
-    /// Samples: the time, the replica's own words, what the router believed, and the truth, all in seconds.
-    pub samples: Vec<(f64, Option<f64>, Option<f64>, f64)>,
+    /// What each said, again and again.
+    pub samples: Vec<Opinions>,
+}
+
+/// What three clocks said about one replica's lag at one time, all in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Opinions {
+    /// When.
+    pub at: f64,
+    /// The replica itself, if it said anything.
+    pub own: Option<f64>,
+    /// The router, if the replica answered it.
+    pub router: Option<f64>,
+    /// The truth: how long ago the first transaction was acknowledged that the replica did not show.
+    pub truth: f64,
 }
 
 /// Silences a replica's wire for a while under a steady load, and asks everybody how far it is behind.
@@ -355,24 +368,24 @@ fn silenced(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
         let unseen = arrivals.iter().filter(|one| one.acknowledged <= at && one.acknowledged + one.lag > at);
         unseen.map(|one| at - one.acknowledged).fold(0.0, f64::max)
     };
-    let samples = samples.into_iter().map(|(at, own, router)| (at, own, router, truth(at))).collect();
+    let samples = samples.into_iter().map(|(at, own, router)| Opinions { at, own, router, truth: truth(at) }).collect();
     Ok(Silence { silent: (silent.0.unwrap_or(0.0), silent.1.unwrap_or(0.0)), samples })
 }
 
 impl Silence {
     /// What each said, over time.
     pub fn chart(&self, title: &str) -> Lines {
-        let of = |which: fn(&(f64, Option<f64>, Option<f64>, f64)) -> Option<f64>| {
-            self.samples.iter().filter_map(|sample| Some((sample.0, which(sample)?))).collect::<Vec<_>>()
+        let of = |which: fn(&Opinions) -> Option<f64>| {
+            self.samples.iter().filter_map(|sample| Some((sample.at, which(sample)?))).collect::<Vec<_>>()
         };
         let (from, to) = self.silent;
         Chart::lines(title)
             .x("time", "s")
             .y("lag", "s")
             .from_zero()
-            .line("the truth", of(|sample| Some(sample.3)))
-            .line("the router's heartbeat", of(|sample| sample.2))
-            .line("Seconds_Behind_Master", of(|sample| sample.1))
+            .line("the truth", of(|sample| Some(sample.truth)))
+            .line("the router's heartbeat", of(|sample| sample.router))
+            .line("Seconds_Behind_Master", of(|sample| sample.own))
             .predicted_points("time since the silence began", [(from, 0.0), (to, to - from)])
             .mark_x("wire silent", from)
             .mark_x("heals", to)
@@ -380,21 +393,22 @@ impl Silence {
 
     /// The largest lag that the replica itself admitted while its wire was silent, once it had replayed what it had.
     pub fn admitted(&self) -> f64 {
-        self.during().filter(|sample| sample.0 > self.silent.0 + 0.2).filter_map(|sample| sample.1).fold(0.0, f64::max)
+        let late = self.during().filter(|sample| sample.at > self.silent.0 + 0.2);
+        late.filter_map(|sample| sample.own).fold(0.0, f64::max)
     }
 
     /// The largest true lag then.
     pub fn true_lag(&self) -> f64 {
-        self.during().map(|sample| sample.3).fold(0.0, f64::max)
+        self.during().map(|sample| sample.truth).fold(0.0, f64::max)
     }
 
     /// How far the router was off, at each look then, in per cent of the largest true lag.
     pub fn router_error(&self) -> Samples {
         let all = self.true_lag();
-        self.during().filter_map(|sample| Some(100.0 * (sample.2? - sample.3).abs() / all)).collect()
+        self.during().filter_map(|sample| Some(100.0 * (sample.router? - sample.truth).abs() / all)).collect()
     }
 
-    fn during(&self) -> impl Iterator<Item = &(f64, Option<f64>, Option<f64>, f64)> {
-        self.samples.iter().filter(|(at, ..)| self.silent.0 <= *at && *at < self.silent.1)
+    fn during(&self) -> impl Iterator<Item = &Opinions> {
+        self.samples.iter().filter(|sample| self.silent.0 <= sample.at && sample.at < self.silent.1)
     }
 }
