@@ -1,6 +1,6 @@
 //! Latencies: a histogram that keeps every operation, and loads that do not hide the slow ones.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -223,6 +223,11 @@ impl OpenLoop {
 
     /// Runs the load. `operation` gets the number of the arrival; a panic in it is the caller's.
     pub fn run(&self, operation: impl Fn(u64) + Sync) -> Result<Load> {
+        self.run_until(&AtomicBool::new(false), operation)
+    }
+
+    /// As [`run`](Self::run), until `stop` is set: nobody arrives any more then, and who is in progress ends.
+    pub fn run_until(&self, stop: &AtomicBool, operation: impl Fn(u64) + Sync) -> Result<Load> {
         if !(self.rate.is_finite() && self.rate > 0.0) {
             return Err(Error::new("run the load", format!("{} operations a second is no rate", self.rate)));
         }
@@ -241,6 +246,9 @@ impl OpenLoop {
                         }
                         let due = start + Duration::from_secs_f64(arrival as f64 / self.rate);
                         wait_until(due);
+                        if stop.load(Ordering::SeqCst) {
+                            break;
+                        }
                         let started = Instant::now();
                         operation(arrival);
                         let done = Instant::now();
@@ -328,6 +336,15 @@ mod tests {
         // Those who arrived in the stall waited 100 ms on average: the 80th percentile shows them, whatever else is slow.
         assert!(load.response.percentile(80.0) >= Duration::from_millis(50), "{}", load.response);
         assert!(load.response.max() >= stall);
+    }
+
+    #[test]
+    fn a_load_that_is_stopped_ends() {
+        let (stop, begun) = (AtomicBool::new(false), Instant::now());
+        let load = OpenLoop::per_second(1_000.0).lasting(Duration::from_secs(60)).workers(3);
+        let load = load.run_until(&stop, |arrival| stop.store(arrival >= 20, Ordering::SeqCst)).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!((20..30).contains(&load.service.count()), "{}", load.service.count());
     }
 
     #[test]

@@ -155,6 +155,23 @@ impl Dialect {
         }
     }
 
+    /// Asks a session for a position that covers its last transaction: MariaDB for that transaction's own, MySQL for all that
+    /// the server has done by now.
+    pub fn last_position(self) -> &'static str {
+        match self.family {
+            Family::MariaDb => "SELECT @@last_gtid",
+            Family::MySql => "SELECT @@GLOBAL.gtid_executed",
+        }
+    }
+
+    /// Asks a replica which position is visible to readers by now: nothing in it is still being committed.
+    pub fn replayed(self) -> &'static str {
+        match self.family {
+            Family::MariaDb => "@@GLOBAL.gtid_slave_pos",
+            Family::MySql => "@@GLOBAL.gtid_executed",
+        }
+    }
+
     /// Waits on a replica until it has replayed a position: answers 0 when it has, anything else after `seconds`.
     pub fn wait_for_position(self, position: &str, seconds: f64) -> String {
         let position = quoted(position);
@@ -211,6 +228,11 @@ impl Dialect {
     /// [`replica_status_columns`](Self::replica_status_columns).
     pub fn replica_status(self) -> &'static str {
         if self.is_mysql_since((8, 0, 22)) { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" }
+    }
+
+    /// The column in which a replica says how many seconds it is behind, in its own opinion.
+    pub fn seconds_behind(self) -> &'static str {
+        if self.is_mysql_since((8, 0, 22)) { "Seconds_Behind_Source" } else { "Seconds_Behind_Master" }
     }
 
     /// The columns that say whether a replica receives, whether it replays, and why it doesn't do one or the other.

@@ -196,13 +196,18 @@ impl MariaDb {
 
     /// A connection for the library's own clients.
     pub(crate) fn connect(&self) -> Result<Conn> {
-        connect(Opts::from_url(self.url()).doing("read the server's URL")?, ANSWER)
+        self.connect_within(ANSWER)
+    }
+
+    /// As [`connect`](Self::connect), for a client that takes the server for gone when it is silent for this long.
+    pub(crate) fn connect_within(&self, patience: Duration) -> Result<Conn> {
+        connect(Opts::from_url(self.url()).doing("read the server's URL")?, patience)
             .doing(format!("connect to {KIND}"))
             .map_err(|error| error.at(self.name()))
     }
 
-    /// Runs statements as the administrator, on a server of the lab's own.
-    pub(super) fn administer(&self, statements: &[String]) -> Result<()> {
+    /// A connection of the administrator, whom `read_only` does not stop; for a server of the lab's own.
+    pub(crate) fn connect_as_administrator(&self) -> Result<Conn> {
         let login = self.admin.as_ref().ok_or_else(|| {
             Error::new(
                 "administer the server",
@@ -210,8 +215,13 @@ impl MariaDb {
             )
             .at(self.address())
         })?;
+        connect(opts(self.port(), login), ANSWER).doing("administer the server").map_err(|error| error.at(self.name()))
+    }
+
+    /// Runs statements as the administrator, on a server of the lab's own.
+    pub(crate) fn administer(&self, statements: &[String]) -> Result<()> {
         let doing = || "administer the server";
-        let mut connection = connect(opts(self.port(), login), ANSWER).doing(doing())?;
+        let mut connection = self.connect_as_administrator()?;
         statements
             .iter()
             .try_for_each(|statement| connection.query_drop(statement).doing(doing()).map_err(|e| e.at(self.name())))

@@ -38,7 +38,7 @@ pub use self::mariadb::{MariaDb, MariaDbBuilder};
 pub use self::node::Node;
 pub use self::redis::{Redis, RedisBuilder};
 pub use self::redis_cluster::{RedisCluster, RedisClusterBuilder};
-pub use self::replication::Replicated;
+pub use self::replication::{Replicated, ReplicatedBuilder};
 use crate::lab::{OrFail, Result, joined};
 
 /// A MariaDB server, or the SQL server that `LAB_MYSQL_URL` names.

@@ -1,10 +1,12 @@
-//! A primary and its replicas: whatever the primary commits, they replay, by GTID.
+//! A primary and its replicas: whatever the primary commits, they replay, by GTID. Each replica of the lab's own follows
+//! through a [`Link`] of its own, so that replication can be delayed, throttled and cut without touching a client.
 
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
 use super::mariadb::{self, MariaDb};
+use crate::lab::link::Link;
 use crate::lab::{Doing, Error, OrFail, Result};
 
 /// How long replicas may take to catch up before something must be wrong.
@@ -27,30 +29,73 @@ pub struct Replicated {
     pub primary: MariaDb,
     /// Where they arrive, a little later; they refuse writes of their own.
     pub replicas: Vec<MariaDb>,
+    /// The wire between the primary and each replica; none where the servers are yours.
+    pub links: Vec<Link>,
+}
+
+/// A private primary with replicas to be started, with settings that differ from the lab's.
+#[derive(Debug, Clone, Default)]
+pub struct ReplicatedBuilder {
+    replicas: usize,
+    settings: Vec<(String, String)>,
+}
+
+impl ReplicatedBuilder {
+    /// Sets what `mariadbd --help --verbose` lists, on each of the servers.
+    pub fn with(mut self, setting: &str, value: &str) -> Self {
+        self.settings.push((setting.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts them, and returns when the replicas have caught up: always private servers.
+    pub fn start(self) -> Result<Replicated> {
+        let replicated = Replicated::private(self.replicas, &self.settings)?;
+        replicated.try_catch_up()?;
+        Ok(replicated)
+    }
 }
 
 impl Replicated {
+    /// A private primary with `replicas` replicas, whatever `LAB_MYSQL_URL` says: for an experiment that kills them or cuts
+    /// their links.
+    ///
+    /// ```
+    /// use lablib::lab::service::Replicated;
+    ///
+    /// let db = Replicated::of(1).with("rpl_semi_sync_slave_enabled", "ON").start().unwrap();
+    /// assert_eq!(db.replicas[0].ask("SELECT @@rpl_semi_sync_slave_enabled"), "1");
+    /// assert!(db.links[0].stats().total >= 1);
+    /// ```
+    pub fn of(replicas: usize) -> ReplicatedBuilder {
+        ReplicatedBuilder { replicas, settings: Vec::new() }
+    }
+
     /// A primary with `replicas` replicas that have caught up with it: private servers, or those that `LAB_MYSQL_URL` lists,
     /// the primary first, if they replicate already.
     pub fn start(replicas: usize) -> Result<Self> {
         let replicated = match mariadb::own_servers()? {
             Some(servers) => Self::of_own(servers, replicas)?,
-            None => Self::private(replicas)?,
+            None => Self::private(replicas, &[])?,
         };
         replicated.try_catch_up()?;
         Ok(replicated)
     }
 
-    fn private(replicas: usize) -> Result<Self> {
-        let build = |number: usize| match number {
-            0 => MariaDb::with("read_only", "OFF").named("primary"),
-            _ => MariaDb::with("read_only", "ON").named("replica").replica(),
+    fn private(replicas: usize, settings: &[(String, String)]) -> Result<Self> {
+        let build = |number: usize| {
+            let server = match number {
+                0 => MariaDb::with("read_only", "OFF").named("primary"),
+                _ => MariaDb::with("read_only", "ON").named("replica").replica(),
+            };
+            settings.iter().fold(server, |server, (setting, value)| server.with(setting, value))
         };
         let mut servers = super::side_by_side((0..=replicas).map(|number| move || build(number).start()))?;
         let primary = servers.remove(0);
-        let replicated = Self { primary, replicas: servers };
-        replicated.replicas.iter().try_for_each(|replica| replica.try_replicate_from(&replicated.primary))?;
-        Ok(replicated)
+        let links = servers.iter().map(|_| Link::to(primary.address())).collect::<Result<Vec<_>>>()?;
+        for (replica, link) in servers.iter().zip(&links) {
+            replica.try_replicate_through(&primary, link.address())?;
+        }
+        Ok(Self { primary, replicas: servers, links })
     }
 
     fn of_own(mut servers: Vec<MariaDb>, replicas: usize) -> Result<Self> {
@@ -65,7 +110,7 @@ impl Replicated {
         }
         servers.truncate(replicas + 1);
         let primary = servers.remove(0);
-        Ok(Self { primary, replicas: servers })
+        Ok(Self { primary, replicas: servers, links: Vec::new() })
     }
 
     /// Waits until every replica has replayed what the primary has committed by now; says how long that took.
@@ -166,6 +211,34 @@ impl MariaDb {
     /// As [`wait_for`](Self::wait_for).
     pub fn try_wait_for(&self, position: &str, patience: Duration) -> Result<bool> {
         self.try_ask(&self.dialect().wait_for_position(position, patience.as_secs_f64())).map(|answer| answer == "0")
+    }
+
+    /// The position of what a replica has received, replayed or not.
+    pub fn try_received(&self) -> Result<String> {
+        let (column, also_executed) = match self.dialect().is_mariadb() {
+            true => ("Gtid_IO_Pos", false),
+            // Counted since the replica was last started, so what it had replayed by then is missing in it.
+            false => ("Retrieved_Gtid_Set", true),
+        };
+        let received = self.try_replica_status(column)?;
+        match also_executed {
+            true => Ok([received, self.try_position()?].join(",").trim_matches(',').to_owned()),
+            false => Ok(if received == "NULL" { String::new() } else { received }),
+        }
+    }
+
+    /// How many seconds a replica says that it is behind, in its own words: `NULL` where it says nothing.
+    pub fn try_seconds_behind(&self) -> Result<String> {
+        self.try_replica_status(self.dialect().seconds_behind())
+    }
+
+    fn try_replica_status(&self, column: &str) -> Result<String> {
+        let doing = "ask a replica how it does";
+        let status: Option<mysql::Row> =
+            self.connect()?.query_first(self.dialect().replica_status()).doing(doing).map_err(|e| e.at(self.name()))?;
+        let status = status.ok_or_else(|| Error::new(doing, "it follows nobody").at(self.name()))?;
+        let value: Option<Option<String>> = status.get(column);
+        Ok(value.flatten().unwrap_or_else(|| "NULL".into()))
     }
 
     /// Why it does not replicate; nothing when it does.
