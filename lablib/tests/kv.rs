@@ -277,7 +277,8 @@ fn the_checker_finds_what_a_bad_store_shows() {
         Operation::ok(process, KeyValueOp::Cas { key: "k", expected, new }, Swapped(told), from, to)
     };
     let lost = |process, value, from| Operation::unknown(process, Put("k", value), from);
-    let bad: Vec<(&str, Vec<Operation<KeyValueOp<&str, u64>, KeyValueRet<u64>>>)> = vec![
+    type Recorded = Vec<Operation<KeyValueOp<&'static str, u64>, KeyValueRet<u64>>>;
+    let bad: Vec<(&str, Recorded)> = vec![
         ("the first of two puts is read", vec![put(0, 1, 1, 2), put(0, 2, 3, 4), get(0, Some(1), 5, 6)]),
         ("a deleted key is read", vec![put(0, 1, 1, 2), delete(0, true, 3, 4), get(1, Some(1), 5, 6)]),
         (

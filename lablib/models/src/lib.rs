@@ -6,6 +6,8 @@
 //!
 //! `cargo test --release -p lablib-models`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a model that panics has failed, as it should")]
+
 #[cfg(test)]
 mod permits;
 #[cfg(test)]

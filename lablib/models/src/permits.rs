@@ -241,13 +241,12 @@ mod tests {
             let held = permits.try_acquire().unwrap();
             let waiting = {
                 let permits = permits.clone();
-                loom::thread::spawn(move || match block_on(permits.acquire()) {
-                    Ok(permit) => {
-                        if let Err((permit, connection)) = permit.give_back(8) {
-                            drop((connection, permit));
-                        }
+                loom::thread::spawn(move || {
+                    if let Ok(permit) = block_on(permits.acquire())
+                        && let Err((permit, connection)) = permit.give_back(8)
+                    {
+                        drop((connection, permit));
                     }
-                    Err(super::core::Closed) => (),
                 })
             };
             let closing = {

@@ -4,14 +4,14 @@
 //! one: ranges are narrowed and settings changed there, and nothing has to be put back. Where it does not, ports are
 //! narrowed socket by socket, and what would need a setting is left out, and said.
 //!
-//! - **Exact**: descriptors and ports run out at exactly the predicted number, with the predicted error ([`descriptors`],
-//!   [`ports`]).
+//! - **Exact**: descriptors and ports run out at exactly the predicted number, with the predicted error ([`descriptors()`],
+//!   [`ports()`]).
 //! - **Harmless**: no limit or setting outside the experiment's own process and namespace is changed, and no port of the
 //!   machine's is left in TIME_WAIT ([`Network`]).
 //! - **Nothing lost by keeping alive**: a request through [`KeepAlive`] is answered once or fails with one sentence, never
 //!   gets another's answer, and survives a server that closes idle connections.
 //! - **Bounded**: a [`KeepAlive`] never has more connections open than it may, and its callers wait no longer than they said.
-//! - **Held at once**: a [`fleet`] of processes opens as many connections as were asked for, has each of them echo, and stops
+//! - **Held at once**: a [fleet](mod@fleet) of processes opens as many connections as were asked for, has each of them echo, and stops
 //!   cleanly, with the reason, before memory runs short.
 //! - **Gone with its owner**: a process of an experiment ends when whoever started it does, however that was.
 
