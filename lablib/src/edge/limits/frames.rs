@@ -148,9 +148,10 @@ async fn answer(mut stream: TcpStream, closes_after: Option<u64>, counts: &Count
         }
         frame.resize(4 + length, 0);
         stream.read_exact(&mut frame[4..]).await?;
-        stream.write_all(&frame).await?;
         answered += 1;
+        // Before the answer is sent: whoever has it may ask for the count at once.
         counts.answered.fetch_add(1, Ordering::Relaxed);
+        stream.write_all(&frame).await?;
     }
     Ok(())
 }

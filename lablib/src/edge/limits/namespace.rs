@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -15,6 +16,8 @@ use nix::{setsockopt_impl, sockopt_impl};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::kernel::TIME_WAIT;
+use crate::lab::clock::deadline_in;
 use crate::lab::{Doing, Error, Result};
 
 /// Set to `shared`, it keeps the experiments in the machine's own network, as where a namespace is not allowed.
@@ -230,8 +233,23 @@ pub(super) fn errno(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)))
 }
 
-/// A port from which so many in a row are used by nobody, in a network that is not ours.
+/// A port from which so many in a row are used by nobody, in a network that is not ours. Where others have just closed many
+/// connections, their ports are free after a minute.
 fn quiet_range(ports: u16) -> Result<u16> {
+    let end = deadline_in(TIME_WAIT + Duration::from_secs(5));
+    loop {
+        if let Some(first) = quiet_range_now(ports) {
+            return Ok(first);
+        }
+        if Instant::now() > end {
+            return Err(Error::new("find a quiet range of ports", format!("no {ports} ports in a row are free"))
+                .remedy("stop what opens and closes connections on this machine"));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn quiet_range_now(ports: u16) -> Option<u16> {
     let used = used_ports();
     // A socket's own range counts where it lies within the system's.
     let range = value_of("ipv4/ip_local_port_range").unwrap_or_default();
@@ -242,10 +260,10 @@ fn quiet_range(ports: u16) -> Result<u16> {
         if used.contains_key(&(port as u16)) {
             first = port + 1;
         } else if port - first + 1 >= u32::from(ports) {
-            return Ok(first as u16);
+            return Some(first as u16);
         }
     }
-    Err(Error::new("find a quiet range of ports", format!("no {ports} ports in a row are free")))
+    None
 }
 
 fn used_ports() -> BTreeMap<u16, u64> {
