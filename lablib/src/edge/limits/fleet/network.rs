@@ -1,12 +1,8 @@
 //! A network of one's own: a namespace in which worker processes start, so that a million sockets are nobody else's.
 
 use std::fmt;
-use std::os::fd::AsRawFd;
 
-use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
-
+use crate::edge::limits::Network;
 use crate::lab::{Doing, Error, Result, joined};
 
 /// Where the processes of a fleet have their sockets, and what the kernel allows them there.
@@ -55,55 +51,16 @@ impl fmt::Display for FleetNetwork {
 /// A namespace belongs to a thread, and is inherited by what the thread starts; so a thread is all that it takes.
 pub(crate) fn in_private_network<T: Send>(start: impl FnOnce(FleetNetwork) -> Result<T> + Send) -> Result<T> {
     let run = || -> Result<T> {
-        match unshare(CloneFlags::CLONE_NEWNET) {
-            Ok(()) => {
-                bring_loopback_up()?;
-                // What is seen below /proc/sys/net is the network of the thread that looks. Where it may not be written,
-                // the usual range has to do, and the plan reckons with it.
-                for (name, value) in [("ipv4/ip_local_port_range", WIDE), ("core/somaxconn", LONG)] {
-                    let _ = std::fs::write(format!("/proc/sys/net/{name}"), value);
-                }
-                start(FleetNetwork::here(true)?)
-            }
-            Err(Errno::EPERM | Errno::ENOSYS | Errno::EINVAL | Errno::ENOSPC) => start(FleetNetwork::here(false)?),
-            Err(error) => Err(Error::new("make a private network", error)),
+        let network = Network::enter()?;
+        for (name, value) in [("ipv4/ip_local_port_range", WIDE), ("core/somaxconn", LONG)] {
+            // Where it may not be written, the usual range has to do, and the plan reckons with it.
+            let _ = network.set(name, value);
         }
+        start(FleetNetwork::here(network.is_own())?)
     };
     let outcome = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("private network".into()).spawn_scoped(scope, run);
         thread.map(|thread| thread.join())
     });
     joined("start processes in a private network", outcome.doing("start a thread for a private network")?)
-}
-
-/// Sets the loopback of this thread's network up, as `ip link set lo up` would, without needing that program.
-fn bring_loopback_up() -> Result<()> {
-    const RTM_NEWLINK: u16 = 16;
-    const REQUEST_AND_ACK: u16 = 1 | 4;
-    const UP: u32 = 1;
-    const LOOPBACK: u32 = 1;
-    let doing = "bring a private network's loopback up";
-    let mut message = Vec::with_capacity(32);
-    // The header: length, type, flags, sequence, sender.
-    message.extend(32_u32.to_ne_bytes());
-    message.extend(RTM_NEWLINK.to_ne_bytes());
-    message.extend(REQUEST_AND_ACK.to_ne_bytes());
-    message.extend([0; 8]);
-    // The interface: family and type, index, flags, which flags change.
-    message.extend([0; 4]);
-    message.extend(LOOPBACK.to_ne_bytes());
-    message.extend(UP.to_ne_bytes());
-    message.extend(UP.to_ne_bytes());
-    let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-        .doing(doing)?;
-    sendto(netlink.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty()).doing(doing)?;
-    let mut answer = [0_u8; 256];
-    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty()).doing(doing)?;
-    // An acknowledgement is an error message whose number is 0.
-    let code = answer.get(16..20).filter(|_| length >= 20).and_then(|bytes| bytes.try_into().ok());
-    match code.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(code) => Err(Error::new(doing, Errno::from_raw(-code))),
-        None => Err(Error::new(doing, "the kernel's answer is too short")),
-    }
 }

@@ -117,9 +117,9 @@ impl Compared {
             .counts("alive", "", rows.iter().map(|row| row.1))
             .numbers("address space", "kB", rows.iter().map(|row| median(row.2, |crew| crew.virtual_bytes / 1e3)))
             .numbers("resident", "B", rows.iter().map(|row| median(row.2, |crew| crew.resident)))
-            .numbers("stack in the kernel", "B", rows.iter().map(|row| median(row.2, |crew| crew.kernel_stacks)))
+            .numbers("kernel stack", "B", rows.iter().map(|row| median(row.2, |crew| crew.kernel_stacks)))
             .numbers("mappings", "", rows.iter().map(|row| median(row.2, |crew| crew.maps)))
-            .numbers("made and run in", "µs", rows.iter().map(|row| median(row.2, |crew| crew.seconds * 1e6)))
+            .numbers("made in", "µs", rows.iter().map(|row| median(row.2, |crew| crew.seconds * 1e6)))
     }
 }
 
