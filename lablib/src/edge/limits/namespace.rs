@@ -56,7 +56,7 @@ sockopt_impl!(
 impl Network {
     /// Moves this thread, and whatever it starts from now on, into a network of its own, if the machine allows it. Who is not
     /// root is only let into one while the process has a single thread.
-    pub(super) fn enter() -> Result<Self> {
+    pub fn enter() -> Result<Self> {
         if std::env::var(NETWORK).is_ok_and(|value| value == "shared") {
             return Ok(Self::Shared { why: format!("{NETWORK} asks for the machine's own network") });
         }
