@@ -6,7 +6,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
 
 use super::IssuerStats;
-use crate::lab::service::MariaDb;
+use crate::lab::service::{MariaDb, dial};
 use crate::lab::{Doing, Error, Result};
 
 /// How long a client waits for an answer before it takes the server for gone.
@@ -59,12 +59,7 @@ impl Door {
     /// A session in `database`, which begins with these statements.
     pub(super) fn to(server: &MariaDb, database: &str, first: Vec<String>) -> Result<Self> {
         let opts = Opts::from_url(server.url()).doing("read the server's URL")?;
-        let opts = OptsBuilder::from_opts(opts)
-            .db_name(Some(database))
-            .prefer_socket(false)
-            .tcp_connect_timeout(Some(ANSWER))
-            .read_timeout(Some(ANSWER))
-            .write_timeout(Some(ANSWER));
+        let opts = OptsBuilder::from_opts(opts).db_name(Some(database));
         Ok(Self { opts: opts.into(), name: server.name().to_string(), first })
     }
 
@@ -137,7 +132,7 @@ impl Session {
 
     fn connect(&mut self, doing: &str) -> std::result::Result<(), Failure> {
         let connect = || {
-            let mut connection = Conn::new(self.door.opts.clone())?;
+            let mut connection = dial(self.door.opts.clone(), ANSWER)?;
             self.door.first.iter().try_for_each(|statement| connection.query_drop(statement))?;
             Ok(connection)
         };

@@ -35,6 +35,11 @@ impl Counters {
         Ok(counters)
     }
 
+    /// One of the whole server's, over a connection that is open already: a new one would be counted too. It is one question.
+    pub(crate) fn one(connection: &mut Conn, name: &str) -> Result<f64> {
+        Self::ask(connection, &format!("SHOW GLOBAL STATUS LIKE '{name}'"))?.get(name)
+    }
+
     /// One session's alone.
     pub(crate) fn of_session(connection: &mut Conn) -> Result<Self> {
         Self::ask(connection, "SHOW SESSION STATUS")

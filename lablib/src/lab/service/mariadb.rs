@@ -16,6 +16,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder};
 
+use super::dial::dial;
 use super::dialect::Dialect;
 use super::guardian::Guardian;
 use super::node::{self, Launch, Node, Recipe};
@@ -201,7 +202,7 @@ impl MariaDb {
 
     /// As [`connect`](Self::connect), for a client that takes the server for gone when it is silent for this long.
     pub(crate) fn connect_within(&self, patience: Duration) -> Result<Conn> {
-        connect(Opts::from_url(self.url()).doing("read the server's URL")?, patience)
+        dial(Opts::from_url(self.url()).doing("read the server's URL")?, patience)
             .doing(format!("connect to {KIND}"))
             .map_err(|error| error.at(self.name()))
     }
@@ -215,7 +216,7 @@ impl MariaDb {
             )
             .at(self.address())
         })?;
-        connect(opts(self.port(), login), ANSWER).doing("administer the server").map_err(|error| error.at(self.name()))
+        dial(opts(self.port(), login), ANSWER).doing("administer the server").map_err(|error| error.at(self.name()))
     }
 
     /// Runs statements as the administrator, on a server of the lab's own.
@@ -448,18 +449,8 @@ fn opts(port: u16, login: &Login) -> Opts {
         .into()
 }
 
-/// Always over TCP: a socket would go around a link that stands in front of the server.
-fn connect(opts: Opts, patience: Duration) -> mysql::Result<Conn> {
-    let timed = OptsBuilder::from_opts(opts)
-        .prefer_socket(false)
-        .tcp_connect_timeout(Some(patience))
-        .read_timeout(Some(patience))
-        .write_timeout(Some(patience));
-    Conn::new(timed)
-}
-
 fn version_of(opts: Opts, patience: Duration) -> Result<String, String> {
-    let mut connection = connect(opts, patience).map_err(|error| error.to_string())?;
+    let mut connection = dial(opts, patience).map_err(|error| error.to_string())?;
     let version: Option<String> = connection.query_first("SELECT VERSION()").map_err(|error| error.to_string())?;
     version.ok_or_else(|| "it does not tell its version".into())
 }

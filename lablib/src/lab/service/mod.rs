@@ -12,6 +12,7 @@
 //! The functions here are for a notebook's cell, which fails when they do; the types' own methods return the error.
 
 mod counters;
+mod dial;
 mod dialect;
 mod guardian;
 mod kafka;
@@ -32,6 +33,7 @@ mod template;
 use std::path::PathBuf;
 
 pub use self::counters::Counters;
+pub(crate) use self::dial::{dial, is_lost};
 pub use self::dialect::{Dialect, Family};
 pub use self::kafka::{Kafka, KafkaBuilder};
 pub use self::mariadb::{MariaDb, MariaDbBuilder};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::directory;
 use super::fence::State;
 use super::route::{Slot, SlotMap, Weight, check, slot_of};
-use crate::lab::service::MariaDb;
+use crate::lab::service::{MariaDb, dial};
 use crate::lab::{Doing, Error, Result, joined};
 
 /// A user.
@@ -268,16 +268,12 @@ impl Audit {
 fn open(url: &str, database: Option<&str>) -> Result<Conn> {
     let options = Opts::from_url(url).doing("read an instance's URL")?;
     let mut options = OptsBuilder::from_opts(options)
-        .prefer_socket(false)
-        .tcp_connect_timeout(Some(ANSWER))
-        .read_timeout(Some(ANSWER))
-        .write_timeout(Some(ANSWER))
         .stmt_cache_size(64)
         .init(vec![format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT}")]);
     if let Some(database) = database {
         options = options.db_name(Some(database));
     }
-    Conn::new(options).doing("connect to an instance")
+    dial(options, ANSWER).doing("connect to an instance")
 }
 
 /// Writes rows as they are, over whatever is there.

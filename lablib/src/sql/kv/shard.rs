@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Opts, OptsBuilder, Params, Value};
+use mysql::{Conn, Opts, Params, Value};
 
 use super::entry::{Entry, Version};
 use super::failure::{Answer, Failure};
-use crate::lab::service::Dialect;
+use crate::lab::service::{Dialect, dial, is_lost};
 use crate::lab::{Doing, Error, Result};
 
 const DEADLOCK: u16 = 1213;
@@ -122,26 +122,13 @@ impl Shard {
 
     pub(super) fn connect(&self) -> Result<(Conn, Dialect)> {
         let doing = || "connect to a shard";
-        let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).doing(doing())?)
-            .prefer_socket(false)
-            .tcp_connect_timeout(Some(self.patience))
-            .read_timeout(Some(self.patience))
-            .write_timeout(Some(self.patience));
+        let opts = Opts::from_url(&self.url).doing(doing())?;
         let lost = |cause: mysql::Error| Error::new(doing(), said(&cause)).at(&self.name);
-        let mut connection = Conn::new(opts).map_err(lost)?;
+        let mut connection = dial(opts, self.patience).map_err(lost)?;
         // Local time repeats an hour every autumn.
         connection.query_drop("SET SESSION time_zone = '+00:00'").map_err(lost)?;
         let banner: Option<String> = connection.query_first("SELECT VERSION()").map_err(lost)?;
         Ok((connection, Dialect::of(&banner.unwrap_or_default())?))
-    }
-}
-
-/// Whether the connection is of no use any more.
-fn is_lost(error: &mysql::Error) -> bool {
-    match error {
-        // The server shuts down, or somebody has ended the connection.
-        mysql::Error::MySqlError(error) => matches!(error.code, 1053 | 1152 | 1927 | 3169 | 4031),
-        _ => true,
     }
 }
 

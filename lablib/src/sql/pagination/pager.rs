@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Opts, OptsBuilder, Params};
+use mysql::{Conn, Opts, Params};
 
 use super::cursor::{Cursor, Position, Signer};
 use super::query::Query;
@@ -11,7 +11,7 @@ use super::statement::Statement;
 use super::table::Plan;
 use super::value::Value;
 use super::{Form, Skip};
-use crate::lab::service::{Counters, MariaDb};
+use crate::lab::service::{Counters, MariaDb, dial, is_lost};
 use crate::lab::{Doing, Error, Result};
 
 /// The values of one row, in the order of [`Pager::columns`].
@@ -310,29 +310,16 @@ impl Pager {
 impl Address {
     fn connect(&self) -> Result<Conn> {
         let doing = || "connect to the server".to_string();
-        let opts = OptsBuilder::from_opts(Opts::from_url(&self.url).doing(doing())?)
-            .prefer_socket(false)
-            .tcp_connect_timeout(Some(self.patience))
-            .read_timeout(Some(self.patience))
-            .write_timeout(Some(self.patience));
+        let opts = Opts::from_url(&self.url).doing(doing())?;
         let lost = |cause: mysql::Error| {
             Error::new(doing(), cause)
                 .at(&self.name)
                 .remedy("a cursor stays good: go on with it once the server is back")
         };
-        let mut connection = Conn::new(opts).map_err(lost)?;
+        let mut connection = dial(opts, self.patience).map_err(lost)?;
         // Local time repeats an hour every autumn. And a sort without an index looks at the first so many bytes only.
         connection.query_drop("SET SESSION time_zone = '+00:00', max_sort_length = 65536").map_err(lost)?;
         Ok(connection)
-    }
-}
-
-/// Whether the connection is of no use any more.
-fn is_lost(error: &mysql::Error) -> bool {
-    match error {
-        // The server shuts down, or somebody has ended the connection.
-        mysql::Error::MySqlError(error) => matches!(error.code, 1053 | 1152 | 1927 | 3169 | 4031),
-        _ => true,
     }
 }
 

@@ -4,7 +4,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::super::{Arm, Fingerprint, Index, Keys, Layout, PAGE, Rows};
-use crate::lab::service::MariaDb;
+use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Doing, Error, Result};
 
 /// What every arm's table is called.
@@ -135,13 +135,11 @@ impl Table {
 
     /// How many of the table's pages are in memory; all pages in memory, where there are too many to look at.
     pub(super) fn pages_in_memory(&mut self) -> Result<f64> {
-        const TOO_MANY: u64 = 10_000;
+        const TOO_MANY: f64 = 10_000.0;
         let doing = "look at the pages in memory";
-        let all: Option<(String, u64)> =
-            self.connection.query_first("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_data'").doing(doing)?;
-        let all = all.map_or(0, |(_, pages)| pages);
+        let all = Counters::one(&mut self.connection, "Innodb_buffer_pool_pages_data")?;
         if all > TOO_MANY {
-            return Ok(all as f64);
+            return Ok(all);
         }
         let question = format!(
             "SELECT COUNT(*) FROM information_schema.innodb_buffer_page WHERE page_type = 'INDEX' \

@@ -6,10 +6,9 @@ use crate::identity::tickets::{
 };
 use crate::lab::chart::{Bars, Chart};
 use mysql::Conn;
-use mysql::prelude::Queryable;
 
-use crate::lab::service::MariaDb;
-use crate::lab::{Doing, Error, OrFail, Race, Raced, Result, Samples, Table};
+use crate::lab::service::{Counters, MariaDb};
+use crate::lab::{Error, OrFail, Race, Raced, Result, Samples, Table};
 
 /// What numbers of one issuer cost and are worth.
 #[derive(Debug, Clone)]
@@ -114,13 +113,7 @@ struct Meter(Vec<Conn>);
 impl Meter {
     /// What all servers have counted; asking adds one question for each.
     fn read(&mut self, name: &str) -> Result<f64> {
-        let doing = "read the servers' counters";
-        let ask = |connection: &mut Conn| -> Result<f64> {
-            let row: Option<(String, f64)> =
-                connection.query_first(format!("SHOW GLOBAL STATUS LIKE '{name}'")).doing(doing)?;
-            row.map(|(_, count)| count).ok_or_else(|| Error::new(doing, format!("there is none called {name}")))
-        };
-        self.0.iter_mut().map(ask).sum()
+        self.0.iter_mut().map(|connection| Counters::one(connection, name)).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use crate::lab::service::MariaDb;
+use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Doing, Error, Result};
 
 /// Counts the connections of others at the server.
@@ -65,8 +65,6 @@ impl Observer {
     }
 
     fn status(&mut self, name: &str) -> Result<u64> {
-        let row: Option<(String, u64)> =
-            self.connection.query_first(format!("SHOW GLOBAL STATUS LIKE '{name}'")).doing("ask for a counter")?;
-        row.map(|(_, value)| value).ok_or_else(|| Error::new("ask for a counter", format!("there is no {name}")))
+        Counters::one(&mut self.connection, name).map(|count| count as u64)
     }
 }
