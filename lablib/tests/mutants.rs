@@ -41,8 +41,8 @@ const MUTANTS: &[(&str, &str, &str)] = &[
     ("compile-error", "let number: i32 = \"text\";", "code cell 4 failed: "),
     (
         "claim",
-        "lab.claim(\"one and one is three\").predicted(3.0).measured(1 + 1).exactly(3);",
-        "claim does not hold: ✗ one and one is three: predicted 3, measured 2, bound exactly 3",
+        "lab.claim(\"one and one is three\").predicted(two).measured(1 + 1).exactly(3);",
+        "claim does not hold: ✗ one and one is three: predicted 2, measured 2, bound exactly 3",
     ),
     (
         "nothing-measured",

@@ -1,10 +1,42 @@
 //! A claim: a sentence, a measured value with its spread, and the bound that it must keep.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::lab::display::escape;
 use crate::lab::samples::significant;
 use crate::lab::{Experiment, Samples, Scale};
+
+/// How often a true prediction may be called wrong: once in so many claims.
+const FALSE_ALARM: f64 = 1.0 / 16_000.0;
+
+/// Fewer samples than this say next to nothing about their own spread.
+const ENOUGH: usize = 5;
+
+/// What theory, or whoever measured before, says about a figure, before it is measured; made by [`Experiment::predict`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    value: f64,
+    tolerance: f64,
+    made: Instant,
+}
+
+impl Prediction {
+    pub(crate) fn new(value: f64, tolerance: f64) -> Self {
+        Self { value, tolerance, made: Instant::now() }
+    }
+
+    /// The predicted value.
+    pub fn value(self) -> f64 {
+        self.value
+    }
+
+    fn comes_true(self, measured: f64) -> bool {
+        (measured - self.value).abs() <= self.tolerance + self.value.abs() * 1e-12
+    }
+}
 
 /// A claim that has been judged; one row of the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +45,11 @@ pub struct Claim {
     pub claim: String,
     /// What theory, or the prototype, says; said before the run.
     pub predicted: Option<f64>,
-    /// The judged value: a mean where the bound is one of standard errors, else a median. None where nothing was measured.
+    /// How far the measured value may be from the predicted one before the prediction counts as missed.
+    pub predicted_within: Option<f64>,
+    /// Whether the prediction came true: a claim can hold although it did not. None where nothing was predicted.
+    pub came_true: Option<bool>,
+    /// The judged value: a mean where the bound is a confidence interval, else a median. None where nothing was measured.
     pub measured: Option<f64>,
     /// The standard deviation of the samples.
     pub spread: f64,
@@ -31,21 +67,27 @@ pub struct Claim {
 
 /// A claim in the making: say what was predicted and measured, then the bound, which judges it.
 ///
+/// The bound alone decides whether a claim holds. Its prediction is judged beside it: a claim may hold although the prediction
+/// missed, and the verdict says so. A prediction must be older than what it is compared with, else the claim is refused.
+///
 /// ```
-/// use lablib::lab::Experiment;
+/// use lablib::lab::{Experiment, Samples};
 ///
 /// let mut lab = Experiment::rehearsal("claims");
+/// let moved = lab.predict("keys that move, in %", 5.0, 0.5);
+/// let measured = Samples::from(vec![4.9, 5.2, 5.0, 5.1, 4.8]);
+///
 /// lab.claim("an exact count").measured(3).exactly(3);
-/// lab.claim("a mean of many seeds").predicted(5.0).measured(vec![4.9, 5.2, 5.0]).unit("%").within_standard_errors(4.0);
+/// lab.claim("a mean of many seeds").predicted(moved).measured(&measured).unit("%").within_confidence();
 /// lab.claim("a ratio of two arms").measured(7.5).unit("×").at_least(5.0);
 /// assert!(lab.claims().iter().all(|claim| claim.holds));
 /// ```
-#[must_use = "a claim is judged by its bound: exactly, between, at_least, at_most, or within_standard_errors"]
+#[must_use = "a claim is judged by its bound: exactly, between, at_least, at_most, or within_confidence"]
 #[derive(Debug)]
 pub struct Claiming<'a> {
     lab: &'a mut Experiment,
     sentence: String,
-    predicted: Option<f64>,
+    predicted: Option<Prediction>,
     measured: Samples,
     unit: String,
     made_at: Option<Scale>,
@@ -57,9 +99,9 @@ impl<'a> Claiming<'a> {
         Self { lab, sentence, predicted: None, measured, unit: String::new(), made_at: None }
     }
 
-    /// What theory says, before the run.
-    pub fn predicted(mut self, value: f64) -> Self {
-        self.predicted = Some(value);
+    /// What was said before the run, by [`Experiment::predict`].
+    pub fn predicted(mut self, prediction: Prediction) -> Self {
+        self.predicted = Some(prediction);
         self
     }
 
@@ -107,63 +149,95 @@ impl<'a> Claiming<'a> {
         self.judge(Samples::median, format!("at most {}", significant(high)), holds);
     }
 
-    /// The mean of at least five samples is within so many of its own standard errors of the prediction.
+    /// The prediction lies in the confidence interval of the mean: Student's t for so many samples, at least five of them.
     ///
-    /// Four is the lab's habit: one draw in 16,000 of a true prediction falls outside. Samples without any spread must
-    /// equal the prediction.
-    pub fn within_standard_errors(self, errors: f64) {
-        let Some(predicted) = self.predicted else {
+    /// One true prediction in 16,000 falls outside. Samples without any spread must equal the prediction.
+    pub fn within_confidence(self) {
+        let Some(prediction) = self.predicted else {
             self.judge(Samples::mean, "a prediction, and there is none".into(), false);
             return;
         };
-        if self.measured.len() < 3 {
-            let bound = format!("a mean of at least 3 samples, not {}", self.measured.len());
+        let (predicted, samples) = (prediction.value, self.measured.len());
+        let Some(quantile) = t_quantile(samples) else {
+            let bound = format!("a mean of at least {ENOUGH} samples, not {samples}");
             self.judge(Samples::mean, bound, false);
             return;
-        }
-        let (mean, allowed) = (self.measured.mean(), errors * self.measured.standard_error());
+        };
+        let (mean, allowed) = (self.measured.mean(), quantile * self.measured.standard_error());
         let rounding = predicted.abs() * 1e-12;
-        let bound = format!("{} ± {} ({errors} standard errors)", significant(predicted), significant(allowed));
+        let bound = format!(
+            "{} ± {} ({} standard errors: Student's t, {samples} samples)",
+            significant(predicted),
+            significant(allowed),
+            significant(quantile)
+        );
         self.judge(Samples::mean, bound, (mean - predicted).abs() <= allowed + rounding);
     }
 
     fn judge(self, statistic: fn(&Samples) -> f64, tolerance: String, keeps_bound: bool) {
         let finite = self.measured.values().iter().all(|value| value.is_finite());
         let value = statistic(&self.measured);
-        let tolerance = if self.measured.is_empty() {
-            "something measured, and there is nothing".into()
+        let too_late = self.predicted.is_some_and(|said| self.measured.taken().is_some_and(|taken| taken < said.made));
+        let (tolerance, sound) = if self.measured.is_empty() {
+            ("something measured, and there is nothing".into(), false)
         } else if !finite {
-            "finite numbers, and one of them is not".into()
+            ("finite numbers, and one of them is not".into(), false)
+        } else if too_late {
+            ("a prediction made before the measurement, and this one came after it".into(), false)
         } else {
-            tolerance
+            (tolerance, true)
         };
         let claim = Claim {
             claim: self.sentence,
-            predicted: self.predicted,
+            predicted: self.predicted.map(|said| said.value),
+            predicted_within: self.predicted.map(|said| said.tolerance),
+            came_true: self.predicted.map(|said| said.comes_true(value)),
             measured: value.is_finite().then_some(value),
             spread: self.measured.standard_deviation(),
             unit: self.unit,
             tolerance,
             samples: self.measured.len(),
             made_at: self.made_at.map_or_else(|| "both".into(), |scale| scale.to_string()),
-            holds: keeps_bound && finite && !self.measured.is_empty(),
+            holds: keeps_bound && sound,
         };
         self.lab.record(claim, self.made_at);
     }
+}
+
+/// By how many standard errors the mean of so many samples of a normal quantity is off once in 16,000 times.
+fn t_quantile(samples: usize) -> Option<f64> {
+    let freedom = samples.checked_sub(1).filter(|_| samples >= ENOUGH)?;
+    let t = StudentsT::new(0.0, 1.0, freedom as f64).ok()?;
+    Some(t.inverse_cdf(1.0 - FALSE_ALARM / 2.0))
 }
 
 impl Claim {
     /// Predicted, measured and bound in one line.
     pub fn summary(&self) -> String {
         let mark = if self.holds { "✓" } else { "✗" };
-        let predicted = self.predicted.map(|value| format!("predicted {}, ", self.with_unit(value)));
+        let predicted = self.predicted_text().map(|text| format!("predicted {text}, "));
+        let missed = if self.prediction_missed() { "; it holds, but the prediction missed" } else { "" };
         format!(
-            "{mark} {}: {}measured {}, bound {}",
+            "{mark} {}: {}measured {}, bound {}{missed}",
             self.claim,
             predicted.unwrap_or_default(),
             self.measured_text(),
             self.tolerance
         )
+    }
+
+    /// Whether it holds, although something else was predicted.
+    pub fn prediction_missed(&self) -> bool {
+        self.holds && self.came_true == Some(false)
+    }
+
+    /// The prediction and how far off it may be; in the verdict, ± beside a measured value is the standard deviation.
+    fn predicted_text(&self) -> Option<String> {
+        let value = self.with_unit(self.predicted?);
+        match self.predicted_within {
+            Some(within) if within > 0.0 => Some(format!("{value} (within {})", significant(within))),
+            _ => Some(value),
+        }
     }
 
     fn with_unit(&self, value: f64) -> String {
@@ -184,20 +258,57 @@ impl Claim {
 pub fn claims_as_html(claims: &[Claim]) -> String {
     let mut html = String::from(
         "<table class=\"lab-verdict\"><thead><tr><th scope=\"col\">claim</th><th scope=\"col\">predicted</th>\
-         <th scope=\"col\">measured</th><th scope=\"col\">bound</th><th scope=\"col\">verdict</th></tr></thead><tbody>",
+         <th scope=\"col\">measured (± standard deviation)</th><th scope=\"col\">bound</th><th scope=\"col\">verdict</th>\
+         </tr></thead><tbody>",
     );
     for claim in claims {
-        let (class, word) = if claim.holds { ("holds", "✓ holds") } else { ("fails", "✗ does not hold") };
-        let predicted = claim.predicted.map_or_else(|| "–".to_string(), |value| claim.with_unit(value));
+        let (class, word) = match claim.holds {
+            true if claim.prediction_missed() => ("missed", "✓ holds, but the prediction missed"),
+            true => ("holds", "✓ holds"),
+            false => ("fails", "✗ does not hold"),
+        };
         html.push_str(&format!(
             "<tr class=\"{class}\"><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
              <td>{}</td><td class=\"mark\">{word}</td></tr>",
             escape(&claim.claim),
-            escape(&predicted),
+            escape(&claim.predicted_text().unwrap_or_else(|| "–".into())),
             escape(&claim.measured_text()),
             escape(&claim.tolerance),
         ));
     }
     html.push_str("</tbody></table>");
     html
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The quantiles of Student's t at 1 − 1/32,000, as tables have them.
+    #[test]
+    fn few_samples_are_given_more_room() {
+        assert_eq!(t_quantile(4), None);
+        for (samples, expected) in [(5, 15.52), (8, 8.45), (20, 5.10), (200, 4.09)] {
+            let quantile = t_quantile(samples).unwrap();
+            assert!((quantile - expected).abs() < 0.05, "{samples} samples: {quantile}");
+        }
+    }
+
+    /// What the bound promises, tried: of 4,000 means of five samples around a true prediction hardly one is refused, where the
+    /// normal distribution's four standard errors would refuse 65.
+    #[test]
+    fn a_true_prediction_is_hardly_ever_refused() {
+        let mut rng = crate::lab::Rng::seeded(7, "true predictions");
+        let mut normal = || (0..12).map(|_| rng.unit()).sum::<f64>() - 6.0;
+        let (mut refused, mut beyond_four) = (0, 0);
+        for _ in 0..4_000 {
+            let samples: Samples = (0..5).map(|_| normal()).collect();
+            let off = samples.mean().abs() / samples.standard_error();
+            refused += usize::from(off > t_quantile(5).unwrap());
+            beyond_four += usize::from(off > 4.0);
+        }
+        assert!(refused <= 2, "{refused} of 4,000");
+        assert!((30..110).contains(&beyond_four), "{beyond_four} of 4,000");
+    }
 }

@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::lab::claim::{Claim, Claiming, claims_as_html};
+use crate::lab::claim::{Claim, Claiming, Prediction, claims_as_html};
 use crate::lab::display::{self, escape};
 use crate::lab::scale::seed_from_env;
-use crate::lab::{Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, style};
+use crate::lab::{
+    Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, significant, style,
+};
 
 /// One run of one notebook.
 ///
@@ -18,7 +20,10 @@ use crate::lab::{Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, g
 ///
 /// let mut lab = Experiment::new("01-consistent-hashing");
 /// let keys = lab.pick(10_000, 1_000_000);
-/// lab.claim("every key has a home").predicted(keys as f64).measured(keys).unit("keys").exactly(keys);
+/// let moved = lab.predict("the share of keys that move, in %", 5.0, 0.2);
+/// // … the experiment runs …
+/// # let measured = 4.95;
+/// lab.claim("the ring moves its share").predicted(moved).measured(measured).unit("%").between(4.5, 5.5);
 /// lab.verdict();
 /// ```
 #[derive(Debug)]
@@ -123,6 +128,19 @@ impl Experiment {
         Rng::seeded(self.seed, label)
     }
 
+    /// Says what will be measured, before it is: `value`, and how far from it a measured value may be (in the same unit) before
+    /// the prediction counts as missed. Ends the cell where either is not a number.
+    pub fn predict(&mut self, sentence: &str, value: f64, tolerance: f64) -> Prediction {
+        if !(value.is_finite() && tolerance.is_finite() && tolerance >= 0.0) {
+            let cause = format!("{value} within {tolerance} is no prediction");
+            Err::<(), _>(Error::new(format!("predict {sentence:?}"), cause)).or_fail();
+        }
+        let within = if tolerance > 0.0 { format!(", within {}", significant(tolerance)) } else { String::new() };
+        let text = format!("Predicted: {sentence}: {}{within}", significant(value));
+        display::emit(&format!("<p class=\"lab-claim predicted\">{}</p>", escape(&text)), &text);
+        Prediction::new(value, tolerance)
+    }
+
     /// Starts a claim; its bound judges it. A claim at a time, each a sentence that a newcomer understands.
     pub fn claim(&mut self, sentence: &str) -> Claiming<'_> {
         Claiming::new(self, sentence.to_string())
@@ -203,11 +221,17 @@ impl Verdict {
     /// The verdict in one sentence.
     pub fn headline(&self) -> String {
         let failed = self.claims.iter().filter(|claim| !claim.holds).count();
-        match (self.claims.len(), failed) {
+        let missed = self.claims.iter().filter(|claim| claim.prediction_missed()).count();
+        let headline = match (self.claims.len(), failed) {
             (0, _) => "No claim was made, so nothing is proved.".into(),
             (1, 0) => "The claim holds.".into(),
             (count, 0) => format!("All {count} claims hold."),
             (count, failed) => format!("{failed} of {count} claims do not hold."),
+        };
+        match missed {
+            0 => headline,
+            1 => headline + " One prediction missed.",
+            missed => format!("{headline} {missed} predictions missed."),
         }
     }
 
@@ -254,7 +278,11 @@ mod tests {
     #[test]
     fn each_bound_holds_and_fails_where_it_should() {
         let holds = |judge: fn(Claiming<'_>), values: &[f64]| {
-            judged(|lab| judge(lab.claim("x").predicted(5.0).measured(values))).holds
+            judged(|lab| {
+                let five = lab.predict("x", 5.0, 0.0);
+                judge(lab.claim("x").predicted(five).measured(values));
+            })
+            .holds
         };
         assert!(holds(|claim| claim.exactly(3), &[3.0, 3.0]));
         assert!(!holds(|claim| claim.exactly(3), &[3.0, 4.0, 3.0]), "one wrong sample is enough");
@@ -264,13 +292,39 @@ mod tests {
         assert!(!holds(|claim| claim.at_least(2.0), &[1.9]));
         assert!(holds(|claim| claim.at_most(2.0), &[2.0]));
         assert!(!holds(|claim| claim.at_most(2.0), &[2.1]));
-        assert!(holds(|claim| claim.within_standard_errors(4.0), &[4.9, 5.0, 5.2, 5.1, 4.7]));
-        assert!(!holds(|claim| claim.within_standard_errors(4.0), &[5.9, 6.0, 6.2, 6.1, 5.7]));
-        assert!(
-            !holds(|claim| claim.within_standard_errors(4.0), &[5.0, 5.0]),
-            "two samples have no spread to speak of"
-        );
-        assert!(holds(|claim| claim.within_standard_errors(4.0), &[5.0, 5.0, 5.0]));
+        assert!(holds(|claim| claim.within_confidence(), &[4.9, 5.0, 5.2, 5.1, 4.7]));
+        assert!(!holds(|claim| claim.within_confidence(), &[7.9, 8.0, 8.2, 8.1, 7.7]));
+        assert!(!holds(|claim| claim.within_confidence(), &[5.0, 5.0, 5.0, 5.0]), "four have no spread to speak of");
+        assert!(holds(|claim| claim.within_confidence(), &[5.0; 5]));
+        assert!(!holds(|claim| claim.within_confidence(), &[5.1; 5]), "without a spread it is the value or it is not");
+    }
+
+    #[test]
+    fn a_claim_may_hold_although_its_prediction_missed() {
+        let mut lab = Experiment::rehearsal("test");
+        let ten = lab.predict("x", 10.0, 1.0);
+        for measured in [11.0, 89.0, 3.0] {
+            lab.claim("x").predicted(ten).measured(measured).at_least(5.0);
+        }
+        let judged: Vec<_> = lab.claims().iter().map(|claim| (claim.holds, claim.prediction_missed())).collect();
+        assert_eq!(judged, [(true, false), (true, true), (false, false)]);
+        assert!(lab.claims()[1].summary().ends_with("it holds, but the prediction missed"));
+        assert_eq!(lab.judged().headline(), "1 of 3 claims do not hold. One prediction missed.");
+        assert!(claims_as_html(lab.claims()).contains("✓ holds, but the prediction missed"));
+    }
+
+    #[test]
+    fn a_prediction_made_after_the_measurement_is_refused() {
+        let mut lab = Experiment::rehearsal("test");
+        let early = lab.predict("x", 5.0, 1.0);
+        let measured: Samples = [5.0, 5.0].into_iter().collect();
+        let late = lab.predict("x", 5.0, 1.0);
+        let derived = measured.map(|value| value * 1.0);
+        for (prediction, samples) in [(early, &measured), (late, &measured), (early, &derived), (late, &derived)] {
+            lab.claim("x").predicted(prediction).measured(samples).exactly(5);
+        }
+        assert_eq!(lab.claims().iter().map(|claim| claim.holds).collect::<Vec<_>>(), [true, false, true, false]);
+        assert!(lab.claims()[1].tolerance.starts_with("a prediction made before the measurement"));
     }
 
     #[test]
@@ -281,9 +335,12 @@ mod tests {
                 |claim| claim.at_least(0.0),
                 |claim| claim.at_most(1e300),
                 |claim| claim.between(f64::NEG_INFINITY, f64::INFINITY),
-                |claim| claim.within_standard_errors(1e9),
+                |claim| claim.within_confidence(),
             ] {
-                let claim = judged(|lab| judge(lab.claim("x").predicted(1.0).measured(Samples::from(values.clone()))));
+                let claim = judged(|lab| {
+                    let one = lab.predict("x", 1.0, 0.0);
+                    judge(lab.claim("x").predicted(one).measured(Samples::from(values.clone())));
+                });
                 assert!(!claim.holds, "{claim:?}");
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | a run, its claims and its verdict | [`Experiment`], [`Claim`] |
+//! | a run, its claims and its verdict | [`Experiment`], [`Prediction`], [`Claim`] |
 //! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
@@ -40,7 +40,7 @@ pub(crate) mod sync;
 mod table;
 
 pub use chart::{Chart, Figure};
-pub use claim::{Claim, Claiming, claims_as_html};
+pub use claim::{Claim, Claiming, Prediction, claims_as_html};
 pub use display::Show;
 pub use drawing::Drawing;
 pub(crate) use error::joined;

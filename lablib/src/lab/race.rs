@@ -101,7 +101,8 @@ impl Raced {
     /// How many times as long `slower` took as `faster`, round by round.
     pub fn ratio(&self, slower: &str, faster: &str) -> Samples {
         let (slower, faster) = (self.seconds(slower), self.seconds(faster));
-        slower.values().iter().zip(faster.values()).map(|(slow, fast)| slow / fast).collect()
+        let ratios: Samples = slower.values().iter().zip(faster.values()).map(|(slow, fast)| slow / fast).collect();
+        ratios.taken_with(&slower)
     }
 
     /// The arms' names, in the order in which they were added.

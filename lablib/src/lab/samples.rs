@@ -1,5 +1,7 @@
 //! Repeated measurements of one quantity, and what they say.
 
+use std::time::Instant;
+
 /// Some measurements of one quantity, in the order in which they were taken.
 ///
 /// ```
@@ -9,52 +11,70 @@
 /// assert_eq!(moved.median(), 5.0);
 /// assert_eq!(moved.to_string(), "5.00 ± 0.16 (5 samples)");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Samples(Vec<f64>);
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    values: Vec<f64>,
+    /// When the first of them was taken; not known of numbers that were handed over later.
+    taken: Option<Instant>,
+}
 
 impl Samples {
     /// Adds one measurement.
     pub fn push(&mut self, value: f64) {
-        self.0.push(value);
+        if self.values.is_empty() {
+            self.taken = Some(Instant::now());
+        }
+        self.values.push(value);
+    }
+
+    /// When the first of them was taken, where that is known: a prediction has to be older.
+    pub(crate) fn taken(&self) -> Option<Instant> {
+        self.taken
+    }
+
+    /// As if they were taken with `others`, from which they come.
+    pub(crate) fn taken_with(mut self, others: &Samples) -> Self {
+        self.taken = self.taken.into_iter().chain(others.taken).min();
+        self
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// Whether nothing was measured.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
     /// The measurements themselves.
     pub fn values(&self) -> &[f64] {
-        &self.0
+        &self.values
     }
 
     /// The arithmetic mean; NaN where nothing was measured.
     pub fn mean(&self) -> f64 {
-        self.0.iter().sum::<f64>() / self.0.len() as f64
+        self.values.iter().sum::<f64>() / self.values.len() as f64
     }
 
     /// The standard deviation of the samples (n - 1); 0 for a single one.
     pub fn standard_deviation(&self) -> f64 {
-        if self.0.len() < 2 {
+        if self.values.len() < 2 {
             return 0.0;
         }
         let mean = self.mean();
-        (self.0.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (self.0.len() - 1) as f64).sqrt()
+        (self.values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (self.values.len() - 1) as f64).sqrt()
     }
 
     /// The standard error of the mean.
     pub fn standard_error(&self) -> f64 {
-        self.standard_deviation() / (self.0.len() as f64).sqrt()
+        self.standard_deviation() / (self.values.len() as f64).sqrt()
     }
 
     /// The value below which the share `q` (0 to 1) of the samples lies, interpolated; NaN where nothing was measured.
     pub fn quantile(&self, q: f64) -> f64 {
-        let mut sorted = self.0.clone();
+        let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
         let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
         let position = q.clamp(0.0, 1.0) * last as f64;
@@ -91,18 +111,24 @@ impl Samples {
 
     /// Each sample through `f`.
     pub fn map(&self, f: impl FnMut(f64) -> f64) -> Self {
-        Self(self.0.iter().copied().map(f).collect())
+        Self { values: self.values.iter().copied().map(f).collect(), taken: self.taken }
+    }
+}
+
+impl PartialEq for Samples {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
     }
 }
 
 impl std::fmt::Display for Samples {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.as_slice() {
+        match self.values.as_slice() {
             [] => f.write_str("nothing measured"),
             [one] => f.write_str(&significant(*one)),
             _ => {
                 let (mean, sd) = (self.mean(), self.standard_deviation());
-                write!(f, "{} ± {} ({} samples)", significant(mean), significant(sd), self.0.len())
+                write!(f, "{} ± {} ({} samples)", significant(mean), significant(sd), self.values.len())
             }
         }
     }
@@ -153,44 +179,44 @@ fn group_thousands(digits: &str) -> String {
 
 impl From<f64> for Samples {
     fn from(value: f64) -> Self {
-        Self(vec![value])
+        Self { values: vec![value], taken: None }
     }
 }
 
 impl From<u64> for Samples {
     fn from(value: u64) -> Self {
-        Self(vec![value as f64])
+        Self { values: vec![value as f64], taken: None }
     }
 }
 
 impl From<usize> for Samples {
     fn from(value: usize) -> Self {
-        Self(vec![value as f64])
+        Self { values: vec![value as f64], taken: None }
     }
 }
 
 impl From<i32> for Samples {
     fn from(value: i32) -> Self {
-        Self(vec![f64::from(value)])
+        Self { values: vec![f64::from(value)], taken: None }
     }
 }
 
 impl From<bool> for Samples {
     /// 1 for true: "does it hold?" as a measured value.
     fn from(value: bool) -> Self {
-        Self(vec![f64::from(u8::from(value))])
+        Self { values: vec![f64::from(u8::from(value))], taken: None }
     }
 }
 
 impl From<Vec<f64>> for Samples {
     fn from(values: Vec<f64>) -> Self {
-        Self(values)
+        Self { values, taken: None }
     }
 }
 
 impl From<&[f64]> for Samples {
     fn from(values: &[f64]) -> Self {
-        Self(values.to_vec())
+        Self { values: values.to_vec(), taken: None }
     }
 }
 
@@ -202,7 +228,9 @@ impl From<&Samples> for Samples {
 
 impl FromIterator<f64> for Samples {
     fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
-        Self(values.into_iter().collect())
+        let mut samples = Self::default();
+        values.into_iter().for_each(|value| samples.push(value));
+        samples
     }
 }
 

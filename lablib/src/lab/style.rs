@@ -8,7 +8,7 @@ pub const STYLE: &str = "<style>\
 .lab-note{color:#6b7280;font-size:.85em;margin:.3em 0}\
 .lab-warning{border-left:4px solid #d55e00;padding:.4em .8em;margin:.4em 0;font-weight:600}\
 .lab-claim{margin:.35em 0;padding:.25em .7em;border-left:4px solid #009e73}\
-.lab-claim.fails{border-color:#d55e00}\
+.lab-claim.fails{border-color:#d55e00}.lab-claim.predicted{border-color:#0072b2}\
 .lab-headline{font-size:1.15em;font-weight:600;margin:.2em 0 .6em}\
 table.lab-table,table.lab-verdict{border-collapse:collapse;font-size:.92em;margin:.4em 0}\
 table.lab-table caption{caption-side:top;text-align:left;font-weight:600;padding:.2em 0}\
@@ -17,5 +17,6 @@ table.lab-table th,table.lab-table td,table.lab-verdict th,table.lab-verdict td\
 table.lab-table .number,table.lab-verdict .number{text-align:right!important;font-variant-numeric:tabular-nums;white-space:nowrap}\
 table.lab-verdict .mark{white-space:nowrap;font-weight:600}\
 table.lab-verdict tr.holds .mark{color:#007a59}table.lab-verdict tr.fails .mark{color:#c2410c}\
+table.lab-verdict tr.missed .mark{color:#8a6100;white-space:normal}\
 table.lab-verdict tr.fails td{background:rgba(213,94,0,.08)}\
 </style>";

@@ -5,6 +5,8 @@ use std::path::Path;
 use lablib::lab::{Doing, Error, Result};
 use serde_json::Value;
 
+use crate::predictions;
+
 /// A notebook's file, parsed.
 pub struct Cells(Value);
 
@@ -18,6 +20,12 @@ impl Cells {
             true => Ok(Self(notebook)),
             false => Err(Error::new(operation(), "it has no cells")),
         }
+    }
+
+    /// A notebook that was read already.
+    #[cfg(test)]
+    pub fn of(json: Value) -> Self {
+        Self(json)
     }
 
     /// The notebook as JSON.
@@ -55,7 +63,7 @@ impl Cells {
     }
 
     /// What is wrong with the notebook as it stands in the repository under this name: outputs, another experiment's name
-    /// (its figures and verdict would be filed elsewhere), or a `?` that would hide a failure.
+    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, or a prediction that knew the answer.
     pub fn faults(&self, name: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let opening = format!("Experiment::new(\"{name}\")");
@@ -70,6 +78,7 @@ impl Cells {
             }
         }
         faults.extend(self.hidden_failures());
+        faults.extend(predictions::too_late(self));
         faults
     }
 
@@ -180,7 +189,7 @@ fn arrow_before(tokens: &[(usize, &str)], index: usize) -> bool {
 }
 
 /// The code's tokens with their offsets, without comments; a string or character is one `"`.
-fn tokens(code: &str) -> Vec<(usize, &str)> {
+pub fn tokens(code: &str) -> Vec<(usize, &str)> {
     let bytes = code.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;

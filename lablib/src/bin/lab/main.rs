@@ -18,6 +18,7 @@ mod cells;
 mod guardian;
 mod kernel;
 mod notebook;
+mod predictions;
 mod report;
 mod suite;
 mod tether;
