@@ -6,6 +6,7 @@
 //! - A commit is a commit: MariaDB flushes its log and its binlog to the disk before it answers.
 //! - A message is timed from the producer's call to the consumer's hand, with the producer told not to linger.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,6 +123,12 @@ impl Prices {
     pub fn ratio(&self, slower: &str, faster: &str) -> Samples {
         let (slower, faster) = (self.find(slower).or_fail(), self.find(faster).or_fail());
         slower.medians.values().iter().zip(faster.medians.values()).map(|(slow, fast)| slow / fast).collect()
+    }
+
+    /// How many powers of ten lie between the cheapest and the dearest kind, at their medians.
+    pub fn powers_of_ten(&self) -> f64 {
+        let medians: Samples = self.arms.iter().map(|price| price.medians.median()).collect();
+        (medians.max() / medians.min()).log10()
     }
 
     fn find(&self, name: &str) -> Result<&Price> {
@@ -299,6 +306,21 @@ pub struct Call {
     pub end: f64,
     /// Why it failed; none where it was answered.
     pub failure: Option<String>,
+    /// Its number, which a commit leaves in the database.
+    pub number: u64,
+}
+
+/// What a database holds of the commits that a client has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Commits that the client was told about.
+    pub acknowledged: u64,
+    /// Commits that are in the database.
+    pub there: u64,
+    /// Commits that the client was told about, and that are not there, each looked for by its number.
+    pub missing: u64,
+    /// Commits that are there, although the client was not told.
+    pub untold: u64,
 }
 
 /// What was watched.
@@ -313,18 +335,18 @@ pub struct Watched {
 impl Watch {
     /// Pings the Redis at `url` every ten milliseconds, and gives up on an answer after `patience`.
     pub fn redis(url: &str, patience: Duration) -> Self {
-        let ping = redis_client(url, patience).or_fail();
-        Self::calling(ping)
+        let mut ping = redis_client(url, patience).or_fail();
+        Self::calling(move |_| ping())
     }
 
-    /// Counts a row of the SQL server up every ten milliseconds, and gives up on an answer after `patience`. What was
-    /// acknowledged is what must be there afterwards.
+    /// Commits its next number to the SQL server every ten milliseconds, and gives up on an answer after `patience`. What was
+    /// acknowledged must be there afterwards, number by number: a sum would let a lost commit and one whose answer was lost
+    /// make up for each other.
     pub fn commits(db: &MariaDb, patience: Duration) -> Self {
-        db.execute("CREATE TABLE IF NOT EXISTS watched (id INT PRIMARY KEY, commits BIGINT NOT NULL)");
-        db.execute("REPLACE INTO watched VALUES (1, 0)");
+        db.execute("CREATE OR REPLACE TABLE watched (number BIGINT PRIMARY KEY)");
         let url = db.url().to_string();
         let mut connection: Option<::mysql::Conn> = None;
-        Self::calling(move || {
+        Self::calling(move |number| {
             let operation = "commit";
             let mut open = match connection.take() {
                 Some(open) => open,
@@ -337,21 +359,22 @@ impl Watch {
                     ::mysql::Conn::new(options).doing(operation)?
                 }
             };
-            open.query_drop("UPDATE watched SET commits = commits + 1 WHERE id = 1").doing(operation)?;
+            open.query_drop(format!("INSERT INTO watched VALUES ({number})")).doing(operation)?;
             connection = Some(open);
             Ok(())
         })
     }
 
-    fn calling(mut call: impl FnMut() -> Result<()> + Send + 'static) -> Self {
+    fn calling(mut call: impl FnMut(u64) -> Result<()> + Send + 'static) -> Self {
         let (started, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let caller = std::thread::spawn(move || {
             let mut calls = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 let start = started.elapsed().as_secs_f64();
-                let failure = call().err().map(|error| error.cause().to_string());
-                calls.push(Call { start, end: started.elapsed().as_secs_f64(), failure });
+                let number = calls.len() as u64;
+                let failure = call(number).err().map(|error| error.cause().to_string());
+                calls.push(Call { start, end: started.elapsed().as_secs_f64(), failure, number });
                 std::thread::sleep(Duration::from_millis(10));
             }
             calls
@@ -390,6 +413,25 @@ impl Watched {
     /// Calls that failed, or were given up.
     pub fn failed(&self) -> u64 {
         self.calls.len() as u64 - self.answered()
+    }
+
+    /// Looks for every commit of [`Watch::commits`] in the database.
+    pub fn kept(&self, db: &MariaDb) -> Kept {
+        let numbers = db.connect().and_then(|mut open| {
+            open.query::<u64, _>("SELECT number FROM watched").doing("look for the commits").map(BTreeSet::from_iter)
+        });
+        self.kept_in(numbers.or_fail())
+    }
+
+    fn kept_in(&self, there: BTreeSet<u64>) -> Kept {
+        let told: BTreeSet<u64> =
+            self.calls.iter().filter(|call| call.failure.is_none()).map(|call| call.number).collect();
+        Kept {
+            acknowledged: told.len() as u64,
+            there: there.len() as u64,
+            missing: told.difference(&there).count() as u64,
+            untold: there.difference(&told).count() as u64,
+        }
     }
 
     /// When `event` happened; ends the cell where it did not.
@@ -452,15 +494,21 @@ mod tests {
     use super::*;
 
     fn watched() -> Watched {
-        let call = |start: f64, end: f64, failure: Option<&str>| Call { start, end, failure: failure.map(Into::into) };
+        let calls = [
+            (0.0, 0.1, None),
+            (0.2, 0.3, None),
+            (0.4, 0.9, Some("reset")),
+            (1.0, 1.1, Some("refused")),
+            (1.2, 1.3, None),
+        ];
+        let call = |(number, (start, end, failure)): (usize, (f64, f64, Option<&str>))| Call {
+            start,
+            end,
+            failure: failure.map(Into::into),
+            number: number as u64,
+        };
         Watched {
-            calls: vec![
-                call(0.0, 0.1, None),
-                call(0.2, 0.3, None),
-                call(0.4, 0.9, Some("reset")),
-                call(1.0, 1.1, Some("refused")),
-                call(1.2, 1.3, None),
-            ],
+            calls: calls.into_iter().enumerate().map(call).collect(),
             events: vec![(0.5, "cut".into()), (1.15, "heal".into())],
         }
     }
@@ -473,6 +521,14 @@ mod tests {
         assert_eq!(watched.reason_after("cut"), "reset");
         assert_eq!(watched.noticed_after("heal"), f64::INFINITY);
         assert_eq!((watched.answered(), watched.failed()), (3, 2));
+    }
+
+    /// One acknowledged commit is gone, and one is there whose answer was lost: the sums agree, and one is lost all the same.
+    #[test]
+    fn a_lost_commit_is_not_made_up_for_by_one_that_nobody_was_told_of() {
+        let kept = watched().kept_in(BTreeSet::from([0, 2, 4]));
+        assert_eq!(kept, Kept { acknowledged: 3, there: 3, missing: 1, untold: 1 });
+        assert_eq!(watched().kept_in(BTreeSet::from([0, 1, 4])).missing, 0);
     }
 
     #[test]

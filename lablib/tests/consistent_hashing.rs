@@ -267,13 +267,41 @@ fn loads_go_with_their_node_and_come_back_one_by_one() {
     assert!(bounded.capacity("b").is_ok_and(|capacity| capacity > 0) || heaviest == "b");
 }
 
+/// The arcs of all nodes are the circle.
+#[test]
+fn what_is_at_stake_is_a_nodes_part_of_the_circle() {
+    let spec = DeathSpec { nodes: 8, copies: 1, keys: 0, operations: 0 };
+    let mut seen: Vec<f64> = (0..200).map(|seed| spec.at_stake(seed)).collect();
+    seen.sort_by(f64::total_cmp);
+    seen.dedup();
+    assert_eq!(seen.len(), 8, "{seen:?}");
+    assert!((seen.iter().sum::<f64>() - 100.0).abs() < 1e-9, "{seen:?}");
+    let whole = DeathSpec { nodes: 1, ..spec }.at_stake(1);
+    assert!((whole - 100.0).abs() < 1e-9, "{whole}");
+}
+
+/// By construction, so no claim of a notebook's: a hundred entries of four bytes for each node, and the nodes' names.
+#[test]
+fn maglev_keeps_a_hundred_entries_of_four_bytes_a_node() {
+    let each = Maglev::new(shards(1_000)).unwrap().bytes() as f64 / 1_000.0;
+    assert!((400.0..480.0).contains(&each), "{each}");
+}
+
 #[test]
 fn a_death_without_copies_loses_what_it_held_and_with_three_nothing() {
     let spec = DeathSpec { nodes: 5, copies: 1, keys: 300, operations: 900 };
     let one = spec.run(3);
     assert!(one.lost > 0 && one.lost == one.lacking && one.failed_reads > 0 && one.copied == 0, "{one:?}");
+    // The dead node's arcs foretell how much, and the ring which: key by key, so that two errors do not cancel.
+    let (arcs, lost) = (spec.at_stake(3), 100.0 * one.lost as f64 / one.before as f64);
+    assert!(
+        (arcs - lost).abs() < 9.0 && one.before < one.acknowledged,
+        "{arcs} % of the circle, {lost} % lost: {one:?}"
+    );
+    assert_eq!(one.unexplained, 0, "{one:?}");
     let three = DeathSpec { copies: 3, ..spec }.run(3);
     assert_eq!((three.lost, three.short, three.failed_reads, three.refused_writes), (0, 0, 0, 0), "{three:?}");
+    assert_eq!(three.unexplained, 0, "{three:?}");
     // A write under the new ring may be under way while the repair looks, and be completed by either.
     assert!(three.lacking > 0 && (three.lacking..three.lacking + 50).contains(&three.copied), "{three:?}");
 }

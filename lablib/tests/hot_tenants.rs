@@ -104,9 +104,26 @@ fn the_prototypes_run_comes_out_with_its_faults() {
 #[test]
 fn the_readmes_figures_come_out() {
     let sweep = sweep(100_000, 1, 1);
-    for (name, (_, figure)) in ["by tenant", "k = 2", "k = 3", "k = 5"].iter().zip(seed::README) {
+    for (name, (_, figure)) in ["by tenant", "k = 2", "k = 3", "k = 5"].iter().zip(seed::ran::README) {
         let ours = sweep.published_names(name);
         assert!((ours - figure).abs() < 0.005, "{name}: {ours} and not {figure}");
+    }
+}
+
+#[test]
+fn what_the_prototype_never_published_is_not_marked_as_published() {
+    use lablib::lab::Figure;
+    let chart = sweep(100_000, 1, 1).chart("t").to_svg();
+    assert!(chart.contains("names, run by us"), "{chart}");
+    assert!(chart.contains("Open square: published by nobody, we ran the prototype."), "{chart}");
+}
+
+/// Consecutive remainders by ten are different as long as there are no more than ten of them: nothing that a run could refute.
+#[test]
+fn a_partition_without_routing_shards_to_spare_reaches_as_many_shards_as_it_is_large() {
+    for size in [1, 4, 8] {
+        let reach = partition_reach(size, true, 100, 2, 7);
+        assert!(reach.values().iter().all(|shards| *shards == f64::from(size)), "{size}: {reach}");
     }
 }
 

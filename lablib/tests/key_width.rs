@@ -367,6 +367,14 @@ fn simulated_misses(pool: usize, indexes: &[u64]) -> f64 {
     f64::from(missed) / 50_000.0
 }
 
+/// The index of all reports shows this chart as 07's, under a sentence that calls charts measured unless they say otherwise.
+#[test]
+fn the_rebuilt_index_says_that_it_was_simulated() {
+    use lablib::lab::Figure;
+    let chart = rebuilt_chart(&published_index(20_000, 1), "t").to_svg();
+    assert!(chart.contains("Simulated, not measured: index pages filled row by row"), "{chart}");
+}
+
 #[test]
 fn draws_collide_as_often_as_the_birthday_says_and_permutations_never() {
     let draws = Draws::of(2_000_000, 1);

@@ -315,4 +315,23 @@ fn the_kernel_takes_for_a_pair_what_its_objects_add_up_to() {
     assert!((idle.objects[0].median() - 2.0).abs() < 0.1, "{:?}", idle.objects);
     let ratio = idle.kernel.median() / idle.predicted;
     assert!((0.8..1.3).contains(&ratio), "{ratio}");
+    // What was said of a server is said of one end, and one end is half of a pair.
+    let one_end = idle.server_end.median() / idle.kernel.median();
+    assert!((0.4..0.6).contains(&one_end), "{one_end}");
+}
+
+#[test]
+fn clients_that_vanish_leave_the_servers_ends_as_they_were() {
+    let _others = beside_others();
+    let (mut server, address) = served(&ServerSpec::new(Model::Epoll));
+    let mut client = Worker::start().unwrap();
+    let spec = ConnectSpec { addresses: vec![address], ..ConnectSpec::new(100, Framing::Plain) };
+    assert_eq!(client.connect_all(&spec).unwrap().echoed, 100);
+    if let Err(refused) = client.vanish() {
+        assert!(refused.to_string().contains("close connections without a word"), "{refused}");
+        return; // not root: this process may not administer its network
+    }
+    std::thread::sleep(Duration::from_millis(300)); // a goodbye would have come by now
+    assert_eq!(server.state().unwrap().held, 100, "the server does not know that nobody is there any more");
+    assert!(client.vanish().is_ok(), "nothing is left to close");
 }

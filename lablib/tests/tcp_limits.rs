@@ -15,7 +15,7 @@ use lablib::lab::crash::{self, Child, Crash};
 use proptest::prelude::*;
 
 fn client(name: &str, reuse: u8, closes: Closes, watch: u64, most: u64) -> TimeWaitSpec {
-    TimeWaitSpec { name: name.to_string(), ports: 40, reuse, closes, watch: Duration::from_millis(watch), most }
+    TimeWaitSpec { closes, most, ..TimeWaitSpec::new(name, reuse, 40, Duration::from_millis(watch)) }
 }
 
 fn settings() -> Vec<(String, String)> {
@@ -123,10 +123,23 @@ fn who_closes_first_keeps_the_port_and_for_how_long() {
     assert_eq!(again.refused, Some(("EADDRNOTAVAIL".into(), 40)));
     assert!((80..=120).contains(&again.opened()), "a port comes back after a second: {}", again.opened());
     assert!((0.95..1.5).contains(&again.round_trips().median()), "{}", again.round_trips());
+    assert!((26.0..42.0).contains(&again.rounds().median()), "40 ports a second, for real: {}", again.rounds());
+    assert!(never.rounds().is_empty(), "who was not let in again has no rate, whatever the kernel's timer says");
     assert_eq!((server.opened(), server.refused.clone(), server.kept.0), (200, None, 0));
     assert!(server.kept.1 > 0, "somebody keeps them");
     assert_eq!((reset.opened(), reset.refused.clone(), reset.kept), (200, None, (0, 0)));
     assert_eq!(clients.finish().len(), 4, "a cell may ask again");
+}
+
+/// What the ports allow is arithmetic; what a client gets is counted, second by second.
+#[test]
+fn a_client_that_keeps_a_pace_makes_so_many_and_no_more() {
+    let spec = client("paced", 0, Closes::ServerFirst, 2_000, u64::MAX).paced(50.0);
+    let found = begin_time_wait(&[spec]).finish().remove(0);
+    assert!((80..=101).contains(&found.opened()), "{}", found.opened());
+    let seconds = found.each_second();
+    assert!(seconds.iter().all(|(_, made)| (25..=51).contains(made)), "{seconds:?}");
+    assert_eq!(found.between(0.0, 2.0), found.opened_by(2.0) as f64 / 2.0);
 }
 
 #[test]
@@ -134,6 +147,7 @@ fn impossible_clients_are_refused() {
     for spec in [
         TimeWaitSpec { ports: 0, ..client("x", 0, Closes::ClientFirst, 1, 1) },
         client("x", 3, Closes::ClientFirst, 1, 1),
+        client("x", 0, Closes::ClientFirst, 1, 1).paced(0.0),
     ] {
         assert!(std::panic::catch_unwind(|| begin_time_wait(&[spec])).is_err());
     }
@@ -169,6 +183,12 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
     assert_eq!((plain.connected, plain.queued, plain.cookies_sent), (9, 0, 0), "{plain:?}");
     assert_eq!((plain.half_open, plain.dropped), (9, 27), "{plain:?}");
     assert_eq!((cookies.connected, cookies.queued, cookies.dropped), (18, 9, 0), "{cookies:?}");
+    assert_eq!(
+        (cookies.half_open, cookies.overflows, plain.overflows),
+        (9, 18, 0),
+        "who is in no queue was dropped at one"
+    );
+    assert_eq!(found.unaccounted().values(), [0.0, 0.0], "{found:?}");
     let [short, long] = &found.bursts[..] else { panic!("{found:?}") };
     assert_eq!((short.at_once(), short.served(), long.at_once(), long.served()), (5, 20, 20, 20));
     assert!(short.waited().min() >= 0.95, "{}", short.waited());
@@ -362,6 +382,40 @@ fn an_answer_that_comes_too_late_is_nobody_s() {
     assert_eq!(pool.call(b"second").unwrap(), b"second");
     thread::sleep(Duration::from_millis(500));
     assert_eq!(pool.call(b"third").unwrap(), b"third");
+}
+
+/// Each byte comes in time, and the answer does not: patience is for the whole of it.
+#[test]
+fn an_answer_that_comes_byte_by_byte_is_given_up_in_time() {
+    let address = server(|_, mut stream| {
+        let _ = stream.read_exact(&mut [0; 4 + 3]);
+        for byte in [0, 0, 0, 200].into_iter().chain([7; 200]) {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let pool = KeepAlive::to(address, 1).unwrap().patience(Duration::from_millis(200));
+    let began = Instant::now();
+    let error = pool.call(b"how").unwrap_err();
+    assert_eq!(error.to_string(), "could not call over a kept connection: no answer in time");
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+/// A server whose accept queue is full does not answer the handshake: its clients' kernel would ask for minutes.
+#[test]
+fn a_connection_that_nobody_answers_is_given_up_in_time() {
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _takes_the_only_place = std::net::TcpStream::connect(address).unwrap();
+    let pool = KeepAlive::to(address, 1).unwrap().patience(Duration::from_millis(200));
+    let began = Instant::now();
+    let error = pool.call(b"x").unwrap_err();
+    assert_eq!(error.to_string(), "could not open a connection: no answer in time");
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -242,7 +242,9 @@ impl Claim {
 
     fn with_unit(&self, value: f64) -> String {
         let gap = if self.unit.is_empty() { "" } else { "\u{202f}" };
-        format!("{}{gap}{}", significant(value), self.unit)
+        let number = significant(value);
+        let unit = if number == "1" { one_of(&self.unit) } else { self.unit.clone() };
+        format!("{number}{gap}{unit}")
     }
 
     fn measured_text(&self) -> String {
@@ -252,6 +254,30 @@ impl Claim {
             count => format!("{} ± {} ({count} samples)", self.with_unit(measured), significant(self.spread)),
         }
     }
+}
+
+/// The unit of a single one: "1 key", not "1 keys". Of several words the first that stands for many is the one that counts
+/// ("ports at the client", "wrong answers"); symbols are none ("ms", "×", "connections/s").
+fn one_of(unit: &str) -> String {
+    let is_word =
+        |word: &str| word.len() > 2 && word.chars().all(|letter| letter.is_ascii_alphabetic() || letter == '-');
+    let many = |word: &&str| is_word(word) && word.ends_with('s') && !word.ends_with("ss") && !word.ends_with("us");
+    let Some(word) = unit.split(' ').find(many).filter(|_| unit.starts_with(|letter: char| letter.is_alphabetic()))
+    else {
+        return unit.to_string();
+    };
+    let endings = [
+        ("lives", "life"),
+        ("ies", "y"),
+        ("sses", "ss"),
+        ("tches", "tch"),
+        ("rches", "rch"),
+        ("shes", "sh"),
+        ("xes", "x"),
+        ("s", ""),
+    ];
+    let found = endings.iter().find_map(|(many, one)| Some(format!("{}{one}", word.strip_suffix(many)?)));
+    unit.replacen(word, &found.unwrap_or_default(), 1)
 }
 
 /// The verdict's table: one row a claim.
@@ -284,6 +310,37 @@ pub fn claims_as_html(claims: &[Claim]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        for (unit, one) in [
+            ("times", "time"),
+            ("keys", "key"),
+            ("entries", "entry"),
+            ("processes", "process"),
+            ("batches", "batch"),
+            ("caches", "cache"),
+            ("re-splits", "re-split"),
+            ("half-lives", "half-life"),
+            ("wrong answers", "wrong answer"),
+            ("ports at the client", "port at the client"),
+            ("ids", "id"),
+            ("s", "s"),
+            ("ms", "ms"),
+            ("connections/s", "connections/s"),
+            ("× the posts", "× the posts"),
+            ("claim", "claim"),
+            ("%", "%"),
+            ("", ""),
+        ] {
+            assert_eq!(one_of(unit), one, "{unit:?}");
+        }
+        let mut lab = Experiment::rehearsal("test");
+        lab.claim("served").measured(1).unit("times").exactly(1);
+        lab.claim("served").measured(2).unit("times").exactly(2);
+        assert_eq!(lab.claims()[0].summary(), "✓ served: measured 1\u{202f}time, bound exactly 1");
+        assert_eq!(lab.claims()[1].summary(), "✓ served: measured 2\u{202f}times, bound exactly 2");
+    }
 
     /// The quantiles of Student's t at 1 − 1/32,000, by numerical integration of its density.
     #[test]

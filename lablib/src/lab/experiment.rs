@@ -177,6 +177,7 @@ impl Experiment {
         );
         let left_out = match self.left_out {
             0 => String::new(),
+            1 => "One claim is made at the other scale only.".into(),
             count => format!("{count} claims are made at the other scale only."),
         };
         let headline = verdict.headline();
@@ -226,6 +227,8 @@ impl Verdict {
             (0, _) => "No claim was made, so nothing is proved.".into(),
             (1, 0) => "The claim holds.".into(),
             (count, 0) => format!("All {count} claims hold."),
+            (1, _) => "The claim does not hold.".into(),
+            (count, 1) => format!("1 of {count} claims does not hold."),
             (count, failed) => format!("{failed} of {count} claims do not hold."),
         };
         match missed {
@@ -309,7 +312,7 @@ mod tests {
         let judged: Vec<_> = lab.claims().iter().map(|claim| (claim.holds, claim.prediction_missed())).collect();
         assert_eq!(judged, [(true, false), (true, true), (false, false)]);
         assert!(lab.claims()[1].summary().ends_with("it holds, but the prediction missed"));
-        assert_eq!(lab.judged().headline(), "1 of 3 claims do not hold. One prediction missed.");
+        assert_eq!(lab.judged().headline(), "1 of 3 claims does not hold. One prediction missed.");
         assert!(claims_as_html(lab.claims()).contains("✓ holds, but the prediction missed"));
     }
 

@@ -148,8 +148,11 @@ pub fn significant(value: f64) -> String {
     let size = value.abs();
     let text = if size == 0.0 {
         "0".into()
-    } else if !(0.001..1e15).contains(&size) {
-        format!("{value:.2e}")
+    } else if !(0.999_5e-6..0.999_5e15).contains(&size) {
+        return power_of_ten(value);
+    } else if size < 0.001 {
+        // Three digits, however many zeros stand before them.
+        format!("{value:.*}", (2.0 - size.log10().floor()) as usize)
     } else if size < 0.1 {
         format!("{value:.3}")
     } else if size < 100.0 && value.fract() != 0.0 {
@@ -163,6 +166,23 @@ pub fn significant(value: f64) -> String {
         (true, true) => format!("−{}", &text[1..]),
         (true, false) => format!("−{text}"),
         _ => text,
+    }
+}
+
+/// What no row of zeros would say: 6.96×10⁻⁷.
+pub(crate) fn power_of_ten(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let raised = |c: char| match c {
+        '-' => '⁻',
+        digit => ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit.to_digit(10).unwrap_or(0) as usize],
+    };
+    let exponent: String = exponent.chars().map(raised).collect();
+    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
+    match mantissa.as_str() {
+        "1" => format!("10{exponent}"),
+        "−1" => format!("−10{exponent}"),
+        _ => format!("{mantissa}×10{exponent}"),
     }
 }
 
@@ -266,7 +286,11 @@ mod tests {
             (-1234.5, "−1,234"),
             (100.0, "100"),
             (123.4, "123.4"),
-            (0.00001, "1.00e-5"),
+            (0.000_696, "0.000696"),
+            (0.000_01, "0.0000100"),
+            (6.96e-7, "6.96×10⁻⁷"),
+            (-2e-9, "−2×10⁻⁹"),
+            (1e18, "10¹⁸"),
             (f64::NAN, "no value"),
             (f64::INFINITY, "∞"),
         ] {

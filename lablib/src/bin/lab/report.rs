@@ -30,7 +30,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         write_gallery(&latest(&outcomes))?;
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.passed()).count();
-    println!("{} of {} runs hold; the pages: {}", outcomes.len() - failed, outcomes.len(), index_path().display());
+    let runs = if outcomes.len() == 1 { "run holds" } else { "runs hold" };
+    println!("{} of {} {runs}; the pages: {}", outcomes.len() - failed, outcomes.len(), index_path().display());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -155,21 +156,31 @@ fn verdict_text(outcome: &Outcome) -> String {
     }
 }
 
+/// What is true of every chart on the index: those that were not measured say so themselves, in their small print.
+const CHARTS: &str = "Each chart was made by the code beside it, when its notebook ran: measured, unless its small print says \
+                      that it was computed or simulated";
+
 fn write_index(outcomes: &[&Outcome], scale: Scale) -> Result<()> {
+    let figures: Vec<String> =
+        outcomes.iter().map(|outcome| main_figure(outcome).map(|(_, svg)| svg).unwrap_or_default()).collect();
+    let html = index(outcomes, &figures, scale);
+    place::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
+}
+
+fn index(outcomes: &[&Outcome], figures: &[String], scale: Scale) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><title>System design lab</title>{INDEX_STYLE}</head><body><main>\
-         <h1>System design lab</h1><p>Every figure was measured by the code beside it, at {scale} scale, on {}.</p>",
+         <h1>System design lab</h1><p>{CHARTS}; here at {scale} scale, on {}.</p>",
         escape(&Machine::this().to_string())
     );
-    for outcome in outcomes {
+    for (outcome, figure) in outcomes.iter().zip(figures) {
         let (class, word) = if outcome.passed() { ("holds", "✓") } else { ("fails", "✗") };
         let title = escape(&outcome.title);
         let title = match &outcome.page {
             Some(_) => format!("<a href=\"{0}.html\">{title}</a>", escape(&outcome.name)),
             None => title,
         };
-        let figure = main_figure(outcome).map(|(_, svg)| svg).unwrap_or_default();
         let reasons: String = if outcome.passed() {
             String::new()
         } else {
@@ -186,7 +197,7 @@ fn write_index(outcomes: &[&Outcome], scale: Scale) -> Result<()> {
         );
     }
     html.push_str("</main></body></html>\n");
-    place::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
+    html
 }
 
 const INDEX_STYLE: &str = "<style>\
@@ -271,6 +282,27 @@ mod tests {
             let error = order(text).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.starts_with("could not read the command: "), "{text}: {error:?}");
         }
+    }
+
+    /// The cards of the index are charts as they stand in their reports, small print included; that those of 02 and 07 say how
+    /// they were made is tested where they are made.
+    #[test]
+    fn the_index_does_not_call_a_computed_chart_measured() {
+        let outcome = Outcome {
+            name: "02-x".into(),
+            title: "T".into(),
+            question: "Q?".into(),
+            seconds: 1.0,
+            verdict: None,
+            reasons: Vec::new(),
+            page: None,
+        };
+        use lablib::lab::{Chart, Figure};
+        let chart = Chart::bars("t").bar("a", 1).computed("by a rule").to_svg();
+        let page = index(&[&outcome], &[chart], Scale::Quick);
+        assert!(page.contains("Computed, not measured: by a rule."), "{page}");
+        assert!(page.contains("measured, unless its small print says that it was computed or simulated"), "{page}");
+        assert!(!page.contains("Every figure was measured"), "{page}");
     }
 
     #[test]

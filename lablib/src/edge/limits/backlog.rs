@@ -76,8 +76,18 @@ pub struct Handshakes {
     pub queued: u64,
     /// SYNs dropped for want of room in the SYN queue.
     pub dropped: u64,
+    /// SYNs dropped because the accept queue was full: a cookie would be of no use to them.
+    pub overflows: u64,
     /// Cookies sent instead.
     pub cookies_sent: u64,
+}
+
+impl Handshakes {
+    /// Clients that are in neither queue and were dropped at neither: nobody, or the kernel did something else than the table
+    /// says.
+    pub fn unaccounted(&self) -> f64 {
+        f64::from(self.came) - (self.half_open + self.queued + self.dropped + self.overflows) as f64
+    }
 }
 
 /// Clients that came while the server paused: how long each `connect` took.
@@ -292,7 +302,10 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
     let after = counters()?;
     let seen = Seen::all()?;
     let here = |state| seen.iter().filter(move |seen| seen.local == port && seen.state == state);
+    // Where there are cookies, only a full accept queue turns anybody away, and so whoever asks again.
     let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
+    let [dropped, overflows] = [("TcpExt:TCPReqQFullDrop", !cookies), ("TcpExt:ListenOverflows", cookies)]
+        .map(|(name, asks_again)| grown(&before, &after, name).saturating_sub(if asks_again { again } else { 0 }));
     Ok(Handshakes {
         cookies,
         backlog,
@@ -300,7 +313,8 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
         connected: connected(&clients)?,
         half_open: here(Seen::SYN_RECEIVED).count() as u64,
         queued: here(Seen::LISTEN).map(|seen| seen.waiting).sum(),
-        dropped: grown(&before, &after, "TcpExt:TCPReqQFullDrop").saturating_sub(again),
+        dropped,
+        overflows,
         cookies_sent: grown(&before, &after, "TcpExt:SyncookiesSent"),
     })
 }
@@ -438,6 +452,11 @@ impl Backlog {
         points.chain(bursts).flatten().collect()
     }
 
+    /// Clients at a full SYN queue of whom the table does not say what became of them, without cookies and with them.
+    pub fn unaccounted(&self) -> Samples {
+        self.handshakes.iter().map(Handshakes::unaccounted).collect()
+    }
+
     /// Connections that fitted, over the backlog.
     pub fn chart(&self, title: &str) -> Lines {
         let capped = |point: &&QueuePoint| point.asked > point.somaxconn;
@@ -480,9 +499,10 @@ impl Backlog {
             .text("", self.handshakes.iter().map(|arm| if arm.cookies { "cookies" } else { "no cookies" }))
             .counts("clients", "", counts(|arm| u64::from(arm.came)))
             .counts("connected, they believe", "", counts(|arm| u64::from(arm.connected)))
-            .counts("SYN queue", "", counts(|arm| arm.half_open))
-            .counts("accept queue", "", counts(|arm| arm.queued))
-            .counts("dropped", "", counts(|arm| arm.dropped))
-            .counts("cookies", "", counts(|arm| arm.cookies_sent))
+            .counts("in the SYN queue", "", counts(|arm| arm.half_open))
+            .counts("in the accept queue, by a cookie", "", counts(|arm| arm.queued))
+            .counts("dropped: SYN queue full", "", counts(|arm| arm.dropped))
+            .counts("dropped: accept queue full", "", counts(|arm| arm.overflows))
+            .counts("cookies sent", "", counts(|arm| arm.cookies_sent))
     }
 }

@@ -1,7 +1,7 @@
 //! A pool of connections that stay open: the way not to need ports, handshakes and TIME_WAIT for each request.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::frames::{LONGEST, read_frame, write_frame};
 use crate::lab::{Error, Result};
 
-/// Opens connections for a pool.
-type Connect = Box<dyn Fn() -> io::Result<TcpStream> + Send + Sync>;
+/// Opens connections for a pool, within so much time.
+type Connect = Box<dyn Fn(Duration) -> io::Result<TcpStream> + Send + Sync>;
 
 /// A step that can be left out, to see what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,11 +87,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl KeepAlive {
     /// A pool of at most `most` connections to one address; none is opened yet.
     pub fn to(address: SocketAddr, most: usize) -> Result<Self> {
-        Self::new(most, move || TcpStream::connect_timeout(&address, PATIENCE))
+        Self::new(most, move |patience| TcpStream::connect_timeout(&address, patience))
     }
 
-    /// A pool that opens its connections with `connect`.
-    pub fn new(most: usize, connect: impl Fn() -> io::Result<TcpStream> + Send + Sync + 'static) -> Result<Self> {
+    /// A pool that opens its connections with `connect`, which is told how long it may take.
+    pub fn new(
+        most: usize,
+        connect: impl Fn(Duration) -> io::Result<TcpStream> + Send + Sync + 'static,
+    ) -> Result<Self> {
         if most == 0 {
             return Err(Error::new("open a pool", "it may have no connection").remedy("allow it one"));
         }
@@ -106,7 +109,8 @@ impl KeepAlive {
         })
     }
 
-    /// How long a caller waits for a connection, and then for its answer.
+    /// How long a caller waits for a connection, and then for its whole answer, however slowly it comes: twice this for both,
+    /// and not longer where a request is asked again.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.max(Duration::from_millis(1));
         self
@@ -125,8 +129,9 @@ impl KeepAlive {
             return Err(Error::new("call over a kept connection", format!("a request of {} bytes", request.len()))
                 .remedy(format!("a frame holds {LONGEST}")));
         }
-        let (lease, used_before) = self.take(true)?;
-        let (error, some_came) = match lease.exchange(request) {
+        let (lease, used_before) = self.take(true, Instant::now() + self.patience)?;
+        let deadline = Instant::now() + self.patience;
+        let (error, some_came) = match lease.exchange(request, deadline) {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
@@ -136,8 +141,8 @@ impl KeepAlive {
         }
         self.counts.asked_again.fetch_add(1, Ordering::Relaxed);
         // On a new connection: the other idle ones may have been closed by the same hand.
-        let (lease, _) = self.take(false)?;
-        lease.exchange(request).map_err(|(error, _)| failed(error))
+        let (lease, _) = self.take(false, deadline)?;
+        lease.exchange(request, deadline).map_err(|(error, _)| failed(error))
     }
 
     /// What it did so far.
@@ -157,8 +162,7 @@ impl KeepAlive {
     }
 
     /// A connection, and whether it was used before. `idle` says whether an idle one will do.
-    fn take(&self, idle: bool) -> Result<(Lease<'_>, bool)> {
-        let deadline = Instant::now() + self.patience;
+    fn take(&self, idle: bool, deadline: Instant) -> Result<(Lease<'_>, bool)> {
         let mut state = self.state();
         loop {
             if idle && let Some(stream) = state.idle.pop() {
@@ -181,12 +185,8 @@ impl KeepAlive {
                 drop(state);
                 // It counts as open from here on, and its place is given back if connecting fails.
                 let mut lease = Lease { pool: self, stream: None, good: false };
-                let opened = (self.connect)().and_then(|stream| {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(self.patience))?;
-                    stream.set_write_timeout(Some(self.patience))?;
-                    Ok(stream)
-                });
+                let opened = left_until(deadline).and_then(|left| (self.connect)(left));
+                let opened = opened.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
                 let stream = opened.map_err(|error| Error::new("open a connection", describe(&error)))?;
                 self.counts.opened.fetch_add(1, Ordering::Relaxed);
                 lease.stream = Some(stream);
@@ -223,12 +223,44 @@ impl Lease<'_> {
         matches!(peeked, Err(Errno::EAGAIN))
     }
 
-    fn exchange(mut self, request: &[u8]) -> std::result::Result<Vec<u8>, (io::Error, bool)> {
+    fn exchange(mut self, request: &[u8], deadline: Instant) -> std::result::Result<Vec<u8>, (io::Error, bool)> {
         let stream = self.stream.as_mut().ok_or_else(|| (io::ErrorKind::NotConnected.into(), false))?;
-        write_frame(stream, request).map_err(|error| (error, false))?;
-        let answer = read_frame(stream)?;
+        let mut stream = Until { stream, deadline };
+        write_frame(&mut stream, request).map_err(|error| (error, false))?;
+        let answer = read_frame(&mut stream)?;
         self.good = true;
         Ok(answer)
+    }
+}
+
+/// A connection whose reads and writes all end by one moment: a server that sends a byte now and then would else be waited for
+/// without end.
+struct Until<'a> {
+    stream: &'a mut TcpStream,
+    deadline: Instant,
+}
+
+/// What is left until then; an error where nothing is.
+fn left_until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left_until(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left_until(self.deadline)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 

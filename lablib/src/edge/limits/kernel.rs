@@ -139,7 +139,7 @@ impl Kernel {
                 &format!("tcp_tw_reuse = {}", says(self.tw_reuse)),
                 "60 s",
                 &format!(
-                    "{} new connections a second with 0, {} with 2 on loopback",
+                    "at most {} new connections a second with 0, {} with 2 on loopback",
                     significant((ports / TIME_WAIT.as_secs_f64()).floor()),
                     significant(ports)
                 ),

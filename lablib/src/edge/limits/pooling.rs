@@ -237,7 +237,7 @@ fn starve(network: &Network, ports: u16) -> Result<[Starved; 2]> {
         }
     }
     let to = v4(second.address())?;
-    let pool = KeepAlive::new(10, move || range.connect(From::Anywhere, to).map(TcpStream::from))?;
+    let pool = KeepAlive::new(10, move |_| range.connect(From::Anywhere, to).map(TcpStream::from))?;
     let mut kept = Starved { asked, answered: 0, connections: 0, error: None };
     for n in 0..asked {
         match ask_kept(&pool, n) {

@@ -40,12 +40,20 @@ pub struct TimeWaitSpec {
     pub watch: Duration,
     /// After how many it stops; in the machine's own network no more are made, either.
     pub most: u64,
+    /// How many it tries to make each second; as many as it can where nothing is said.
+    pub pace: Option<f64>,
 }
 
 impl TimeWaitSpec {
     /// A client with so many ports that closes first, and goes on until the time is up.
     pub fn new(name: &str, reuse: u8, ports: u16, watch: Duration) -> Self {
-        Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX }
+        Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX, pace: None }
+    }
+
+    /// Tries so many each second, and no more.
+    pub fn paced(mut self, each_second: f64) -> Self {
+        self.pace = Some(each_second);
+        self
     }
 
     /// Closed in another way; a client that never runs out stops after three times its ports.
@@ -99,14 +107,17 @@ pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> TimeWaits {
         if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
             return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
         }
+        if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
+            return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
+        }
         let running = specs.iter().map(|spec| chamber::begin(&Errand::TimeWait(spec.clone())));
         Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
     };
     run().or_fail()
 }
 
-/// The pause of a client that was refused a port.
-const PAUSE: Duration = Duration::from_millis(1);
+/// The pause of a client that was refused a port: some of them wait for a minute, beside whatever else is measured.
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
     raise_descriptors()?;
@@ -133,7 +144,14 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
     let server = network.listen(Ipv4Addr::LOCALHOST, 4_096)?;
     let began = Instant::now();
     let since = || began.elapsed().as_secs_f64();
+    let step = spec.pace.map(|pace| Duration::from_secs_f64(1.0 / pace));
+    let mut due = began;
     while began.elapsed() < spec.watch && (waited.opened_at.len() as u64) < spec.most {
+        if let Some(step) = step {
+            // Whoever is late does not make up for it.
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            due = Instant::now().max(due + step);
+        }
         let tried = Instant::now();
         match short_connection(&range, &server, spec.closes) {
             Ok(()) => waited.opened_at.push(since()),
@@ -251,11 +269,22 @@ impl Waited {
         pairs.map(|(first, again)| again - first).collect()
     }
 
-    /// Connections a second that `ports` ports allow, when each is free again after the time that was measured here.
-    pub fn scaled_to(&self, ports: f64) -> Samples {
-        let again = self.round_trips();
-        let times = if again.is_empty() { self.kept_for.into_iter().collect() } else { again };
-        times.map(|seconds| ports / seconds)
+    /// Connections a second that it really made on its ports, from each time that it had used all of them to the next: a sample
+    /// for each. Nothing where it was never let in a second time.
+    pub fn rounds(&self) -> Samples {
+        let starts: Vec<f64> = self.opened_at.iter().copied().step_by(self.ports as usize).collect();
+        starts.windows(2).map(|pair| self.ports as f64 / (pair[1] - pair[0])).collect()
+    }
+
+    /// Connections made in each second of the time that it was at it.
+    pub fn each_second(&self) -> Vec<(f64, u64)> {
+        let made = |second: u32| self.opened_by(f64::from(second) + 1.0) - self.opened_by(f64::from(second));
+        (0..self.lasted as u32).map(|second| (f64::from(second), made(second))).collect()
+    }
+
+    /// Connections a second that it made between two moments, in seconds from its first.
+    pub fn between(&self, from: f64, to: f64) -> f64 {
+        (self.opened_by(to) - self.opened_by(from)) as f64 / (to - from)
     }
 }
 
@@ -297,19 +326,30 @@ fn stairs(step: f64, end: f64) -> Vec<(f64, f64)> {
     points
 }
 
-/// Connections a second on the whole default range, predicted and measured, with the seed's figure.
-pub fn rate_chart(waited: &[Waited], ports: f64, title: &str) -> Bars {
-    let mut chart = Chart::bars(title).y("short connections a second, scaled to the whole range", "").log();
+/// Connections a second for each port: predicted, and made, by those who were let in again.
+pub fn rate_chart(waited: &[Waited], title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("short connections a second, for each port", "").log();
     // Only who is refused has a rate that the ports allow; the others make as many as the machine can.
     for arm in waited.iter().filter(|arm| arm.ran() && arm.refused.is_some()) {
-        let seen = arm.scaled_to(ports);
-        chart = chart.bar_with_spread(&arm.name, seen.median_and_quartiles());
-        chart = match arm.reuse {
-            0 => chart.predicted(&arm.name, ports / TIME_WAIT.as_secs_f64()).mark("the seed", &arm.name, 467.0),
-            _ => chart.predicted(&arm.name, ports),
-        };
+        let made = arm.rounds().map(|rate| rate / arm.ports as f64);
+        if !made.is_empty() {
+            chart = chart.bar_with_spread(&arm.name, made.median_and_quartiles());
+        }
+        chart = chart.predicted(&arm.name, if arm.reuse == 0 { 1.0 / TIME_WAIT.as_secs_f64() } else { 1.0 });
     }
     chart
+}
+
+/// Connections made each second by one of them, with what the ports allow in the long run and the seed's figure for that.
+pub fn each_second_chart(waited: &Waited, title: &str) -> Lines {
+    let allowed = waited.ports as f64 / TIME_WAIT.as_secs_f64();
+    Chart::lines(title)
+        .x("since the first connection", "s")
+        .y("connections made each second", "")
+        .from_zero()
+        .line(&waited.name, waited.each_second())
+        .predicted("ports ÷ 60 s", move |_| allowed)
+        .mark_y("the seed's 28,000 ÷ 60 s", 467.0)
 }
 
 /// Who kept the ports.
@@ -326,6 +366,7 @@ pub fn kept_table(waited: &[Waited], title: &str) -> Table {
         .text("refused", ran().map(refused))
         .counts("TIME_WAIT at the client", "", ran().map(|arm| arm.kept.0))
         .counts("at the server", "", ran().map(|arm| arm.kept.1))
+        .numbers("kept for, says the kernel", "s", ran().map(|arm| arm.kept_for.unwrap_or(f64::NAN)))
 }
 
 /// What a reset on closing costs: bytes that the client had sent and the server never saw.

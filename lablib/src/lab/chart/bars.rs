@@ -12,6 +12,7 @@ use super::frame::{Frame, Swatch, Y_TICKS, framed, with_y};
 use super::lines::spread_note;
 use super::number::{Number, Spread};
 use super::picture::Picture;
+use super::reference::{Origin, points_note};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour, LABEL};
 use super::tidy::{Cell, Numbers};
@@ -48,7 +49,7 @@ struct Bar {
     name: String,
     value: Option<Spread>,
     predicted: Vec<f64>,
-    marks: Vec<(String, f64)>,
+    marks: Vec<(String, f64, Origin)>,
 }
 
 framed!(Bars);
@@ -85,7 +86,15 @@ impl Bars {
 
     /// A published figure for that bar of the current group: a diamond. `source` says whose.
     pub fn mark(mut self, source: impl Display, name: impl Display, value: impl Number) -> Self {
-        let mark = (source.to_string(), value.value());
+        let mark = (source.to_string(), value.value(), Origin::Published);
+        self.slot(name.to_string()).marks.push(mark);
+        self
+    }
+
+    /// A figure for that bar that nobody published and that came out when we ran `source`'s program: an open square, and said
+    /// so.
+    pub fn ran(mut self, source: impl Display, name: impl Display, value: impl Number) -> Self {
+        let mark = (Origin::Ran.label(&source.to_string()), value.value(), Origin::Ran);
         self.slot(name.to_string()).marks.push(mark);
         self
     }
@@ -213,6 +222,8 @@ impl Bars {
         if !spreads.is_empty() {
             notes.push(spread_note(&spreads));
         }
+        let marks = self.bars.iter().flat_map(|bar| &bar.marks).filter(|mark| scale.covers(mark.1));
+        notes.extend(points_note(marks.map(|mark| mark.2)));
         notes
     }
 
@@ -229,7 +240,7 @@ impl Bars {
         for predicted in &bar.predicted {
             hint.push_str(&format!("; predicted {}", unit.show(*predicted)));
         }
-        for (source, value) in &bar.marks {
+        for (source, value, _) in &bar.marks {
             hint.push_str(&format!("; {source} {}", unit.show(*value)));
         }
         hint
@@ -245,8 +256,8 @@ impl Bars {
         if all {
             let predicted = bar.predicted.iter().filter(|value| scale.covers(**value));
             texts.extend(predicted.map(|value| (format!("predicted {}", unit.show(*value)), theme::PREDICTION)));
-            let marks = bar.marks.iter().filter(|(_, value)| scale.covers(*value));
-            texts.extend(marks.map(|(source, value)| (format!("{source} {}", unit.show(*value)), theme::REFERENCE)));
+            let marks = bar.marks.iter().filter(|(_, value, _)| scale.covers(*value));
+            texts.extend(marks.map(|(source, value, _)| (format!("{source} {}", unit.show(*value)), theme::REFERENCE)));
         }
         texts
     }
@@ -265,9 +276,9 @@ impl Bars {
             key.push(("predicted".to_string(), Swatch::Dashed(theme::PREDICTION)));
         }
         if references {
-            for (source, _) in self.bars.iter().flat_map(|bar| &bar.marks) {
+            for (source, _, origin) in self.bars.iter().flat_map(|bar| &bar.marks) {
                 if !key.iter().any(|(name, _)| name == source) {
-                    key.push((source.clone(), Swatch::Diamond(theme::REFERENCE)));
+                    key.push((source.clone(), origin.swatch()));
                 }
             }
         }
@@ -312,7 +323,7 @@ impl Figure for Bars {
                 row("measured", value.mid, value.is_wide().then_some((value.low, value.high)));
             }
             bar.predicted.iter().for_each(|value| row("predicted", *value, None));
-            bar.marks.iter().for_each(|(source, value)| row(source, *value, None));
+            bar.marks.iter().for_each(|(source, value, _)| row(source, *value, None));
         }
         for (name, value) in &self.lines {
             numbers.row([Cell::Empty, name.into(), "reference".into(), (*value).into(), Cell::Empty, Cell::Empty]);

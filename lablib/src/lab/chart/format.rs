@@ -1,5 +1,7 @@
 //! Numbers as people read them: 1,234,567, 4.95 %, 12 µs, 3.4 MB, 2×10⁻⁷.
 
+pub(super) use crate::lab::samples::power_of_ten;
+
 /// Between a number and its unit: narrow, and never broken over two lines.
 const GAP: char = '\u{202f}';
 
@@ -176,24 +178,6 @@ fn significant(value: f64) -> String {
     let digits = value.abs().log10().floor() as i32;
     let text = fixed(value, (2 - digits).clamp(0, 8) as usize);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
-}
-
-fn power_of_ten(value: f64) -> String {
-    let text = format!("{value:.2e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: String = exponent
-        .chars()
-        .map(|c| match c {
-            '-' => '⁻',
-            digit => ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit.to_digit(10).unwrap_or(0) as usize],
-        })
-        .collect();
-    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
-    match mantissa.as_str() {
-        "1" => format!("10{exponent}"),
-        "−1" => format!("−10{exponent}"),
-        _ => format!("{mantissa}×10{exponent}"),
-    }
 }
 
 /// A fixed number of decimals, with thousands separated and a real minus sign.

@@ -4,6 +4,7 @@ use super::font::{self, Weight, fit, wrap};
 use super::format::Unit;
 use super::labels::place_above;
 use super::picture::{Anchor, Area, Picture, Stroke, Text, crisp};
+use super::reference::Origin;
 use super::scale::{Kind, Scale};
 use super::theme::{
     self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, REFERENCE, SMALL, SOFT, SUBTITLE, TICK, TITLE,
@@ -76,7 +77,10 @@ pub(super) enum Swatch {
     Dashed(Colour),
     Dot(Colour),
     Box(Colour),
+    /// A published figure.
     Diamond(Colour),
+    /// A figure that we got by running somebody else's program.
+    Square(Colour),
 }
 
 /// The card with everything drawn but the chart itself, which goes into `body`.
@@ -178,7 +182,7 @@ fn draw_key(picture: &mut Picture, key: &[(String, Swatch)], area: Area) -> f64 
                 picture.line((x, middle), (x + 18.0, middle), Stroke::solid(colour, 2.25));
             }
             Swatch::Dashed(colour) => {
-                let stroke = Stroke { dash: Some((5.0, 3.0)), ..Stroke::solid(colour, 2.25) };
+                let stroke = Stroke { dash: &[5.0, 3.0], ..Stroke::solid(colour, 2.25) };
                 picture.line((x, middle), (x + 18.0, middle), stroke);
             }
             Swatch::Dot(colour) => {
@@ -189,6 +193,9 @@ fn draw_key(picture: &mut Picture, key: &[(String, Swatch)], area: Area) -> f64 
             }
             Swatch::Diamond(colour) => {
                 picture.diamond((x + 9.0, middle), 5.0, colour);
+            }
+            Swatch::Square(colour) => {
+                picture.square((x + 9.0, middle), 4.25, colour);
             }
         }
         picture.text(Text::new((x + 24.0, middle), name, TICK, SOFT).centred());
@@ -201,12 +208,13 @@ fn draw_key(picture: &mut Picture, key: &[(String, Swatch)], area: Area) -> f64 
 pub(super) struct Upright {
     pub(super) at: f64,
     pub(super) name: String,
-    pub(super) published: bool,
+    /// Whose figure it is, if it is not the chart's own.
+    pub(super) origin: Option<Origin>,
 }
 
 impl Upright {
     pub(super) fn reference(at: f64, name: &str) -> Self {
-        Self { at, name: name.to_string(), published: true }
+        Self { at, name: name.to_string(), origin: Some(Origin::Published) }
     }
 }
 
@@ -297,14 +305,14 @@ impl Page {
         let places = place_above(&wanted, area.left, self.picture.width - 6.0, rows.min(marks.len()));
         let baseline = |row: usize| area.top - 5.0 - 15.0 * row as f64;
         for (mark, place) in marks.iter().zip(&places) {
-            let (at, colour) = (crisp(mark.at), if mark.published { REFERENCE } else { INK });
-            let stroke = if mark.published { Stroke::reference() } else { Stroke::solid(colour, 1.25) };
+            let at = crisp(mark.at);
+            let stroke = mark.origin.map_or(Stroke::solid(INK, 1.25), Origin::stroke);
             let top = place.map_or(area.top, |(row, _)| baseline(row) - 9.0);
             self.picture.line((at, top), (at, area.bottom), stroke).hint(mark.name.as_str());
         }
         for ((mark, place), name) in marks.iter().zip(&places).zip(names) {
             let Some((row, left)) = *place else { continue };
-            let colour = if mark.published { REFERENCE } else { INK };
+            let colour = if mark.origin.is_some() { REFERENCE } else { INK };
             self.picture.text(Text::new((left, baseline(row)), name, TICK, colour).halo());
         }
     }
@@ -374,6 +382,16 @@ macro_rules! framed {
             pub fn note(mut self, note: impl std::fmt::Display) -> Self {
                 self.frame.notes.push(note.to_string());
                 self
+            }
+
+            /// Says in the small print, wherever the chart is seen, that what it shows was computed and not measured, and how.
+            pub fn computed(self, how: impl std::fmt::Display) -> Self {
+                self.note(format!("Computed, not measured: {how}."))
+            }
+
+            /// Says in the small print, wherever the chart is seen, that what it shows was simulated and not measured, and how.
+            pub fn simulated(self, how: impl std::fmt::Display) -> Self {
+                self.note(format!("Simulated, not measured: {how}."))
             }
 
             /// Width and height in pixels of a page at 100 %; 760 by 420 suits most charts.

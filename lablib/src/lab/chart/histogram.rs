@@ -10,6 +10,7 @@ use super::format::{Unit, count};
 use super::frame::{Frame, Swatch, Upright, Y_TICKS, framed, uprights_height, with_x, x_axis_height};
 use super::number::Number;
 use super::picture::{Area, Fill, Picture, Stroke, Text, crisp};
+use super::reference::{Origin, lines_note};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour, HEIGHT, LABEL};
 use super::tidy::{Cell, Numbers};
@@ -31,7 +32,7 @@ pub struct Histogram {
     frame: Frame,
     series: Vec<Series>,
     percentiles: Vec<f64>,
-    marks: Vec<(String, f64)>,
+    marks: Vec<(String, f64, Origin)>,
     predicted: Vec<(String, Distribution)>,
     bins: Option<usize>,
 }
@@ -93,7 +94,13 @@ impl Histogram {
 
     /// A published figure, dotted.
     pub fn mark_x(mut self, name: impl Display, x: impl Number) -> Self {
-        self.marks.push((name.to_string(), x.value()));
+        self.marks.push((name.to_string(), x.value(), Origin::Published));
+        self
+    }
+
+    /// A figure that nobody published and that came out when we ran the prototype: dashes and dots, and said so.
+    pub fn ran_x(mut self, name: impl Display, x: impl Number) -> Self {
+        self.marks.push((Origin::Ran.label(&name.to_string()), x.value(), Origin::Ran));
         self
     }
 
@@ -246,8 +253,8 @@ impl Figure for Histogram {
                 numbers.row(row);
             }
         }
-        for (name, x) in &self.marks {
-            numbers.row([name.into(), "reference".into(), (*x).into(), (*x).into(), Cell::Empty]);
+        for (name, x, origin) in &self.marks {
+            numbers.row([name.into(), origin.kind().into(), (*x).into(), (*x).into(), Cell::Empty]);
         }
         numbers
     }
@@ -276,6 +283,7 @@ impl Figure for Histogram {
         if references > 0 {
             left_out.push(format!("{} left out.", count(references, "reference", "references")));
         }
+        left_out.extend(lines_note(self.marks.iter().filter(|mark| x.covers(mark.1)).map(|mark| mark.2)));
         let apart = shapes.len() > 2 || (shapes.len() > 1 && !self.percentiles.is_empty());
         if apart {
             self.draw_rows(width, &shapes, &edges, x, left_out)
@@ -406,19 +414,21 @@ impl Histogram {
         page.picture
     }
 
-    /// Percentiles and references within the axis: where, what to write, whether published.
-    fn ticks(&self, series: &Series, x: Scale) -> Vec<(f64, String, bool)> {
+    /// Percentiles and references within the axis: where, what to write, whose a reference is.
+    fn ticks(&self, series: &Series, x: Scale) -> Vec<Tick> {
         let percentiles = self.percentiles.iter().filter_map(|percent| {
             let value = Self::percentile(series, *percent)?;
-            Some((value, format!("p{percent} {}", self.frame.x.unit.show(value)), false))
+            Some((value, format!("p{percent} {}", self.frame.x.unit.show(value)), None))
         });
-        let marks = self.marks.iter().map(|(name, value)| (*value, name.clone(), true));
+        let marks = self.marks.iter().map(|(name, value, origin)| (*value, name.clone(), Some(*origin)));
         percentiles.chain(marks).filter(|tick| x.covers(tick.0)).collect()
     }
 }
 
-fn uprights(ticks: Vec<(f64, String, bool)>, area: Area, x: Scale) -> Vec<Upright> {
-    let upright = |(value, name, published)| Upright { at: area.left + x.place(value) * area.width(), name, published };
+type Tick = (f64, String, Option<Origin>);
+
+fn uprights(ticks: Vec<Tick>, area: Area, x: Scale) -> Vec<Upright> {
+    let upright = |(value, name, origin)| Upright { at: area.left + x.place(value) * area.width(), name, origin };
     ticks.into_iter().map(upright).collect()
 }
 

@@ -28,7 +28,7 @@ const COLUMN: f64 = 62.0;
 ///
 /// use lablib::lab::chart::{Chart, Figure};
 ///
-/// let chart = Chart::latencies("A commit costs ten thousand locks")
+/// let chart = Chart::latencies("A commit costs thousands of locks")
 ///     .distribution("mutex", [(15e-9, 20e-9, 900), (20e-9, 40e-9, 100)], 18e-9, 35e-9, 40e-9)
 ///     .distribution("SQL commit", [(150e-6, 200e-6, 50), (200e-6, 900e-6, 3)], 180e-6, 800e-6, 900e-6)
 ///     .predicted("SQL commit", Duration::from_micros(200));

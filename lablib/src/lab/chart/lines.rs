@@ -11,6 +11,7 @@ use super::format::count;
 use super::frame::{Frame, Y_TICKS, framed, with_x, with_y};
 use super::number::{Number, Point, Spread, SpreadPoint};
 use super::picture::Picture;
+use super::reference::{Origin, points_note};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour};
 use super::tidy::{Cell, Numbers};
@@ -66,7 +67,7 @@ impl fmt::Debug for Formula {
 enum Mark {
     X(String, f64),
     Y(String, f64),
-    Point(String, f64, f64),
+    Point(String, f64, f64, Origin),
 }
 
 framed!(Lines);
@@ -157,7 +158,13 @@ impl Lines {
 
     /// A published point, as a diamond.
     pub fn mark_point(mut self, name: impl Display, x: impl Number, y: impl Number) -> Self {
-        self.marks.push(Mark::Point(name.to_string(), x.value(), y.value()));
+        self.marks.push(Mark::Point(name.to_string(), x.value(), y.value(), Origin::Published));
+        self
+    }
+
+    /// A point that nobody published and that came out when we ran the prototype: an open square, and said so.
+    pub fn ran_point(mut self, name: impl Display, x: impl Number, y: impl Number) -> Self {
+        self.marks.push(Mark::Point(Origin::Ran.label(&name.to_string()), x.value(), y.value(), Origin::Ran));
         self
     }
 
@@ -197,7 +204,7 @@ impl Lines {
     fn scales(&self) -> (Scale, Scale) {
         let measured: Vec<(f64, Spread)> = self.series.iter().flat_map(|series| self.drawable(series)).collect();
         let points = self.marks.iter().filter_map(|mark| match mark {
-            Mark::Point(_, x, y) if self.is_drawable(*x, *y) => Some((*x, *y)),
+            Mark::Point(_, x, y, _) if self.is_drawable(*x, *y) => Some((*x, *y)),
             _ => None,
         });
         let points: Vec<(f64, f64)> = points.collect();
@@ -272,7 +279,7 @@ impl Lines {
             .filter(|mark| match mark {
                 Mark::X(_, at) => !x.covers(*at),
                 Mark::Y(_, at) => !y.covers(*at),
-                Mark::Point(_, at, value) => !x.covers(*at) || !y.covers(*value),
+                Mark::Point(_, at, value, _) => !x.covers(*at) || !y.covers(*value),
             })
             .count();
         for (number, why) in [
@@ -294,6 +301,10 @@ impl Lines {
         if !spreads.is_empty() {
             notes.push(spread_note(&spreads));
         }
+        notes.extend(points_note(self.marks.iter().filter_map(|mark| match mark {
+            Mark::Point(_, at, value, origin) if x.covers(*at) && y.covers(*value) => Some(*origin),
+            _ => None,
+        })));
         notes
     }
 }
@@ -361,12 +372,12 @@ impl Figure for Lines {
             }
         }
         for mark in &self.marks {
-            let (name, x, y) = match mark {
-                Mark::X(name, x) => (name, (*x).into(), Cell::Empty),
-                Mark::Y(name, y) => (name, Cell::Empty, (*y).into()),
-                Mark::Point(name, x, y) => (name, (*x).into(), (*y).into()),
+            let (name, origin, x, y) = match mark {
+                Mark::X(name, x) => (name, Origin::Published, (*x).into(), Cell::Empty),
+                Mark::Y(name, y) => (name, Origin::Published, Cell::Empty, (*y).into()),
+                Mark::Point(name, x, y, origin) => (name, *origin, (*x).into(), (*y).into()),
             };
-            numbers.row([name.into(), "reference".into(), x, y, Cell::Empty, Cell::Empty]);
+            numbers.row([name.into(), origin.kind().into(), x, y, Cell::Empty, Cell::Empty]);
         }
         numbers
     }

@@ -2,8 +2,9 @@
 //!
 //! * The title is the takeaway, a whole sentence. Axes say what they measure, ticks carry the unit.
 //! * Names stand at their lines, bars and rows; a key appears only where there is no room for that.
-//! * What a formula predicted is dashed and purple, what somebody else published is dotted or a grey diamond, in every
-//!   chart; so a reader learns it once.
+//! * What a formula predicted is dashed and purple, what somebody else published is dotted or a grey diamond, what nobody
+//!   published and we got by running the prototype is dashes and dots or an open square, in every chart; so a reader learns
+//!   it once.
 //! * Nothing is dropped silently: a value that cannot be drawn is counted in the small print.
 //! * Every chart is an SVG that can stand inline in any page (with a title, and its numbers, for screen readers), a PNG,
 //!   a CSV with one row per mark, and plain text.
@@ -35,6 +36,7 @@ mod panels;
 mod picture;
 mod png;
 mod raster;
+mod reference;
 mod scale;
 mod svg;
 mod theme;

@@ -34,22 +34,28 @@ pub(super) enum Shape {
 pub(super) struct Stroke {
     pub(super) colour: Colour,
     pub(super) width: f64,
-    pub(super) dash: Option<(f64, f64)>,
+    /// Lengths drawn and left out, in turn; empty for a line without gaps.
+    pub(super) dash: &'static [f64],
 }
 
 impl Stroke {
     pub(super) fn solid(colour: Colour, width: f64) -> Self {
-        Self { colour, width, dash: None }
+        Self { colour, width, dash: &[] }
     }
 
     /// The stroke of everything that was predicted.
     pub(super) fn prediction() -> Self {
-        Self { colour: theme::PREDICTION, width: 1.75, dash: Some((6.0, 4.0)) }
+        Self { colour: theme::PREDICTION, width: 1.75, dash: &[6.0, 4.0] }
     }
 
     /// The stroke of everything that somebody else published.
     pub(super) fn reference() -> Self {
-        Self { colour: theme::REFERENCE, width: 1.25, dash: Some((1.5, 3.0)) }
+        Self { colour: theme::REFERENCE, width: 1.25, dash: &[1.5, 3.0] }
+    }
+
+    /// The stroke of what nobody published and we got by running somebody else's program.
+    pub(super) fn ran() -> Self {
+        Self { colour: theme::REFERENCE, width: 1.25, dash: &[9.0, 3.0, 1.5, 3.0] }
     }
 }
 
@@ -245,6 +251,14 @@ impl Picture {
         let rim = radius + 1.4;
         self.area(vec![(x - rim, y), (x, y - rim), (x + rim, y), (x, y + rim)], theme::PAPER);
         self.area(vec![(x - radius, y), (x, y - radius), (x + radius, y), (x, y + radius)], fill)
+    }
+
+    /// An open square; its hint rests on its outline and on its middle.
+    pub(super) fn square(&mut self, (x, y): (f64, f64), radius: f64, colour: Colour) -> &mut Mark {
+        let of = |half: f64| Area::new(x - half, y - half, x + half, y + half);
+        self.rectangle(of(radius + 1.4), 0.0, theme::PAPER);
+        self.rectangle(of(radius), 0.0, colour);
+        self.rectangle(of(radius - 1.75), 0.0, theme::PAPER)
     }
 
     pub(super) fn text(&mut self, text: Text) {

@@ -79,7 +79,7 @@ impl Canvas<'_> {
     }
 
     fn path(&mut self, points: &[(f64, f64)], stroke: &Stroke) {
-        let joined = stroke.dash.is_none() && points.len() > 2 && stroke.width > 1.2;
+        let joined = stroke.dash.is_empty() && points.len() > 2 && stroke.width > 1.2;
         for (a, b) in dashes(points, stroke.dash) {
             self.segment(a, b, stroke);
             if joined {
@@ -168,16 +168,16 @@ fn rounded(area: Area, radius: f64) -> Vec<(f64, f64)> {
 }
 
 /// The segments of a polyline, cut into dashes.
-fn dashes(points: &[(f64, f64)], dash: Option<(f64, f64)>) -> Vec<((f64, f64), (f64, f64))> {
+fn dashes(points: &[(f64, f64)], dash: &[f64]) -> Vec<((f64, f64), (f64, f64))> {
     let mut pieces = Vec::new();
     let mut walked = 0.0;
     for pair in points.windows(2) {
         let (a, b) = (pair[0], pair[1]);
-        let Some((on, off)) = dash else {
+        if dash.is_empty() {
             pieces.push((a, b));
             continue;
-        };
-        let (period, length) = (on + off, (b.0 - a.0).hypot(b.1 - a.1));
+        }
+        let (period, length) = (dash.iter().sum::<f64>(), (b.0 - a.0).hypot(b.1 - a.1));
         let at = |distance: f64| {
             let share = (distance / length).clamp(0.0, 1.0);
             (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share)
@@ -187,11 +187,13 @@ fn dashes(points: &[(f64, f64)], dash: Option<(f64, f64)>) -> Vec<((f64, f64), (
         }
         let mut start = -(walked % period);
         while start < length {
-            let (from, to) = (start.max(0.0), (start + on).min(length));
-            if to > from {
-                pieces.push((at(from), at(to)));
+            for stretch in dash.chunks(2) {
+                let (from, to) = (start.max(0.0), (start + stretch[0]).min(length));
+                if to > from {
+                    pieces.push((at(from), at(to)));
+                }
+                start += stretch.iter().sum::<f64>();
             }
-            start += period;
         }
         walked += length;
     }
@@ -205,7 +207,9 @@ mod tests {
     #[test]
     fn dashes_cover_their_share_of_a_line_with_corners() {
         let line = [(0.0, 0.0), (37.0, 0.0), (37.0, 63.0)];
-        let drawn: f64 = dashes(&line, Some((6.0, 4.0))).iter().map(|(a, b)| (b.0 - a.0).hypot(b.1 - a.1)).sum();
-        assert!((drawn - 60.0).abs() < 1e-9, "{drawn}");
+        for (dash, share) in [(&[6.0, 4.0][..], 0.6), (&[9.0, 3.0, 5.0, 3.0], 0.7)] {
+            let drawn: f64 = dashes(&line, dash).iter().map(|(a, b)| (b.0 - a.0).hypot(b.1 - a.1)).sum();
+            assert!((drawn - 100.0 * share).abs() < 1e-9, "{drawn} of {dash:?}");
+        }
     }
 }

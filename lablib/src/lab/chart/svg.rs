@@ -90,10 +90,8 @@ fn write_text(svg: &mut String, text: &Text) {
 }
 
 fn stroke_of(stroke: &Stroke) -> String {
-    let dash = stroke
-        .dash
-        .map(|(on, off)| format!(" stroke-dasharray=\"{} {}\"", number(on), number(off)))
-        .unwrap_or_default();
+    let dash: Vec<String> = stroke.dash.iter().map(|length| number(*length)).collect();
+    let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{}\"", dash.join(" ")) };
     format!(" stroke=\"{}\" stroke-width=\"{}\"{dash}", hex(stroke.colour), number(stroke.width))
 }
 

@@ -15,7 +15,8 @@ pub(super) const AXIS: Colour = RGBColor(150, 155, 163);
 pub(super) const GRID: Colour = RGBColor(229, 231, 235);
 /// What a formula said before the run; always dashed.
 pub(super) const PREDICTION: Colour = RGBColor(166, 46, 128);
-/// What somebody else published (the seed's figure); always dotted, or a diamond.
+/// What somebody else published (the seed's figure), always dotted, or a diamond; and what came out when we ran their program,
+/// always dashes and dots, or an open square.
 pub(super) const REFERENCE: Colour = RGBColor(60, 60, 60);
 /// A cell, span or tile that carries no value.
 pub(super) const BLANK: Colour = RGBColor(238, 239, 242);

@@ -132,14 +132,14 @@ impl Numbers {
     }
 }
 
-/// Six digits are enough to read; ASCII, so that it can be copied.
+/// Six digits are enough to read.
 fn readable(number: f64) -> String {
     let size = number.abs();
     if !number.is_finite() {
         return format::plain(number);
     }
     if number == 0.0 || !(1e-4..1e12).contains(&size) {
-        return if number == 0.0 { "0".to_string() } else { format!("{number:.4e}") };
+        return if number == 0.0 { "0".to_string() } else { format::power_of_ten(number) };
     }
     let decimals = (5 - size.log10().floor() as i32).clamp(0, 9) as usize;
     let text = format::fixed(number, decimals).replace('−', "-");

@@ -14,7 +14,8 @@
 //!
 //! - **Total**: every key has a node. There is no placement without a node: the last one cannot leave.
 //! - **Stable**: a key's node depends on the key and the set of nodes alone; not on the order in which nodes were
-//!   added, the process or the machine. (Not [`Jump`]: its list has an order. Not [`BoundedLoads`]: it depends on the loads.)
+//!   added, the process or the machine. (Not [`Jump`]: its list has an order. Not [`BoundedLoads`]: it depends on the loads. Of
+//!   [`Maglev`], the size of its table has a say too, which is chosen for the nodes that it is built with, and kept.)
 //! - **Minimal** ([`Ring`], [`Rendezvous`]): when a node leaves, only its own keys move; when one joins, keys move to it alone.
 //! - **Fair**: a node of weight w gets w shares of the keys, within the spread that the placement's page states.
 //! - **Compatible**: the ring's points are the full 128-bit MD5 of `NODE#V` and keys the MD5 of the key, so that the

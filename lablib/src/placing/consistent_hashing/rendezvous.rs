@@ -45,9 +45,7 @@ impl Rendezvous {
         if self.weighted {
             let mut highest = f64::NEG_INFINITY;
             for (index, (&seed, node)) in self.seeds.iter().zip(self.members.all()).enumerate() {
-                // A draw from (0, 1); -1/ln of it, times the weight, is the highest in proportion to the weights.
-                let draw = ((mix(key ^ seed) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-                let score = f64::from(node.weight) / -draw.ln();
+                let score = score(mix(key ^ seed), node.weight);
                 if score > highest {
                     (highest, best) = (score, index);
                 }
@@ -94,10 +92,30 @@ impl Placement for Rendezvous {
     }
 }
 
+/// A draw from (0, 1); -1/ln of it, times the weight, is the highest in proportion to the weights. With 52 bits of it the
+/// half that keeps it off both ends is exact: with 53, the highest draw would be rounded to 1, and lose against everybody.
+fn score(bits: u64, weight: u32) -> f64 {
+    let draw = ((bits >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
+    f64::from(weight) / -draw.ln()
+}
+
 /// Spreads 64 bits over 64 bits, so that keys and nodes that differ in one bit draw independently (the finaliser of
 /// Murmur3, with Stafford's constants).
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::score;
+
+    #[test]
+    fn a_higher_draw_scores_higher_up_to_the_highest() {
+        let draws = [0, 1 << 12, 1 << 40, 1 << 63, u64::MAX - (1 << 12), u64::MAX];
+        let scores = draws.map(|bits| score(bits, 3));
+        assert!(scores.windows(2).all(|pair| pair[0] < pair[1]), "{scores:?}");
+        assert!(scores.iter().all(|score| score.is_finite() && *score > 0.0), "{scores:?}");
+    }
 }

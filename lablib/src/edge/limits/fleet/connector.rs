@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -34,6 +36,12 @@ pub struct ConnectSpec {
     /// SO_SNDBUF, where it is not the kernel's own choice.
     pub send_buffer: Option<usize>,
 }
+
+sockopt_impl!(
+    /// Takes a socket out of the conversation: closed like this, it says nothing to the other end. The option has no name in the
+    /// library, and wants the right to administer the network that the socket is in.
+    Repair, SetOnly, libc::IPPROTO_TCP, libc::TCP_REPAIR, i32
+);
 
 /// How long nothing may happen before the rest is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -444,6 +452,17 @@ impl Connector {
             self.stages[place] = Stage::Open;
         }
         Ok((seconds, wrong))
+    }
+
+    /// Closes its end of every connection without a word, so that the other end still believes in it, as when a client's power
+    /// fails. Refused before anything is closed where this process may not administer its network.
+    pub(crate) fn vanish(&mut self) -> Result<()> {
+        let open: Vec<&TcpStream> = self.streams.iter().flatten().collect();
+        open.iter().try_for_each(|stream| setsockopt(*stream, Repair, &1)).doing("close connections without a word")?;
+        self.streams.clear();
+        self.stages.clear();
+        self.partial.clear();
+        Ok(())
     }
 
     /// Writes to every connection until the kernel takes no more, or so many bytes; returns how many it took in all.

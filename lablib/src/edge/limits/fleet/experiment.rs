@@ -81,7 +81,7 @@ impl Voyage {
             .from_zero()
             .line("measured", kept.iter().map(|moment| (moment.open as f64, megabytes(moment.kernel))))
             .predicted("the objects' sizes", move |open| megabytes(open * each))
-            .mark_point("seed: 1 kB", self.open as f64, megabytes(self.open as f64 * 1_000.0))
+            .mark_point("seed: 1 kB an end", self.open as f64, megabytes(self.open as f64 * 2_000.0))
     }
 
     /// Connections against time.

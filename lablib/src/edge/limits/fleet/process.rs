@@ -40,6 +40,8 @@ pub(crate) enum Ask {
     Storm { requests: u64, width: usize },
     /// Send until nothing more is taken.
     Fill { most: usize },
+    /// Close its end of all connections without a word to the other.
+    Vanish,
     /// What it has used of the processor.
     Usage,
     /// Make threads or tasks, and let them go again.
@@ -190,6 +192,7 @@ impl Inside {
             Ask::Fill { most } => {
                 self.with_connector(|connector| connector.fill(most)).map(|bytes| Answer::Filled { bytes })
             }
+            Ask::Vanish => self.with_connector(Connector::vanish).map(|()| Answer::Done),
             Ask::Usage => Usage::now().map(Answer::Usage),
             Ask::Crew(spec) => spec.run().map(Answer::Crew),
             Ask::Relay(spec) => spec.run().map(Answer::Relayed),
@@ -342,6 +345,11 @@ impl Worker {
             Answer::State(state) => Ok(state),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Has it close its end of all connections without a word, so that the other end stays as it is; an error where it may not.
+    pub fn vanish(&mut self) -> Result<()> {
+        self.ask(&Ask::Vanish).map(drop)
     }
 
     /// What it has used of the processor.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{MachineMemory, PAGE, PARTS, ProcessMemory, Slabs, SockStat, predicted_pair_bytes};
+use super::{PAGE, PARTS, ProcessMemory, Slabs, SockStat, predicted_pair_bytes};
 use crate::edge::limits::echo::{Fault, Framing, Model, ServerSpec};
 use crate::edge::limits::fleet::{ConnectSpec, Plan, Worker, fill, in_private_network};
 use crate::lab::chart::{Bars, Chart, Lines};
@@ -40,6 +40,9 @@ pub struct Idle {
     pub connections: u64,
     /// Bytes of the kernel's caches for both ends, one sample a round.
     pub kernel: Samples,
+    /// The same for the server's end alone, when the client's has gone without a word: what a machine pays that only serves.
+    /// Nothing where this process may not let an end go like that.
+    pub server_end: Samples,
     /// The same, from the sizes that the kernel states.
     pub predicted: f64,
     /// Bytes of resident memory of the server.
@@ -72,7 +75,7 @@ pub fn user_memory(connections: u64, rounds: usize) -> Vec<Idle> {
         let mut all: Vec<Idle> = ways.iter().map(|way| Idle::new(way.name, size(way))).collect();
         for _ in 0..rounds {
             for (idle, way) in all.iter_mut().zip(&ways) {
-                idle.weigh(&way.server)?.add_user(idle);
+                idle.weigh(&way.server, false)?.add_user(idle);
                 progress.step();
             }
         }
@@ -84,10 +87,10 @@ pub fn user_memory(connections: u64, rounds: usize) -> Vec<Idle> {
 impl Idle {
     fn new(name: &'static str, connections: u64) -> Self {
         let objects = vec![Samples::default(); PARTS.len()];
-        let (kernel, user) = (Samples::default(), Samples::default());
+        let (kernel, server_end, user) = (Samples::default(), Samples::default(), Samples::default());
         // A process with few descriptors gets a smaller experiment, not a failing one.
         let connections = connections.min(Plan::most_each().unwrap_or(connections));
-        Self { name, connections, kernel, predicted: f64::NAN, user, objects }
+        Self { name, connections, kernel, server_end, predicted: f64::NAN, user, objects }
     }
 
     /// The kernel's caches are the whole machine's. Sockets of TCP are counted exactly: where their number grew by others
@@ -96,7 +99,7 @@ impl Idle {
         const AGAIN: usize = 4;
         let mut weighed = Weighed::default();
         for _ in 0..AGAIN {
-            weighed = self.weigh(server)?;
+            weighed = self.weigh(server, true)?;
             settle(2 * self.connections);
             if weighed.objects.first().is_none_or(|sockets| (sockets - 2.0).abs() < 0.04) {
                 break;
@@ -106,6 +109,7 @@ impl Idle {
         if let Some(predicted) = weighed.predicted {
             self.predicted = predicted;
             self.kernel.push(weighed.kernel);
+            weighed.server_end.into_iter().for_each(|bytes| self.server_end.push(bytes));
             for (samples, objects) in self.objects.iter_mut().zip(&weighed.objects) {
                 samples.push(*objects);
             }
@@ -113,7 +117,8 @@ impl Idle {
         Ok(())
     }
 
-    fn weigh(&self, server: &ServerSpec) -> Result<Weighed> {
+    /// Opens the connections and weighs them; then, if asked to, the server's end alone.
+    fn weigh(&self, server: &ServerSpec, alone: bool) -> Result<Weighed> {
         let spec = ConnectSpec::new(self.connections, server.framing);
         let (mut serving, mut connecting) = pair()?;
         let addresses = serving.serve(server)?;
@@ -132,17 +137,15 @@ impl Idle {
         if let (Ok(before), Ok(after)) = (caches, Slabs::read()) {
             weighed.predicted = Some(predicted_pair_bytes(&after));
             for (name, _) in PARTS {
-                let grown = after.grown(&before, name) / count;
-                weighed.kernel += grown * after.get(name).map_or(0.0, |slab| slab.bytes_each());
-                weighed.objects.push(grown);
+                weighed.objects.push(after.grown(&before, name) / count);
+            }
+            weighed.kernel = grown_bytes(&before, &after) / count;
+            if alone && connecting.vanish().is_ok() {
+                let left = settled_at(self.connections, &before)?;
+                weighed.server_end = Some(grown_bytes(&before, &left) / count);
             }
         }
         Ok(weighed)
-    }
-
-    /// How many connections a gigabyte holds, by what was measured in the kernel alone.
-    pub fn per_gigabyte(&self) -> f64 {
-        1e9 / self.kernel.median()
     }
 }
 
@@ -151,6 +154,7 @@ impl Idle {
 struct Weighed {
     user: f64,
     kernel: f64,
+    server_end: Option<f64>,
     predicted: Option<f64>,
     objects: Vec<f64>,
 }
@@ -158,6 +162,26 @@ struct Weighed {
 impl Weighed {
     fn add_user(&self, idle: &mut Idle) {
         idle.user.push(self.user);
+    }
+}
+
+/// Bytes by which the caches of sockets grew.
+fn grown_bytes(before: &Slabs, after: &Slabs) -> f64 {
+    let bytes = |name| after.grown(before, name) * after.get(name).map_or(0.0, |slab| slab.bytes_each());
+    PARTS.iter().map(|(name, _)| bytes(name)).sum()
+}
+
+/// The caches when only so many sockets and their files are left of what was opened: the kernel gives the others back a moment
+/// after they were closed.
+fn settled_at(sockets: u64, before: &Slabs) -> Result<Slabs> {
+    let began = Instant::now();
+    loop {
+        let now = Slabs::read()?;
+        let left = |name: &str| now.grown(before, name) / sockets as f64;
+        if (left("TCP") <= 1.02 && left("filp") <= 1.05) || began.elapsed() > Duration::from_secs(2) {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -239,8 +263,7 @@ impl Buffered {
         let count = connections as f64;
         let in_buffers = || -> Result<f64> { Ok((SockStat::read()?.pages as f64 - pages as f64) * PAGE / count) };
         if let (Ok(before), Ok(after)) = (caches, Slabs::read()) {
-            let bytes = |name| after.grown(&before, name) * after.get(name).map_or(0.0, |slab| slab.bytes_each());
-            self.idle.push(PARTS.iter().map(|(name, _)| bytes(name)).sum::<f64>() / count);
+            self.idle.push(grown_bytes(&before, &after) / count);
         }
         self.idle_buffers.push(in_buffers()?);
         self.taken.push(fill(&mut connecting, 4 << 20)? as f64 / count);
@@ -279,11 +302,12 @@ pub fn kernel_chart(sizes: &[Idle], title: &str) -> Lines {
     Chart::lines(title)
         .x("connections open", "")
         .log_x()
-        .y("kernel memory for both ends", "B")
+        .y("kernel memory of a connection", "B")
         .from_zero()
-        .line_with_spread("measured", sizes.iter().map(|idle| (idle.connections as f64, &idle.kernel)))
+        .line_with_spread("both ends", sizes.iter().map(|idle| (idle.connections as f64, &idle.kernel)))
         .predicted("the objects' sizes, added up", move |_| predicted)
-        .mark_y("seed: 1 M connections per GB", 1_000.0)
+        .line_with_spread("the server's end", sizes.iter().map(|idle| (idle.connections as f64, &idle.server_end)))
+        .mark_y("seed, one end: 1 M connections per GB", 1_000.0)
 }
 
 /// Resident memory of the server for each connection.
@@ -306,9 +330,4 @@ pub fn buffer_chart(settings: &[Buffered], title: &str) -> Lines {
         .line_with_spread("idle", settings.iter().map(|one| (one.setting as f64, &one.idle)))
         .line_with_spread("nobody reads", settings.iter().map(|one| (one.setting as f64, &one.unread)))
         .predicted("twice both settings", |setting| 4.0 * setting)
-}
-
-/// How many connections the machine's free memory holds, by what one was seen to cost; the prediction for the fleet.
-pub fn room_for(idle: &Idle) -> f64 {
-    MachineMemory::read().map_or(f64::NAN, |memory| memory.available as f64 / idle.kernel.median())
 }

@@ -83,9 +83,9 @@ impl Bars {
                 let at = place(*predicted);
                 tick(&mut page.picture, (at, middle - half - 3.0), (at, middle + half + 3.0));
             }
-            for (source, value) in bar.marks.iter().filter(|(_, value)| scale.covers(*value)) {
+            for (source, value, origin) in bar.marks.iter().filter(|(_, value, _)| scale.covers(*value)) {
                 let hint = format!("{source}: {}", self.frame.y.say(*value));
-                page.picture.diamond((place(*value), middle), 5.0, theme::REFERENCE).hint(hint);
+                origin.symbol(&mut page.picture, (place(*value), middle)).hint(hint);
             }
             let mut x = (area.left + end * area.width()).max(zero) + 9.0;
             for (text, colour) in self.annotations(bar, scale, named) {
@@ -207,9 +207,9 @@ impl Bars {
             tick(&mut page.picture, (middle - half - 3.0, at), (middle + half + 3.0, at));
             obstacles.push(at);
         }
-        for (source, value) in bar.marks.iter().filter(|(_, value)| scale.covers(*value)) {
+        for (source, value, origin) in bar.marks.iter().filter(|(_, value, _)| scale.covers(*value)) {
             let hint = format!("{source}: {}", self.frame.y.say(*value));
-            page.picture.diamond((middle, place(*value)), 5.0, theme::REFERENCE).hint(hint);
+            origin.symbol(&mut page.picture, (middle, place(*value))).hint(hint);
             obstacles.push(place(*value));
         }
         if let Some(value) = bar.value {
@@ -250,5 +250,5 @@ fn whisker(picture: &mut Picture, from: (f64, f64), to: (f64, f64)) {
 /// A prediction across its bar.
 fn tick(picture: &mut Picture, from: (f64, f64), to: (f64, f64)) {
     picture.line(from, to, Stroke::solid(PAPER, 4.5));
-    picture.line(from, to, Stroke { width: 2.25, dash: Some((4.5, 2.5)), ..Stroke::prediction() });
+    picture.line(from, to, Stroke { width: 2.25, dash: &[4.5, 2.5], ..Stroke::prediction() });
 }

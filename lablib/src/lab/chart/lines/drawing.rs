@@ -229,13 +229,13 @@ impl Lines {
     fn draw_points_of_reference(&self, page: &mut Page, plot: &Plot, crowd: &mut Crowd) {
         let mut written: Vec<Area> = Vec::new();
         for mark in &self.marks {
-            let Mark::Point(name, x, y) = mark else { continue };
+            let Mark::Point(name, x, y, origin) = mark else { continue };
             if !plot.x.covers(*x) || !plot.y.covers(*y) {
                 continue;
             }
             let at = plot.place(*x, *y);
             let hint = format!("{name}: {}, {}", self.frame.x.say(*x), self.frame.y.say(*y));
-            page.picture.diamond(at, 5.0, theme::REFERENCE).hint(hint);
+            origin.symbol(&mut page.picture, at).hint(hint);
             crowd.add(Area::new(at.0 - 6.0, at.1 - 6.0, at.0 + 6.0, at.1 + 6.0));
             let name = font::fit(name, plot.area.width() * 0.6, theme::TICK, Weight::Regular);
             let label = |dx: f64, dy: f64, anchor: Anchor| {
@@ -343,7 +343,7 @@ impl Lines {
             let stroke = Stroke::solid(theme::tint(*colour, 0.45), 1.0);
             let from = plot.area.right.max(*x) + 1.0;
             if gap > 12.0 {
-                page.picture.line((x + 6.0, *y), (from + 7.0, *center), Stroke { dash: Some((1.0, 3.0)), ..stroke });
+                page.picture.line((x + 6.0, *y), (from + 7.0, *center), Stroke { dash: &[1.0, 3.0], ..stroke });
             } else if (center - y).abs() > 5.0 {
                 page.picture.line((from + 2.0, *y), (from + 8.0, *center), stroke);
             }

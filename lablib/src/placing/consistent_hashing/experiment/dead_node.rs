@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::lab::service::Redis;
 use crate::lab::{Error, OrFail, Progress, Result, Rng};
+use crate::placing::consistent_hashing::Ring;
 use crate::placing::consistent_hashing::replicas::{Client, Repair, Store};
 
 /// The experiment's parameters.
@@ -26,8 +27,13 @@ pub struct DeathSpec {
 pub struct Death {
     /// Keys whose write was acknowledged.
     pub acknowledged: u64,
+    /// Those of them that were acknowledged before the node was killed.
+    pub before: u64,
     /// Acknowledged keys that nobody can find at the end.
     pub lost: u64,
+    /// Keys whose fate the ring does not explain, key by key: lost although another node than the dead one had acknowledged
+    /// them, or found although none had.
+    pub unexplained: u64,
     /// Acknowledged keys that have fewer copies than they should at the end.
     pub short: u64,
     /// Reads that failed, or did not find what was acknowledged, during the traffic.
@@ -43,26 +49,45 @@ pub struct Death {
 }
 
 const WORKERS: u64 = 2;
+const POINTS: u32 = 64;
 const WINDOWS: u64 = 50;
 
 impl DeathSpec {
+    fn name(index: usize) -> String {
+        format!("node-{index}")
+    }
+
+    fn victim(&self, seed: u64) -> usize {
+        Rng::seeded(seed, "victim").below(self.nodes as u64) as usize
+    }
+
+    /// Per cent of the circle that belongs to the node that will be killed: its arcs, measured without a key or a server.
+    pub fn at_stake(&self, seed: u64) -> f64 {
+        let victim = Self::name(self.victim(seed));
+        let ring = Ring::new((0..self.nodes).map(Self::name), POINTS).or_fail();
+        let points: Vec<(u128, &str)> = ring.points().collect();
+        let before = points.iter().cycle().skip(points.len() - 1);
+        let arcs = points.iter().zip(before).filter(|((_, node), _)| *node == victim);
+        100.0 * arcs.map(|((end, _), (start, _))| end.wrapping_sub(*start) as f64).sum::<f64>() / 2_f64.powi(128)
+    }
+
     /// Starts the servers, runs the traffic, kills a node with SIGKILL in its middle.
     pub fn run(&self, seed: u64) -> Death {
         self.try_run(seed).or_fail()
     }
 
     fn try_run(&self, seed: u64) -> Result<Death> {
-        let start = |index| Redis::with("appendonly", "no").named(&format!("node-{index}")).start();
+        let start = |index| Redis::with("appendonly", "no").named(&Self::name(index)).start();
         let servers = (0..self.nodes).map(start).collect::<Result<Vec<Redis>>>()?;
-        let store = Store::new(&servers, self.copies, 64)?;
+        let store = Store::new(&servers, self.copies, POINTS)?;
         let mut loader = store.client();
         let put = |index| {
             let key = format!("before-{index}");
-            loader.put(&key, &value_of(&key)).map(|holders| Written { key, holders })
+            loader.put(&key, &value_of(&key)).map(|holders| Written { key, holders, before: true })
         };
         let mut written = (0..self.keys).map(put).collect::<Result<Vec<Written>>>()?;
 
-        let victim = &servers[Rng::seeded(seed, "victim").below(servers.len() as u64) as usize];
+        let victim = &servers[self.victim(seed)];
         let done = Operations::default();
         let mut progress = Progress::new(format!("traffic on {} nodes, {} copies", self.nodes, self.copies), 3);
         let (traffic, repair) = std::thread::scope(|scope| {
@@ -74,6 +99,7 @@ impl DeathSpec {
                 .collect();
             let mut control = || -> Result<Repair> {
                 done.wait_for(self.operations / 3)?;
+                done.killed.store(true, Ordering::Relaxed);
                 victim.try_kill()?;
                 progress.step();
                 done.wait_for(self.operations * 2 / 3)?;
@@ -103,8 +129,12 @@ impl DeathSpec {
             }
         }
         let mut reader = store.client();
-        for Written { key, holders } in &written {
-            death.lost += u64::from(reader.get(key)?.is_none_or(|value| value != value_of(key)));
+        for Written { key, holders, before } in &written {
+            let lost = reader.get(key)?.is_none_or(|value| value != value_of(key));
+            let explained = holders.iter().all(|node| node == victim.name());
+            death.before += u64::from(*before);
+            death.lost += u64::from(lost);
+            death.unexplained += u64::from(lost != explained);
             death.short += u64::from(reader.copies_of(key)? < self.copies);
             death.lacking += u64::from(holders.len() < self.copies || holders.iter().any(|node| node == victim.name()));
         }
@@ -125,7 +155,10 @@ impl DeathSpec {
             if rng.below(2) == 0 {
                 let key = format!("{name}-{operation}");
                 match client.put(&key, &value_of(&key)) {
-                    Ok(holders) => traffic.acknowledged.push(Written { key, holders }),
+                    Ok(holders) => {
+                        let before = !done.killed.load(Ordering::Relaxed);
+                        traffic.acknowledged.push(Written { key, holders, before });
+                    }
                     Err(_) => traffic.refused_writes += 1,
                 }
                 continue;
@@ -146,11 +179,12 @@ fn value_of(key: &str) -> String {
     format!("value of {key}")
 }
 
-/// An acknowledged key, and the nodes that had it then.
+/// An acknowledged key, the nodes that had it then, and whether that was before the kill.
 #[derive(Debug, Clone)]
 struct Written {
     key: String,
     holders: Vec<String>,
+    before: bool,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +200,7 @@ struct Traffic {
 #[derive(Debug, Default)]
 struct Operations {
     operations: AtomicU64,
+    killed: AtomicBool,
     stop: AtomicBool,
 }
 

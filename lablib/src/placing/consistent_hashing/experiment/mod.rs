@@ -25,14 +25,26 @@ use by_position::RingByPosition;
 use super::{BoundedLoads, Jump, Ketama, KeyHash, Maglev, Modulo, Placement, Rendezvous, Ring};
 use crate::lab::Result;
 
-/// The prototype's published figures, for the reference marks.
+/// The prototype's figures, for the reference marks.
 pub mod seed {
     /// Per cent of the keys that moved when 50 of 1,000 shards left.
     pub const LEFT: f64 = 4.95;
     /// Per cent of the keys that moved when 50 shards joined.
     pub const JOINED: f64 = 4.55;
-    /// Per cent of the keys that moved under modulo, from 1,000 to 950 shards.
-    pub const MODULO: f64 = 94.96;
+    /// Keys on the fullest of 1,000 shards with 3 points, as its histogram shows.
+    pub const FULLEST: u64 = 47;
+    /// Shards without a key in that histogram.
+    pub const EMPTY: usize = 14;
+
+    /// What it never published, and says when one runs it.
+    pub mod ran {
+        /// Per cent of the keys that move under modulo, from 1,000 to 950 shards.
+        pub const MODULO: f64 = 94.96;
+        /// Standard deviation over mean of the keys on 1,000 shards with so many points.
+        pub const SPREAD: [(u32, f64); 2] = [(3, 0.669), (100, 0.326)];
+        /// Keys on the fullest shard with 100 points.
+        pub const FULLEST_OF_100: u64 = 22;
+    }
 }
 
 /// `key-0`, `key-1`, …: the prototype's keys.

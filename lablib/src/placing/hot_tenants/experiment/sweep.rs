@@ -20,14 +20,14 @@ impl Sweep {
         found.map(|(_, samples, _)| samples.clone()).unwrap_or_default()
     }
 
-    /// A bar for each strategy, with the prototype's figures as marks.
+    /// A bar for each strategy, with what the prototype's routing gives for its own names as marks.
     pub fn chart(&self, title: &str) -> Bars {
         let mut chart = Chart::bars(title).y("fullest shard ÷ mean", "×");
         for (name, samples, _) in &self.strategies {
             chart = chart.bar_with_spread(name, samples);
         }
-        for (parts, figure) in seed::README {
-            chart = chart.mark("prototype's names", even(parts), figure);
+        for (parts, figure) in seed::ran::README {
+            chart = chart.ran("prototype's names", even(parts), figure);
         }
         chart
     }
@@ -35,7 +35,7 @@ impl Sweep {
     /// The largest difference between the prototype's figures and those of the same names here.
     pub fn off_the_readme(&self) -> f64 {
         let off = |(parts, figure): (u64, f64)| (self.published_names(&even(parts)) - figure).abs();
-        seed::README.map(off).into_iter().fold(0.0, f64::max)
+        seed::ran::README.map(off).into_iter().fold(0.0, f64::max)
     }
 
     /// The figure with the prototype's names.
