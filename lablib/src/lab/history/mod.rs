@@ -24,6 +24,7 @@ mod dependency;
 mod evidence;
 pub mod linearizable;
 mod lists;
+pub mod lives;
 pub mod locks;
 pub mod models;
 pub mod queue;

@@ -1,5 +1,5 @@
-//! What correct objects do: the sequential models that a history is compared with. [`locks`](super::locks) and
-//! [`queue`](super::queue) hold the larger ones.
+//! What correct objects do: the sequential models that a history is compared with. [`locks`](super::locks),
+//! [`queue`](super::queue) and [`lives`](super::lives) hold the larger ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

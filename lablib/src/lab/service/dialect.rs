@@ -127,23 +127,32 @@ impl Dialect {
     /// As [`upsert`](Self::upsert), for so many rows in one statement.
     pub fn upsert_rows(self, table: &str, columns: &[&str], rows: usize, changed: &[&str]) -> String {
         let marks = format!("({})", vec!["?"; columns.len()].join(", "));
-        self.upserting(table, columns, &vec![marks; rows].join(", "), changed)
+        let new = |column: &&str| format!("{column} = {}", self.inserted(column));
+        self.upserting(table, columns, &vec![marks; rows].join(", "), &changed.iter().map(new).collect::<Vec<_>>())
     }
 
-    /// As [`upsert`](Self::upsert), with an expression for each column: `?`, or what the server is to work out.
-    pub fn upsert_values(self, table: &str, columns: &[&str], values: &[&str], changed: &[&str]) -> String {
-        self.upserting(table, columns, &format!("({})", values.join(", ")), changed)
+    /// As [`upsert`](Self::upsert), with an expression for each column, `?` or what the server is to work out, and with
+    /// assignments of one's own, made from left to right: [`inserted`](Self::inserted) is a column of the row that would have
+    /// been inserted, `table.column` what is there.
+    pub fn upsert_setting(self, table: &str, columns: &[&str], values: &[&str], changes: &[String]) -> String {
+        self.upserting(table, columns, &format!("({})", values.join(", ")), changes)
     }
 
-    fn upserting(self, table: &str, columns: &[&str], rows: &str, changed: &[&str]) -> String {
-        let alias = self.is_mysql_since((8, 0, 19));
-        let columns = columns.join(", ");
-        let new = |column: &&str| match alias {
-            true => format!("{column} = new.{column}"),
-            false => format!("{column} = VALUES({column})"),
-        };
-        let changes = changed.iter().map(new).collect::<Vec<_>>().join(", ");
-        let alias = if alias { " AS new" } else { "" };
+    /// A column of the row that would have been inserted, in the changes of an upsert.
+    pub fn inserted(self, column: &str) -> String {
+        match self.names_the_new_row() {
+            true => format!("new.{column}"),
+            false => format!("VALUES({column})"),
+        }
+    }
+
+    fn names_the_new_row(self) -> bool {
+        self.is_mysql_since((8, 0, 19))
+    }
+
+    fn upserting(self, table: &str, columns: &[&str], rows: &str, changes: &[String]) -> String {
+        let alias = if self.names_the_new_row() { " AS new" } else { "" };
+        let (columns, changes) = (columns.join(", "), changes.join(", "));
         format!("INSERT INTO {table} ({columns}) VALUES {rows}{alias} ON DUPLICATE KEY UPDATE {changes}")
     }
 
@@ -301,6 +310,18 @@ mod tests {
         assert!(upsert(my).ends_with("AS new ON DUPLICATE KEY UPDATE b = new.b"));
         assert!(upsert(maria).ends_with("VALUES (?, ?) ON DUPLICATE KEY UPDATE b = VALUES(b)"));
         assert_eq!(upsert(maria), upsert(old));
+        let setting = |dialect: Dialect| {
+            let change = format!("b = IF(t.b < {0}, {0}, t.b)", dialect.inserted("b"));
+            dialect.upsert_setting("t", &["a", "b"], &["?", "NOW()"], &[change])
+        };
+        assert_eq!(
+            setting(my),
+            "INSERT INTO t (a, b) VALUES (?, NOW()) AS new ON DUPLICATE KEY UPDATE b = IF(t.b < new.b, new.b, t.b)"
+        );
+        assert!(
+            setting(maria)
+                .ends_with("VALUES (?, NOW()) ON DUPLICATE KEY UPDATE b = IF(t.b < VALUES(b), VALUES(b), t.b)")
+        );
         assert_eq!(maria.wait_for_position("0-1-2", 1.5), "SELECT MASTER_GTID_WAIT('0-1-2', 1.5)");
         assert_eq!(my.wait_for_position("u:1-5", 2.0), "SELECT WAIT_FOR_EXECUTED_GTID_SET('u:1-5', 2)");
     }

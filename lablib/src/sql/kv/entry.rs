@@ -11,7 +11,8 @@ pub const LONGEST_KEY: usize = 255;
 /// The longest value, in bytes. What is longer belongs into a file, with its name here.
 pub const LONGEST_VALUE: usize = 1 << 20;
 
-/// Which write a value came with. No two writes have the same one, so a value that is deleted and put again is another.
+/// Which write a value came with: 64 random bits, so a value that is deleted and put again is another, but for one chance in
+/// 2⁶⁴.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(pub(super) u64);
 

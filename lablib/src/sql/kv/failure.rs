@@ -20,9 +20,14 @@ impl Failure {
         Self { error, in_doubt: false }
     }
 
-    /// The connection broke while a write was under way.
+    /// The connection broke while a write was under way. It may be under way still: a server that has the statement does not
+    /// hear that nobody waits for it. What comes late overwrites what was put meanwhile; a compare-and-set does not, because what
+    /// it expects is gone.
     pub(super) fn in_doubt(error: Error) -> Self {
-        Self { error: error.remedy("it may have happened: read before you write again"), in_doubt: true }
+        Self {
+            error: error.remedy("it may have happened, or still happen: read before you write again"),
+            in_doubt: true,
+        }
     }
 
     /// Whether it may have taken effect, or may still do so. If not, it certainly has not.

@@ -62,16 +62,6 @@ impl FirstPrototype {
     pub fn delete(&mut self, key: &str) -> Result<()> {
         self.0.exec_drop("UPDATE kv_store SET expiry = -1 WHERE k = ?", (key,)).doing(DOING)
     }
-
-    /// Removes what has expired, all in one statement; says how many rows.
-    pub fn cleanup(&mut self, now: u64) -> Result<u64> {
-        self.0.exec_drop("DELETE FROM kv_store WHERE expiry < ?", (now,)).doing(DOING)?;
-        Ok(self.0.affected_rows())
-    }
-
-    pub(super) fn connection(&mut self) -> &mut Conn {
-        &mut self.0
-    }
 }
 
 /// The second prototype's router: Python's `hash` of a text, which is salted anew in each process, modulo the shards.

@@ -1,15 +1,18 @@
 //! Whether what has expired is gone, and what it costs to clear it away.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::databases;
 use crate::lab::chart::{Chart, Latencies};
 use crate::lab::service::{Counters, MariaDb};
-use crate::lab::{Doing, Error, Latency, OrFail, Progress, Result, Rng, joined};
-use crate::sql::kv::{FirstPrototype, Skip, Store, Sweeper};
+use crate::lab::{Doing, Error, Latency, OrFail, Progress, Result, Rng, Samples, joined};
+use crate::sql::kv::{Skip, Store, Sweeper};
 
 /// What reads around the moments of expiry saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,126 +63,197 @@ pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip:
     run().or_fail()
 }
 
+/// Who clears away what has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clearing {
+    /// Nobody: what a put takes in any case.
+    Nobody,
+    /// One `DELETE` that reads every row, as the prototype's does: it has no index on the time.
+    OneDelete,
+    /// One `DELETE` that finds the rows by an index on the time.
+    OneDeleteByIndex,
+    /// The sweeper, a few rows in a transaction.
+    Sweeper,
+}
+
+impl fmt::Display for Clearing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "nobody",
+            Self::OneDelete => "one DELETE, no index",
+            Self::OneDeleteByIndex => "one DELETE, by index",
+            Self::Sweeper => "the sweeper",
+        })
+    }
+}
+
+/// Which keys clients put while somebody clears, each client its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Putting {
+    /// Keys that are alive, over and over.
+    Alive,
+    /// Keys that have expired, each once: a session that comes back.
+    Expired,
+}
+
+/// How much there is to clear, and who puts meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct CleaningSpec {
+    /// Entries that have expired.
+    pub expired: u64,
+    /// Entries that have not, among them.
+    pub alive: u64,
+    /// Clients that put.
+    pub clients: u64,
+    /// Entries that the sweeper takes at once.
+    pub batch: usize,
+}
+
 /// What writers felt while somebody cleared expired entries away.
 #[derive(Debug, Clone)]
 pub struct Cleaning {
     /// Who cleared.
-    pub by: String,
-    /// Entries removed.
-    pub removed: u64,
+    pub by: Clearing,
+    /// Expired entries that are left.
+    pub left: u64,
     /// How long it took.
     pub took: Duration,
     /// How long each put took meanwhile.
     pub puts: Latency,
-    /// How often one of those puts, to keys that are alive, had to wait for a lock.
+    /// The longest put of each client.
+    pub longest: Vec<Duration>,
+    /// How often a put, or whoever cleared, had to wait for a lock.
     pub waits: f64,
 }
 
-/// Expired entries among live ones, cleared away while a client puts: by the prototype's one statement on its table, and by
-/// the sweeper on ours.
-pub fn cleaning(server: &MariaDb, expired: u64, alive: u64, batch: usize) -> [Cleaning; 2] {
-    let run = || -> Result<[Cleaning; 2]> {
-        if expired == 0 || alive == 0 {
-            return Err(Error::new("compare who clears", "it takes expired and live entries"));
+impl Cleaning {
+    /// The longest put of each client, as a share of the time that clearing took.
+    pub fn shares(&self) -> Samples {
+        self.longest.iter().map(|longest| longest.as_secs_f64() / self.took.as_secs_f64()).collect()
+    }
+}
+
+/// Expired entries among live ones in the store's own table, cleared away by each of these in turn while clients put. Only who
+/// clears differs.
+pub fn cleaning(server: &MariaDb, spec: CleaningSpec, putting: Putting, by: &[Clearing]) -> Vec<Cleaning> {
+    let run = || -> Result<Vec<Cleaning>> {
+        if spec.expired < spec.clients || spec.alive < spec.clients || spec.clients == 0 {
+            let cause = "it takes an expired and a live entry for each client";
+            return Err(Error::new("compare who clears", cause));
         }
-        let mut progress = Progress::new("clear away what has expired", 2);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
-        let filler = "x".repeat(100);
-
-        let mut prototype = FirstPrototype::on(server)?;
-        let key = |number: u64| format!("key:{number}");
-        let rows = (0..expired + alive).map(|number| {
-            let expiry = if number < expired { now - 10 } else { now + 3_600 };
-            format!("('{}', '{filler}', {expiry})", key(number))
-        });
-        fill(prototype.connection(), "kv_store (k, value, expiry)", rows)?;
-        let mut writer = server.connect()?;
-        let first = measure(
-            server,
-            "one DELETE",
-            || prototype.cleanup(now),
-            |number| {
-                let sql = "INSERT INTO kv_store (k, value, expiry) VALUES (?, ?, ?)";
-                writer.exec_drop(sql, (key(expired + number % alive), &filler, now + 3_600)).doing("put")
-            },
-        )?;
-        progress.step();
-
-        let urls = databases(server, 1);
-        let mut store = Store::create(&urls)?;
-        let mut connection = mysql::Conn::new(urls[0].as_str()).doing("connect to the shard")?;
-        let rows = (0..expired + alive).map(|number| {
-            let expiry = if number < expired { now - 10 } else { now + 3_600 };
-            format!("('{}', '{filler}', {number}, {})", key(number), expiry * 1_000_000)
-        });
-        fill(&mut connection, "kv (k, v, version, expires_at)", rows)?;
-        let left = |connection: &mut mysql::Conn| -> Result<u64> {
-            let sql = format!("SELECT COUNT(*) FROM kv WHERE expires_at < {}", now * 1_000_000);
-            connection.query_first(sql).doing("count what is left").map(|count| count.unwrap_or(0))
+        let mut progress = Progress::new("clear away what has expired", by.len() as u64);
+        let mut clear = |&by: &Clearing| {
+            let cleaned = cleared(server, spec, putting, by);
+            progress.step();
+            cleaned
         };
-        let hour = Some(Duration::from_secs(3_600));
-        let second = measure(
-            server,
-            "the sweeper",
-            || {
-                let sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1))?;
-                while left(&mut connection)? > 0 {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                sweeper.stop()
-            },
-            |number| Ok(store.put(key(expired + number % alive).as_bytes(), filler.as_bytes(), hour).map(drop)?),
-        )?;
-        progress.step();
-        Ok([first, second])
+        by.iter().map(&mut clear).collect()
     };
     run().or_fail()
 }
 
-fn fill(connection: &mut mysql::Conn, into: &str, rows: impl Iterator<Item = String>) -> Result<()> {
+fn cleared(server: &MariaDb, spec: CleaningSpec, putting: Putting, by: Clearing) -> Result<Cleaning> {
+    /// Puts of each client while nobody clears.
+    const PUTS: u64 = 100;
+    let CleaningSpec { expired, alive, clients, batch } = spec;
+    let urls = databases(server, 1);
+    Store::create(&urls)?;
+    let mut connection = Conn::new(urls[0].as_str()).doing("connect to the shard")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_micros() as u64;
+    let hour = Duration::from_secs(3_600);
+    // Live and expired ones lie among each other, in no order: as keys do.
+    let key = |number: u64| format!("key:{:016x}", xxhash_rust::xxh3::xxh3_64(&number.to_be_bytes()));
+    let filler = "x".repeat(100);
+    let rows = (0..expired + alive).map(|number| {
+        let expires = if number < expired { now - 1 } else { now + hour.as_micros() as u64 };
+        format!("('{}', '{filler}', {number}, {expires})", key(number))
+    });
+    fill(&mut connection, rows)?;
+    let left = |connection: &mut Conn| -> Result<u64> {
+        let sql = format!("SELECT COUNT(*) FROM kv WHERE expires_at < {now}");
+        connection.query_first(sql).doing("count what is left").map(|count| count.unwrap_or(0))
+    };
+    let delete = |how: &str| format!("DELETE kv FROM kv {how} INDEX (by_expiry) WHERE expires_at < {now}");
+    let (over, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (from, keys) = if putting == Putting::Alive { (expired, alive) } else { (0, expired) };
+    let put = |client: u64| -> Result<Latency> {
+        let mut store = Store::open(&urls)?;
+        let mut puts = Latency::new();
+        // Each client its own keys: one that waits for another client does not wait for whoever clears.
+        for number in (client..keys).step_by(clients as usize).cycle() {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let began = Instant::now();
+            store.put(key(from + number).as_bytes(), filler.as_bytes(), Some(hour))?;
+            puts.record(began.elapsed());
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(puts)
+    };
+    let before = Counters::of_server(server)?.get("Innodb_row_lock_waits")?;
+    let (took, measured) = std::thread::scope(|scope| -> Result<_> {
+        let put = &put;
+        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || put(client))).collect();
+        let until = |puts: u64| {
+            while done.load(Ordering::Relaxed) < puts && threads.iter().all(|thread| !thread.is_finished()) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let mut clear = || -> Result<()> {
+            match by {
+                Clearing::Nobody => until(PUTS * clients),
+                Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away")?,
+                Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away")?,
+                Clearing::Sweeper => {
+                    let errors = Arc::new(Mutex::new(None));
+                    let heard = errors.clone();
+                    let hear = move |error: &Error| *lock(&heard) = Some(error.clone());
+                    let _sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1), hear)?;
+                    while left(&mut connection)? > 0 {
+                        if let Some(error) = lock(&errors).take() {
+                            return Err(error);
+                        }
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+            }
+            Ok(())
+        };
+        // Nobody clears before all are at it.
+        until(2 * clients);
+        let from = Instant::now();
+        let cleared = clear();
+        let took = from.elapsed();
+        over.store(true, Ordering::Relaxed);
+        let puts = threads.into_iter().map(|thread| joined("put while somebody clears", thread.join()));
+        let puts = puts.collect::<Result<Vec<Latency>>>()?;
+        cleared.map(|()| (took, puts))
+    })?;
+    let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
+    let mut puts = Latency::new();
+    measured.iter().for_each(|one| puts.merge(one));
+    let longest = measured.iter().map(Latency::max).collect();
+    Ok(Cleaning { by, left: left(&mut connection)?, took, puts, longest, waits })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fill(connection: &mut Conn, rows: impl Iterator<Item = String>) -> Result<()> {
     let rows: Vec<String> = rows.collect();
     let doing = "fill a table";
     connection.query_drop("START TRANSACTION").doing(doing)?;
     for part in rows.chunks(500) {
-        connection.query_drop(format!("INSERT INTO {into} VALUES {}", part.join(", "))).doing(doing)?;
+        let sql = format!("INSERT INTO kv (k, v, version, expires_at) VALUES {}", part.join(", "));
+        connection.query_drop(sql).doing(doing)?;
     }
     connection.query_drop("COMMIT").doing(doing)
-}
-
-/// Puts one after the other for as long as somebody clears.
-fn measure(
-    server: &MariaDb,
-    by: &str,
-    clear: impl FnOnce() -> Result<u64>,
-    mut put: impl FnMut(u64) -> Result<()> + Send,
-) -> Result<Cleaning> {
-    let over = AtomicBool::new(false);
-    let before = Counters::of_server(server)?.get("Innodb_row_lock_waits")?;
-    let (removed, took, puts) = std::thread::scope(|scope| -> Result<_> {
-        let writing = scope.spawn(|| -> Result<Latency> {
-            let mut puts = Latency::new();
-            let mut number = 0;
-            while !over.load(Ordering::Relaxed) {
-                let from = Instant::now();
-                put(number)?;
-                puts.record(from.elapsed());
-                number += 1;
-            }
-            Ok(puts)
-        });
-        let from = Instant::now();
-        let removed = clear();
-        let took = from.elapsed();
-        over.store(true, Ordering::Relaxed);
-        let puts = joined("put while somebody clears", writing.join())?;
-        Ok((removed?, took, puts))
-    })?;
-    let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
-    Ok(Cleaning { by: by.into(), removed, took, puts, waits })
 }
 
 /// How long puts took while somebody cleared.
 pub fn cleaning_chart(cleaned: &[Cleaning], title: &str) -> Latencies {
     let chart = Chart::latencies(title).subtitle("A put of a live key while expired ones are cleared away");
-    cleaned.iter().fold(chart, |chart, one| chart.latency(&one.by, &one.puts))
+    cleaned.iter().fold(chart, |chart, one| chart.latency(one.by, &one.puts))
 }

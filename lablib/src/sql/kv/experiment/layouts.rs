@@ -1,9 +1,10 @@
 //! The same entries in other layouts, and in Redis.
 
 use std::fmt;
+use std::time::Instant;
 
+use mysql::Conn;
 use mysql::prelude::Queryable;
-use mysql::{Conn, Value};
 use redis::Commands;
 
 use super::databases;
@@ -11,6 +12,8 @@ use crate::lab::chart::{Bars, Chart, Lines};
 use crate::lab::service::{Counters, MariaDb, Redis};
 use crate::lab::{self, Doing, Error, OrFail, Progress, Race, Result, Rng, Samples};
 use crate::sql::kv::Store;
+use crate::sql::kv::shard::{Row, is_alive};
+use crate::sql::kv::statements::{BEGAN, put_into, select_from};
 
 /// Where entries lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Layout {
     Numbered,
     /// The MD5 of the key is the primary key: 16 bytes for any key, and no order.
     Hashed,
+    /// As this store, with the value alone: no version, no expiry, and nobody asks for the time.
+    Bare,
     /// Redis, with its memory alone.
     Redis,
     /// Redis that syncs its log before it answers, as the SQL server does.
@@ -28,8 +33,12 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ours, Self::Numbered, Self::Hashed, Self::Redis, Self::DurableRedis];
+    /// All of them. The first three do the same work: they keep a version and a time with each value, and look at the clock.
+    pub const ALL: [Self; 6] = [Self::Ours, Self::Numbered, Self::Hashed, Self::Bare, Self::Redis, Self::DurableRedis];
+
+    fn is_a_table(self) -> bool {
+        !matches!(self, Self::Redis | Self::DurableRedis)
+    }
 }
 
 impl fmt::Display for Layout {
@@ -38,6 +47,7 @@ impl fmt::Display for Layout {
             Self::Ours => "key as primary key (ours)",
             Self::Numbered => "number, and a unique index",
             Self::Hashed => "MD5 of the key",
+            Self::Bare => "ours, without version and expiry",
             Self::Redis => "Redis, in memory",
             Self::DurableRedis => "Redis, synced",
         })
@@ -53,9 +63,10 @@ pub struct Measured {
     pub size: usize,
     /// Pages that InnoDB looks at for a get; none in Redis.
     pub pages: f64,
-    /// Seconds for a round of gets, one sample each.
+    /// Seconds for a get, one sample a round: the median of its gets, for what else goes on at a machine stops a few of them
+    /// for long.
     pub gets: Samples,
-    /// Seconds for a round of puts.
+    /// The same for a put.
     pub puts: Samples,
     /// Entries read back that were not what was put.
     pub wrong: u64,
@@ -66,37 +77,86 @@ pub struct Measured {
 pub struct Measures(Vec<Measured>);
 
 enum Client {
-    Ours(Store),
-    Table { connection: Conn, get: &'static str, put: &'static str },
+    Ours {
+        store: Store,
+        loader: Conn,
+    },
+    /// What the store says to its server, said to another table.
+    Alike {
+        connection: Conn,
+        get: String,
+        put: String,
+        load: String,
+    },
+    Bare(Conn),
     Redis(redis::Connection),
 }
 
 impl Client {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        const DOING: &str = "put an entry";
         match self {
-            Self::Ours(store) => Ok(store.put(key, value, None).map(drop)?),
-            Self::Table { connection, put, .. } => connection.exec_drop(*put, (key, value)).doing("put an entry"),
-            Self::Redis(connection) => connection.set(key, value).doing("put an entry"),
+            Self::Ours { store, .. } => Ok(store.put(key, value, None).map(drop)?),
+            Self::Alike { connection, put, .. } => {
+                let never = None::<u64>;
+                connection.exec_drop(put.as_str(), (key, value, rand::random::<u64>(), never, never)).doing(DOING)
+            }
+            Self::Bare(connection) => {
+                let put = "INSERT INTO bare (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)";
+                connection.exec_drop(put, (key, value)).doing(DOING)
+            }
+            Self::Redis(connection) => connection.set(key, value).doing(DOING),
         }
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        const DOING: &str = "get an entry";
         match self {
-            Self::Ours(store) => Ok(store.get(key)?.map(|entry| entry.value)),
-            Self::Table { connection, get, .. } => {
-                connection.exec_first::<Vec<u8>, _, _>(*get, (Value::from(key),)).doing("get an entry")
+            Self::Ours { store, .. } => Ok(store.get(key)?.map(|entry| entry.value)),
+            Self::Alike { connection, get, .. } => {
+                let found = connection.exec_first::<Row, _, _>(get.as_str(), (key,)).doing(DOING)?;
+                Ok(found.filter(is_alive).map(|(_, value, ..)| value))
             }
-            Self::Redis(connection) => connection.get(key).doing("get an entry"),
+            Self::Bare(connection) => connection.exec_first("SELECT v FROM bare WHERE k = ?", (key,)).doing(DOING),
+            Self::Redis(connection) => connection.get(key).doing(DOING),
         }
+    }
+
+    /// Puts entries where there are none, many in a transaction.
+    fn load(&mut self, entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<()> {
+        const DOING: &str = "load entries";
+        let insert = match self {
+            Self::Ours { loader, .. } => Some((loader, "INSERT INTO kv (k, v, version) VALUES (?, ?, 0)")),
+            Self::Bare(connection) => Some((connection, "INSERT INTO bare (k, v) VALUES (?, ?)")),
+            Self::Alike { connection, load, .. } => Some((connection, load.as_str())),
+            Self::Redis(_) => None,
+        };
+        if let Some((connection, insert)) = insert {
+            connection.query_drop("START TRANSACTION").doing(DOING)?;
+            connection.exec_batch(insert, entries).doing(DOING)?;
+            return connection.query_drop("COMMIT").doing(DOING);
+        }
+        if let Self::Redis(connection) = self {
+            let mut pipe = redis::pipe();
+            for (key, value) in entries {
+                pipe.set(key, value).ignore();
+            }
+            pipe.query::<()>(connection).doing(DOING)?;
+        }
+        Ok(())
     }
 }
 
-/// Puts entries of each size into each layout, and reads and overwrites them in turns.
+/// A get is over so much sooner that it takes more of them to measure.
+const GETS_FOR_A_PUT: u64 = 5;
+
+/// Puts up to so many entries of each size into each layout, as many as have room in `bytes` altogether, and reads and
+/// overwrites them in turns.
 pub fn layouts(
     server: &MariaDb,
     stores: [&Redis; 2],
     sizes: &[usize],
-    entries: u64,
+    (entries, bytes): (u64, usize),
     operations: u64,
     rounds: usize,
     seed: u64,
@@ -108,6 +168,7 @@ pub fn layouts(
         let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
         let mut all = Vec::new();
         for &size in sizes {
+            let entries = entries.min((bytes / size.max(1)) as u64).max(1);
             all.extend(of_size(server, stores, size, entries, operations, rounds, seed)?);
             progress.step();
         }
@@ -117,10 +178,21 @@ pub fn layouts(
 }
 
 fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Client> {
-    let table = |create: &str, get: &'static str, put: &'static str| -> Result<Client> {
-        let mut connection = Conn::new(databases(server, 1)[0].as_str()).doing("connect to the server")?;
+    let urls = databases(server, 1);
+    let connected = || Conn::new(urls[0].as_str()).doing("connect to the server");
+    let table = |create: &str| -> Result<Conn> {
+        let mut connection = connected()?;
         connection.query_drop(create).doing("make a table")?;
-        Ok(Client::Table { connection, get, put })
+        Ok(connection)
+    };
+    let alike = |name: &str, columns: &str, key: &str, given: &str| -> Result<Client> {
+        let connection = table(&format!(
+            "CREATE TABLE {name} ({columns}, v MEDIUMBLOB NOT NULL, version BIGINT UNSIGNED NOT NULL, \
+             expires_at BIGINT UNSIGNED NULL, KEY by_expiry (expires_at)) ENGINE = InnoDB"
+        ))?;
+        let get = select_from(name, key, &format!("{key} = {given}"), BEGAN);
+        let load = format!("INSERT INTO {name} ({key}, v, version) VALUES ({given}, ?, 0)");
+        Ok(Client::Alike { connection, get, put: put_into(server.dialect(), name, key, given), load })
     };
     let redis = |server: &Redis| -> Result<Client> {
         let doing = "connect to Redis";
@@ -128,18 +200,17 @@ fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Clien
         Ok(Client::Redis(client.get_connection().doing(doing)?))
     };
     match layout {
-        Layout::Ours => Ok(Client::Ours(Store::create(&databases(server, 1))?)),
-        Layout::Numbered => table(
-            "CREATE TABLE numbered (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
-             v MEDIUMBLOB NOT NULL, UNIQUE KEY by_key (k)) ENGINE = InnoDB",
-            "SELECT v FROM numbered WHERE k = ?",
-            "INSERT INTO numbered (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
-        ),
-        Layout::Hashed => table(
-            "CREATE TABLE hashed (h BINARY(16) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL) ENGINE = InnoDB",
-            "SELECT v FROM hashed WHERE h = UNHEX(MD5(?))",
-            "INSERT INTO hashed (h, v) VALUES (UNHEX(MD5(?)), ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
-        ),
+        Layout::Ours => Ok(Client::Ours { store: Store::create(&urls)?, loader: connected()? }),
+        Layout::Numbered => {
+            let columns = "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
+                           UNIQUE KEY by_key (k)";
+            alike("numbered", columns, "k", "?")
+        }
+        Layout::Hashed => alike("hashed", "h BINARY(16) NOT NULL PRIMARY KEY", "h", "UNHEX(MD5(?))"),
+        Layout::Bare => {
+            let columns = "k VARBINARY(255) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL";
+            Ok(Client::Bare(table(&format!("CREATE TABLE bare ({columns}) ENGINE = InnoDB"))?))
+        }
         Layout::Redis => redis(stores[0]),
         Layout::DurableRedis => redis(stores[1]),
     }
@@ -165,16 +236,7 @@ fn of_size(
     let mut clients = Vec::new();
     for layout in Layout::ALL {
         let mut client = client(server, stores, layout)?;
-        // In turns, so that each of them is loaded in the same order; many rows a commit.
-        if let Client::Table { connection, .. } = &mut client {
-            connection.query_drop("START TRANSACTION").doing("load entries")?;
-        }
-        for number in 0..entries {
-            client.put(&key(number), &value(number, 0))?;
-        }
-        if let Client::Table { connection, .. } = &mut client {
-            connection.query_drop("COMMIT").doing("load entries")?;
-        }
+        client.load((0..entries).map(|number| (key(number), value(number, 0))))?;
         clients.push(client);
     }
     let mut measured = Vec::new();
@@ -192,34 +254,41 @@ fn of_size(
     }
     let before = Counters::of_server(server)?.get("Binlog_commits")?;
     for writes in [false, true] {
+        let mut medians: Vec<Samples> = vec![Samples::default(); clients.len()];
         let mut race = Race::of(rounds);
-        for (layout, client) in Layout::ALL.into_iter().zip(&mut clients) {
+        for ((layout, client), medians) in Layout::ALL.into_iter().zip(&mut clients).zip(&mut medians) {
             let mut rng = Rng::seeded(seed, "gets and puts");
             let mut turn = 0;
             race = race.arm(&layout.to_string(), move || {
-                let mut good = 0;
-                for _ in 0..operations {
+                let (mut good, mut seconds) = (0, Samples::default());
+                for _ in 0..operations * if writes { 1 } else { GETS_FOR_A_PUT } {
                     let number = rng.below(entries);
                     turn += 1;
+                    let (key, value) = (key(number), value(number, turn));
+                    let began = Instant::now();
                     let done = match writes {
-                        true => client.put(&key(number), &value(number, turn)).is_ok(),
-                        false => client.get(&key(number)).is_ok_and(|value| value.is_some()),
+                        true => client.put(&key, &value).is_ok(),
+                        false => client.get(&key).is_ok_and(|value| value.is_some()),
                     };
+                    seconds.push(began.elapsed().as_secs_f64());
                     good += u64::from(done);
                 }
+                medians.push(seconds.median());
                 good
             });
         }
-        let raced = race.try_run()?;
-        for one in &mut measured {
-            *(if writes { &mut one.puts } else { &mut one.gets }) = raced.seconds(&one.layout.to_string());
+        race.try_run()?;
+        for (one, medians) in measured.iter_mut().zip(medians) {
+            // The race has a round more, to warm up.
+            let medians = medians.values()[1..].iter().copied().collect();
+            *(if writes { &mut one.puts } else { &mut one.gets }) = medians;
         }
     }
     let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
-    // The race has a round more, to warm up.
-    let puts = 3.0 * operations as f64 * (rounds + 1) as f64;
+    let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
+    let puts = tables as f64 * operations as f64 * (rounds + 1) as f64;
     if commits != puts {
-        let cause = format!("{puts} puts into three tables were {commits} commits");
+        let cause = format!("{puts} puts into {tables} tables were {commits} commits");
         return Err(Error::new("compare layouts that do the same work", cause));
     }
     Ok(measured)
@@ -272,14 +341,13 @@ impl Measures {
             .subtitle(format!("InnoDB pages looked at for a get; values of {size} bytes"))
             .y("pages", "")
             .horizontal();
-        let tables =
-            self.0.iter().filter(|one| one.size == size && !matches!(one.layout, Layout::Redis | Layout::DurableRedis));
+        let tables = self.0.iter().filter(|one| one.size == size && one.layout.is_a_table());
         tables.fold(chart, |chart, one| chart.bar(one.layout, one.pages))
     }
 
     /// Gets and puts a second, one client.
-    pub fn table(&self, operations: u64) -> lab::Table {
-        let rate = |samples: &Samples| operations as f64 / samples.median();
+    pub fn table(&self) -> lab::Table {
+        let rate = |samples: &Samples| 1.0 / samples.median();
         lab::Table::new("What one client gets done in a second")
             .text("", self.0.iter().map(|one| one.layout.to_string()))
             .counts("value", "bytes", self.0.iter().map(|one| one.size as u64))

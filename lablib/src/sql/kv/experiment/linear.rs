@@ -1,18 +1,16 @@
-//! Many clients, few keys, and connections that are cut under them; a checker judges what they saw.
+//! Many clients, few keys, entries that expire and are swept away, and connections that are cut; a checker judges what the
+//! clients saw.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::databases;
 use crate::lab::history::History;
-use crate::lab::history::linearizable::Verdict;
-use crate::lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
+use crate::lab::history::linearizable::{self, Budget, Verdict};
+use crate::lab::history::lives::{Lives, LivesOp, LivesRet, with_ends};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Link, OrFail, Progress, Result, Rng, joined};
-use crate::sql::kv::{Answer, Expected, Failure, Skip, Store};
-
-type Op = KeyValueOp<String, u64>;
-type Ret = KeyValueRet<u64>;
+use crate::sql::kv::{Answer, Expected, Failure, Skip, Store, Sweeper};
 
 /// A run of many clients.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +21,9 @@ pub struct ConcurrentSpec {
     pub operations: u64,
     /// Keys that all of them use.
     pub keys: u64,
-    /// How often all connections are cut.
+    /// How long two writes of three let their values live, at most; the third lets its own live for ever.
+    pub longest: Duration,
+    /// How often all connections are cut, those of the sweepers included.
     pub cuts: u64,
     /// Where the random numbers begin.
     pub seed: u64,
@@ -38,12 +38,16 @@ pub struct Concurrent {
     pub swapped: u64,
     /// Writes whose answer was lost with a connection.
     pub in_doubt: u64,
-    /// Reads that failed.
+    /// Operations that were refused, and reads that failed.
     pub failed: u64,
+    /// Expired entries that the sweepers removed meanwhile.
+    pub swept: u64,
+    /// Errors of the sweepers, after which they went on.
+    pub stumbled: u64,
     /// Whether there is an order, within the operations' times, in which one map would have answered the same.
     pub verdict: Verdict,
     /// For a picture: the operations.
-    pub history: History<Op, Ret>,
+    pub history: History<LivesOp, LivesRet>,
 }
 
 impl Concurrent {
@@ -67,18 +71,25 @@ impl Concurrent {
     }
 }
 
-/// Lets clients work on a store of two shards, with or without a step of it, and cuts their connections now and then.
+/// How often the sweepers look.
+const SWEEPS: Duration = Duration::from_millis(2);
+
+/// Lets clients work on a store of two shards, with or without a step of it, while sweepers take what has expired, and cuts
+/// their connections now and then.
 pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Concurrent {
     let run = || -> Result<Concurrent> {
         let link = Link::to(server.address())?;
         let direct = databases(server, 2);
         Store::create(&direct)?;
         let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
-        let history: History<Op, Ret> = History::new();
+        let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
+        let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
+        let history: History<LivesOp, LivesRet> = History::new();
         let mut progress = Progress::new("clients at work", spec.clients as u64);
         let answered = AtomicU64::new(0);
         let all = spec.clients as u64 * spec.operations;
         let (mut swapped, mut in_doubt, mut failed) = (0, 0, 0);
+        let clocks = Clocks::now();
         std::thread::scope(|scope| {
             let (urls, history, answered) = (&urls, &history, &answered);
             let work = move |client: usize| -> Result<(u64, u64, u64)> {
@@ -118,16 +129,71 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
                 Ok(())
             })
         })?;
-        let verdict = history.check(&KeyValue::new());
-        Ok(Concurrent { answered: all - in_doubt - failed, swapped, in_doubt, failed, verdict, history })
+        let operations = with_ends(history.operations(), clocks.may_differ_by());
+        let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
+        let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
+        // To rule out every order may take for ever; what is found out is found soon or in the next run.
+        let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
+        let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
+        Ok(Concurrent {
+            answered: all - in_doubt - failed,
+            swapped,
+            in_doubt,
+            failed,
+            swept,
+            stumbled,
+            verdict,
+            history,
+        })
     };
     run().or_fail()
+}
+
+/// A step of the store that was left out, and found out.
+#[derive(Debug, Clone)]
+pub struct FoundOut {
+    /// Which step.
+    pub skip: Skip,
+    /// In which run; one more than there were where in none.
+    pub run: u64,
+    /// What the checker said.
+    pub sentence: String,
+}
+
+/// Lets clients work on a store without a step of it, up to `most` times over, until the checker proves that it is missing.
+/// Nobody cuts connections.
+pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> FoundOut {
+    let runs = (0..most).map(|run| ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec });
+    let seen = runs.map(|spec| concurrent(server, spec, Some(skip)));
+    match seen.enumerate().find(|(_, seen)| seen.verdict.is_violation()) {
+        Some((before, seen)) => FoundOut { skip, run: before as u64 + 1, sentence: seen.sentence() },
+        None => FoundOut { skip, run: most + 1, sentence: "nothing was found".into() },
+    }
+}
+
+/// The history's clock, and the one by which a server on this machine counts what a value has left to live.
+struct Clocks([(Instant, SystemTime); 3]);
+
+impl Clocks {
+    fn now() -> Self {
+        Self([(); 3].map(|()| (Instant::now(), SystemTime::now())))
+    }
+
+    /// How far the one was set against the other since then, and a little for what goes on between two looks at them.
+    fn may_differ_by(&self) -> Duration {
+        const AT_LEAST: Duration = Duration::from_micros(200);
+        let differ = |(from, began): &(Instant, SystemTime)| {
+            let counted = began.elapsed().unwrap_or_default();
+            from.elapsed().abs_diff(counted)
+        };
+        AT_LEAST + self.0.iter().map(differ).min().unwrap_or_default()
+    }
 }
 
 struct Client<'a> {
     store: Store,
     rng: Rng,
-    history: &'a History<Op, Ret>,
+    history: &'a History<LivesOp, LivesRet>,
     process: usize,
     spec: ConcurrentSpec,
     made: u64,
@@ -140,41 +206,37 @@ impl Client<'_> {
     fn step(&mut self) {
         let key = format!("key {}", self.rng.below(self.spec.keys));
         match self.rng.below(10) {
-            0..3 => {
+            0..2 => {
                 self.get(&key);
             }
-            3..5 => {
-                let value = self.value();
-                let put = Op::Put(key.clone(), value);
-                self.write(put, |store| store.put(key.as_bytes(), &value.to_be_bytes(), None).map(|_| Ret::Done));
+            2..4 => {
+                let (value, ttl) = (self.value(), self.life());
+                let put = LivesOp::Put { key: key.clone(), value, ttl };
+                self.write(put, |store| store.put(key.as_bytes(), &value.to_be_bytes(), ttl).map(|_| LivesRet::Done));
             }
-            5 => {
-                self.write(Op::Delete(key.clone()), |store| store.delete(key.as_bytes()).map(Ret::Deleted));
+            4 => {
+                let delete = LivesOp::Delete(key.clone());
+                self.write(delete, |store| store.delete(key.as_bytes()).map(LivesRet::Deleted));
             }
+            // Whoever wants a lock does not look first.
+            5..7 => self.swap(&key, None),
             _ => {
                 let Some(seen) = self.get(&key) else { return };
-                let (value, expected) = (self.value(), seen.map(|(value, _)| value));
-                let version = seen.map_or(Expected::Absent, |(_, version)| version);
-                let cas = Op::Cas { key: key.clone(), expected, new: value };
-                let done = self.write(cas, |store| {
-                    let swapped = store.compare_and_set(key.as_bytes(), version, &value.to_be_bytes(), None)?;
-                    Ok(Ret::Swapped(swapped.is_some()))
-                });
-                self.swapped += u64::from(done == Some(Ret::Swapped(true)));
+                self.swap(&key, seen);
             }
         }
     }
 
     /// What the key holds, recorded; nothing where the read failed.
     fn get(&mut self, key: &str) -> Option<Option<(u64, Expected)>> {
-        let call = self.history.invoke(self.process, Op::Get(key.to_string()));
+        let call = self.history.invoke(self.process, LivesOp::Get(key.to_string()));
         match self.store.get(key.as_bytes()) {
             Ok(entry) => {
                 let seen = entry.map(|entry| {
                     let bytes = entry.value.try_into().unwrap_or_default();
                     (u64::from_be_bytes(bytes), Expected::At(entry.version))
                 });
-                call.ok(Ret::Value(seen.map(|(value, _)| value)));
+                call.ok(LivesRet::Value(seen.map(|(value, _)| value)));
                 Some(seen)
             }
             Err(_) => {
@@ -185,7 +247,18 @@ impl Client<'_> {
         }
     }
 
-    fn write(&mut self, op: Op, run: impl FnOnce(&mut Store) -> Answer<Ret>) -> Option<Ret> {
+    fn swap(&mut self, key: &str, seen: Option<(u64, Expected)>) {
+        let (value, ttl, expected) = (self.value(), self.life(), seen.map(|(value, _)| value));
+        let version = seen.map_or(Expected::Absent, |(_, version)| version);
+        let swap = LivesOp::Swap { key: key.into(), expected, value, ttl };
+        let done = self.write(swap, |store| {
+            let swapped = store.compare_and_set(key.as_bytes(), version, &value.to_be_bytes(), ttl)?;
+            Ok(LivesRet::Swapped(swapped.is_some()))
+        });
+        self.swapped += u64::from(done == Some(LivesRet::Swapped(true)));
+    }
+
+    fn write(&mut self, op: LivesOp, run: impl FnOnce(&mut Store) -> Answer<LivesRet>) -> Option<LivesRet> {
         let call = self.history.invoke(self.process, op);
         match run(&mut self.store) {
             Ok(ret) => {
@@ -214,5 +287,10 @@ impl Client<'_> {
     fn value(&mut self) -> u64 {
         self.made += self.spec.clients as u64;
         self.made
+    }
+
+    fn life(&mut self) -> Option<Duration> {
+        let longest = self.spec.longest.as_micros() as u64;
+        (self.rng.below(3) > 0).then(|| Duration::from_micros(1 + self.rng.below(longest)))
     }
 }

@@ -8,11 +8,11 @@ mod layouts;
 mod linear;
 mod routing;
 
-pub use expiry::{Cleaning, Punctual, cleaning, cleaning_chart, punctual};
+pub use expiry::{Cleaning, CleaningSpec, Clearing, Punctual, Putting, cleaning, cleaning_chart, punctual};
 pub use faults::{Asked, asked_table, faults};
 pub use killed::{Survived, survives};
 pub use layouts::{Layout, Measured, Measures, layouts};
-pub use linear::{Concurrent, ConcurrentSpec, concurrent};
+pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
 pub use routing::{Restarted, moved, restarted, shares};
 
 use crate::lab::service::MariaDb;
