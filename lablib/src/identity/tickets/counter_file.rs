@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,11 +15,15 @@ use crate::lab::{Doing, Error, Result};
 const MAGIC: &str = "lab counter 1";
 /// What every new counter begins with: 0 means "none" to too many programs.
 const FIRST: u64 = 1;
+/// What the two files beside a counter end in: its next content until that takes its name, and the right to it.
+const NEXT: &str = ".new";
+const LOCK: &str = ".lock";
 
 /// A counter that outlives its process. Shared by threads; each takes its numbers through a reference or an `Arc`.
 ///
 /// The file is read once, when it is opened. From then on it is only replaced, whole, each time a batch is reserved: new
-/// content under another name, synced, renamed, and the folder synced; then the first number of the batch may go out.
+/// content under another name, synced, renamed, and the folder synced; then the first number of the batch may go out. Before
+/// a new counter gets its first file, every folder on the way to it is synced, so that none of them takes it along.
 ///
 /// ```
 /// use lablib::identity::tickets::CounterFile;
@@ -36,14 +41,10 @@ const FIRST: u64 = 1;
 /// # Ok::<(), lablib::lab::Error>(())
 /// ```
 pub struct CounterFile {
-    disk: Arc<dyn Disk>,
-    name: String,
+    place: Place,
     batch: u64,
     skip: Option<Skip>,
     counting: Mutex<Counting>,
-    /// Held as long as the counter is open. Not the counter's own file: that one is replaced with every save, and a lock
-    /// stays with the file that had the name when it was taken.
-    lock: Option<File>,
 }
 
 struct Counting {
@@ -56,15 +57,15 @@ struct Counting {
 }
 
 impl CounterFile {
-    /// A new counter, which begins with 1; refused where there is one already.
+    /// A new counter, which begins with 1, in a folder that is made where it is missing; refused where there is one already.
     pub fn create(path: impl AsRef<Path>, batch: u64) -> Result<Self> {
         let path = path.as_ref();
         let doing = || format!("create the counter {}", path.display());
         check(batch).map_err(|cause| Error::new(doing(), cause))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).doing(doing())?;
-        let place = Place::of(path, doing())?;
-        Self::begin(place.disk, &place.name, batch, Some(place.lock)).map_err(|error| error.at(path.display()))
+        let mut place = Place::of(path, &doing())?;
+        make_way(&*place.disk, &place.name, None).doing(doing())?;
+        place.lock(path, &doing())?;
+        Self::begin(place, batch).map_err(|error| error.at(path.display()))
     }
 
     /// A counter that exists. It goes on behind everything that may have been handed out, whatever the batch was then.
@@ -77,20 +78,38 @@ impl CounterFile {
             ErrorKind::NotFound => missing(&doing()),
             _ => Error::new(doing(), error),
         })?;
-        let place = Place::of(&real, doing())?;
-        Self::resume(place.disk, &place.name, batch, Some(place.lock)).map_err(|error| error.at(path.display()))
+        let mut place = Place::of(&real, &doing())?;
+        place.lock(&real, &doing())?;
+        // A link that is no symbolic one cannot be told from the file, and keeps the old number at the next save.
+        let about = std::fs::metadata(&real).doing(doing())?;
+        if about.is_file() && about.nlink() > 1 {
+            let remedy = "remove the other name: whoever opens the counter by it would issue numbers again";
+            return Err(Error::new(doing(), "its file has another name, by a hard link").remedy(remedy));
+        }
+        Self::resume(place, batch).map_err(|error| error.at(path.display()))
     }
 
     /// The counter in a file of a disk that nobody else writes to; a new one where there is none. For power cuts.
     pub fn on(disk: Arc<dyn Disk>, name: &str, batch: u64) -> Result<Self> {
-        check(batch).map_err(|cause| Error::new(format!("open the counter {name}"), cause))?;
-        match disk.open(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Self::begin(disk, name, batch, None),
-            _ => Self::resume(disk, name, batch, None),
-        }
+        Self::on_without(disk, name, batch, None)
     }
 
-    /// The same, with one step left out from now on.
+    /// The same, with a step left out: of making the way to a new counter, or of every save but the one that makes it.
+    pub fn on_without(disk: Arc<dyn Disk>, name: &str, batch: u64, step: Option<Skip>) -> Result<Self> {
+        let doing = || format!("open the counter {name}");
+        check(batch).and_then(|()| check_name(name)).map_err(|cause| Error::new(doing(), cause))?;
+        let mut counter = match disk.open(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_way(&*disk, name, step).doing(doing())?;
+                Self::begin(Place::on(disk, name), batch)?
+            }
+            _ => Self::resume(Place::on(disk, name), batch)?,
+        };
+        counter.skip = step;
+        Ok(counter)
+    }
+
+    /// The same counter, with one step left out from now on.
     pub fn without(mut self, step: Skip) -> Self {
         self.skip = Some(step);
         self
@@ -100,7 +119,7 @@ impl CounterFile {
     pub fn next_id(&self) -> Result<u64> {
         let mut counting = self.counting();
         if counting.closed {
-            return Err(Error::new("take a number", "the counter is closed").at(&self.name));
+            return Err(Error::new("take a number", "the counter is closed").at(&self.place.title));
         }
         if counting.next == counting.end {
             self.reserve(&mut counting)?;
@@ -144,33 +163,39 @@ impl CounterFile {
     /// Gives up the right to the file. By name, not only by closing the lock's file: a process that another thread is just
     /// starting holds a copy of that for a moment.
     fn let_go(&self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = &self.place.lock {
             let _ = lock.unlock(); // its closing is the second way
         }
     }
 
-    fn begin(disk: Arc<dyn Disk>, name: &str, batch: u64, lock: Option<File>) -> Result<Self> {
-        if disk.open(name).is_ok() {
-            let remedy = "open it, or take another name";
-            return Err(Error::new("create a counter", "there is one of this name").remedy(remedy));
+    fn begin(place: Place, batch: u64) -> Result<Self> {
+        let doing = "create a counter";
+        match place.disk.open(&place.name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Whatever else keeps it from being opened, it may be there, and its numbers may be out.
+            Err(error) => return Err(error).doing(doing),
+            Ok(_) => {
+                let remedy = "open it, or take another name";
+                return Err(Error::new(doing, "there is one of this name").remedy(remedy));
+            }
         }
-        let counter = Self::at(disk, name, batch, FIRST, lock);
+        let counter = Self::at(place, batch, FIRST);
         counter.save(&mut counter.counting(), |_| FIRST)?;
         Ok(counter)
     }
 
-    fn resume(disk: Arc<dyn Disk>, name: &str, batch: u64, lock: Option<File>) -> Result<Self> {
+    fn resume(place: Place, batch: u64) -> Result<Self> {
         let doing = "read a counter";
-        let bytes = disk.read(name).doing(doing)?;
+        let bytes = place.disk.read(&place.name).doing(doing)?;
         let end = decode(&bytes).map_err(|cause| {
             Error::new(doing, cause).remedy("restore it with a number above all that were handed out, or begin another")
         })?;
-        Ok(Self::at(disk, name, batch, end, lock))
+        Ok(Self::at(place, batch, end))
     }
 
-    fn at(disk: Arc<dyn Disk>, name: &str, batch: u64, next: u64, lock: Option<File>) -> Self {
+    fn at(place: Place, batch: u64, next: u64) -> Self {
         let counting = Mutex::new(Counting { next, end: next, saves: 0, closed: false });
-        Self { disk, name: name.to_string(), batch, skip: None, counting, lock }
+        Self { place, batch, skip: None, counting }
     }
 
     fn counting(&self) -> MutexGuard<'_, Counting> {
@@ -180,7 +205,7 @@ impl CounterFile {
     fn reserve(&self, counting: &mut Counting) -> Result<()> {
         let end = counting.end.checked_add(self.batch).ok_or_else(|| {
             Error::new("take a number", format!("after {} there are no {} numbers left", counting.end, self.batch))
-                .at(&self.name)
+                .at(&self.place.title)
         })?;
         let saved = if self.skip == Some(Skip::Reserve) { counting.end } else { end };
         self.save(counting, |_| saved)?;
@@ -192,34 +217,35 @@ impl CounterFile {
     /// batch has gone out, and the next attempt writes a file of its own.
     fn save(&self, counting: &mut Counting, end: impl Fn(&Counting) -> u64) -> Result<()> {
         let text = encode(end(counting));
-        self.replace(text.as_bytes()).doing("save a counter").map_err(|error| error.at(&self.name))?;
+        self.replace(text.as_bytes()).doing("save a counter").map_err(|error| error.at(&self.place.title))?;
         counting.saves += 1;
         Ok(())
     }
 
     fn replace(&self, text: &[u8]) -> std::io::Result<()> {
+        let Place { disk, name, .. } = &self.place;
         if self.skip == Some(Skip::Rename) {
-            let file = self.disk.open_or_create(&self.name)?;
+            let file = disk.open_or_create(name)?;
             file.write_at(0, text)?;
             return file.sync_data();
         }
-        let temporary = format!("{}.new", self.name);
-        match self.disk.remove(&temporary) {
+        let temporary = format!("{name}{NEXT}");
+        match disk.remove(&temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         crash::point("counter-before-save");
-        let file = self.disk.create(&temporary)?;
+        let file = disk.create(&temporary)?;
         file.write_at(0, text)?;
         crash::point("counter-written");
         if self.skip != Some(Skip::FileSync) {
             file.sync_data()?;
         }
         crash::point("counter-synced");
-        self.disk.rename(&temporary, &self.name)?;
+        disk.rename(&temporary, name)?;
         crash::point("counter-renamed");
         if self.skip != Some(Skip::FolderSync) {
-            self.disk.sync_dir("")?;
+            disk.sync_dir(folder_of(name))?;
         }
         crash::point("counter-saved");
         Ok(())
@@ -235,7 +261,7 @@ impl Drop for CounterFile {
 impl std::fmt::Debug for CounterFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counting = self.counting();
-        write!(f, "counter {} at {} of {}, in batches of {}", self.name, counting.next, counting.end, self.batch)
+        write!(f, "counter {} at {} of {}, in batches of {}", self.place.title, counting.next, counting.end, self.batch)
     }
 }
 
@@ -253,31 +279,122 @@ impl Issuer for Arc<CounterFile> {
 struct Place {
     disk: Arc<dyn Disk>,
     name: String,
-    lock: File,
+    /// As a reader knows it.
+    title: String,
+    /// Held as long as the counter is open. Not the counter's own file: that one is replaced with every save, and a lock
+    /// stays with the file that had the name when it was taken.
+    lock: Option<File>,
 }
 
 impl Place {
-    fn of(path: &Path, doing: String) -> Result<Self> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-            return Err(Error::new(doing, "its path names no file"));
-        };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let door = folder.join(format!("{name}.lock"));
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(door).doing(&doing)?;
+    fn on(disk: Arc<dyn Disk>, name: &str) -> Self {
+        Self { disk, name: name.to_string(), title: name.to_string(), lock: None }
+    }
+
+    /// The disk is the whole file system that the path is on, so that every folder on the way can be synced.
+    fn of(path: &Path, doing: &str) -> Result<Self> {
+        let refused = |cause: &str| Error::new(doing, cause);
+        let whole = std::env::current_dir().doing(doing)?.join(path);
+        let folder = whole.parent().ok_or_else(|| refused("its path names no file"))?;
+        // What is there is followed through its links; what is missing will be made.
+        let there =
+            folder.ancestors().find(|above| above.exists()).ok_or_else(|| refused("its path begins nowhere"))?;
+        let missing = whole.strip_prefix(there).doing(doing)?;
+        let ground = there.canonicalize().doing(doing)?;
+        let root = root_of(&ground).doing(doing)?;
+        let names: Option<Vec<&str>> = ground
+            .strip_prefix(root)
+            .doing(doing)?
+            .components()
+            .chain(missing.components())
+            .map(|part| match part {
+                Component::Normal(name) => name.to_str(),
+                _ => None, // a way back out of a folder that is not there yet
+            })
+            .collect();
+        let name = names.ok_or_else(|| refused("its path is no plain way down to a file"))?.join("/");
+        check_name(&name).map_err(|cause| refused(&cause))?;
+        let disk = Arc::new(RealDisk::open(root)?);
+        Ok(Self { disk, name, title: path.display().to_string(), lock: None })
+    }
+
+    /// Takes the right to it, in a folder that is there.
+    fn lock(&mut self, path: &Path, doing: &str) -> Result<()> {
+        let mut door = path.as_os_str().to_owned();
+        door.push(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(door).doing(doing)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let remedy = "let that one hand out the numbers, or end it";
                 return Err(Error::new(doing, "somebody else has it open").remedy(remedy));
             }
-            Err(TryLockError::Error(error)) => return Err(Error::new(doing, error)),
+            Err(TryLockError::Error(error)) => return Err(error).doing(doing),
         }
-        Ok(Self { disk: Arc::new(RealDisk::open(folder)?), name: name.to_string(), lock })
+        self.lock = Some(lock);
+        Ok(())
     }
+}
+
+/// The highest folder above this one, or it itself, that is on the same file system, by a way of plain text.
+fn root_of(folder: &Path) -> std::io::Result<&Path> {
+    let device = |path: &Path| std::fs::metadata(path).map(|about| about.dev());
+    let mut root = folder;
+    while let Some(above) = root.parent().filter(|_| root.file_name().is_some_and(|name| name.to_str().is_some())) {
+        if device(above)? != device(root)? {
+            break;
+        }
+        root = above;
+    }
+    Ok(root)
+}
+
+/// The folders on the way to a new counter, each of them durable in the one above it before the counter's first file is
+/// written. Also those that are there already: whoever made them may have been killed before they were durable.
+fn make_way(disk: &dyn Disk, name: &str, skip: Option<Skip>) -> std::io::Result<()> {
+    let folders: Vec<&str> = name.match_indices('/').map(|(at, _)| &name[..at]).collect();
+    let mut made = Vec::new();
+    let mut way = || {
+        for folder in &folders {
+            match disk.create_dir(folder) {
+                Ok(()) => made.push(*folder),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        crash::point("counter-folders-made");
+        for folder in folders.iter().filter(|_| skip != Some(Skip::ParentSync)) {
+            match disk.sync_dir(folder_of(folder)) {
+                // A folder that we may not read, such as another user's above ours, has been there before us.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !made.contains(folder) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
+    };
+    way().inspect_err(|_| {
+        // After a sync that failed, no later one makes these names durable: they have to be made anew.
+        for folder in made.iter().rev() {
+            let _ = disk.remove(folder); // somebody may have put something into it meanwhile
+        }
+    })
+}
+
+/// The folder that a name is in.
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 fn check(batch: u64) -> std::result::Result<(), String> {
     if batch == 0 { Err("a batch has at least one number".into()) } else { Ok(()) }
+}
+
+/// A counter's own files must not be another counter: they are removed and replaced.
+fn check_name(name: &str) -> std::result::Result<(), String> {
+    match [NEXT, LOCK].iter().find(|end| name.ends_with(**end)) {
+        Some(end) => Err(format!("a name that ends in {end} belongs to the counter without it")),
+        None => Ok(()),
+    }
 }
 
 fn missing(doing: &str) -> Error {

@@ -35,6 +35,8 @@ pub const POINTS: [&str; 6] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Errand {
     path: PathBuf,
+    /// Which desk this is: an address that somebody remembers may be another's by now.
+    name: u64,
     batch: u64,
     skip: Option<Skip>,
     /// Hands out so many, each acknowledged on standard output, instead of serving.
@@ -52,7 +54,7 @@ pub fn issuer_process() -> Result<()> {
     };
     match errand.acknowledge {
         Some(count) => acknowledge(&counter, count),
-        None => serve(Arc::new(counter)),
+        None => serve(Arc::new(counter), errand.name),
     }
 }
 
@@ -66,7 +68,7 @@ fn acknowledge(counter: &CounterFile, count: u64) -> Result<()> {
 }
 
 /// Until it is killed, or whoever started it is gone.
-fn serve(counter: Arc<CounterFile>) -> Result<()> {
+fn serve(counter: Arc<CounterFile>, name: u64) -> Result<()> {
     let doing = "open the issuer's desk";
     let listener = TcpListener::bind("127.0.0.1:0").doing(doing)?;
     println!("{SERVING}{}", listener.local_addr().doing(doing)?);
@@ -77,17 +79,25 @@ fn serve(counter: Arc<CounterFile>) -> Result<()> {
     });
     for stream in listener.incoming().flatten() {
         let counter = Arc::clone(&counter);
-        std::thread::spawn(move || answer(&counter, stream));
+        std::thread::spawn(move || answer(&counter, name, stream));
     }
     Ok(())
 }
 
-/// A line for each line. An end of the connection is an end, and no error of the desk's.
-fn answer(counter: &CounterFile, stream: TcpStream) -> std::io::Result<()> {
+/// What a client of a desk asks.
+fn question(name: u64) -> String {
+    format!("next of {name:016x}\n")
+}
+
+/// A line for each line, until one of them is no question to this desk. An end of the connection is an end, and no error of
+/// the desk's.
+fn answer(counter: &CounterFile, name: u64, stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut out = stream.try_clone()?;
     for line in BufReader::new(stream).lines() {
-        line?;
+        if line? != question(name).trim_end() {
+            break;
+        }
         let answer = match counter.next_id() {
             Ok(id) => format!("{id}\n"),
             Err(error) => format!("error {error}\n").replace('\n', " ") + "\n",
@@ -116,14 +126,14 @@ impl IssuerProcess {
 
     /// Starts one that leaves a step out.
     pub fn start_without(path: impl AsRef<Path>, batch: u64, skip: Option<Skip>) -> Result<Self> {
-        let errand = Errand { path: path.as_ref().to_path_buf(), batch, skip, acknowledge: None };
+        let errand = Errand { skip, ..Errand::on(path, batch) };
         let (child, address) = open_desk(&errand)?;
         Ok(Self { errand, child, address: Arc::new(Mutex::new(Some(address))) })
     }
 
     /// A client of its own, which finds the desk again after a restart.
     pub fn client(&self) -> DeskClient {
-        DeskClient { address: Arc::clone(&self.address), connection: None, stats: IssuerStats::default() }
+        DeskClient::of(self.errand.name, Arc::clone(&self.address))
     }
 
     /// `kill -9`, and returns when it is dead.
@@ -144,7 +154,7 @@ impl IssuerProcess {
 
     /// A process that hands out so many numbers, each acknowledged, for [`Crash`](crate::lab::crash::Crash).
     pub fn acknowledging(path: impl AsRef<Path>, batch: u64, count: u64) -> Result<CrashChild> {
-        let errand = Errand { path: path.as_ref().to_path_buf(), batch, skip: None, acknowledge: Some(count) };
+        let errand = Errand { acknowledge: Some(count), ..Errand::on(path, batch) };
         Ok(CrashChild::new(lab_program()?).arg("tickets").env(ERRAND, errand.text()?))
     }
 }
@@ -157,6 +167,10 @@ impl Drop for IssuerProcess {
 }
 
 impl Errand {
+    fn on(path: impl AsRef<Path>, batch: u64) -> Self {
+        Self { path: path.as_ref().to_path_buf(), name: rand::random(), batch, skip: None, acknowledge: None }
+    }
+
     fn text(&self) -> Result<String> {
         serde_json::to_string(self).doing("write an issuer's errand")
     }
@@ -193,12 +207,17 @@ fn open_desk(errand: &Errand) -> Result<(Child, String)> {
 /// A client of an [`IssuerProcess`].
 #[derive(Debug)]
 pub struct DeskClient {
+    name: u64,
     address: Address,
     connection: Option<BufReader<TcpStream>>,
     stats: IssuerStats,
 }
 
 impl DeskClient {
+    fn of(name: u64, address: Address) -> Self {
+        Self { name, address, connection: None, stats: IssuerStats::default() }
+    }
+
     fn connect(&mut self) -> std::io::Result<()> {
         let address = self.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let address = address.ok_or(std::io::ErrorKind::NotConnected)?;
@@ -209,8 +228,8 @@ impl DeskClient {
         Ok(())
     }
 
-    fn ask(connection: &mut BufReader<TcpStream>) -> std::io::Result<String> {
-        connection.get_mut().write_all(b"next\n")?;
+    fn ask(connection: &mut BufReader<TcpStream>, name: u64) -> std::io::Result<String> {
+        connection.get_mut().write_all(question(name).as_bytes())?;
         let mut line = String::new();
         connection.read_line(&mut line)?;
         // A line that was cut off is no answer: 12 might have been 1234.
@@ -224,7 +243,7 @@ impl Issuer for DeskClient {
         let began = Instant::now();
         loop {
             let answer = match &mut self.connection {
-                Some(connection) => Self::ask(connection).inspect_err(|_| self.stats.lost_answers += 1),
+                Some(connection) => Self::ask(connection, self.name).inspect_err(|_| self.stats.lost_answers += 1),
                 None => match self.connect() {
                     Ok(()) => continue,
                     Err(error) => {
@@ -249,5 +268,31 @@ impl Issuer for DeskClient {
 
     fn stats(&self) -> IssuerStats {
         self.stats
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::lab::crash::SimulatedDisk;
+
+    #[test]
+    fn a_client_that_comes_to_another_desk_gets_no_number_of_its_counter() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: Address = Arc::new(Mutex::new(Some(listener.local_addr().unwrap().to_string())));
+        let counter = CounterFile::on(Arc::new(SimulatedDisk::seeded(1)), "counter", 10).unwrap();
+        let (mut astray, mut own) = (DeskClient::of(1, Arc::clone(&address)), DeskClient::of(2, address));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for stream in listener.incoming().flatten().take(2) {
+                    let _ = answer(&counter, 2, stream); // a client that is gone is no error
+                }
+            });
+            astray.connect().unwrap();
+            assert!(DeskClient::ask(astray.connection.as_mut().unwrap(), astray.name).is_err());
+            assert_eq!(own.next_id().unwrap(), 1);
+            drop(own);
+        });
     }
 }

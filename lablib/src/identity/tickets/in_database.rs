@@ -2,8 +2,8 @@
 
 use mysql::prelude::Queryable;
 
-use super::session::{Door, Session, new_database};
-use super::{Issuer, IssuerStats};
+use super::session::{Door, ONLY_ANSWER, Session, new_database};
+use super::{Issuer, IssuerStats, Skip};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Result};
 
@@ -54,6 +54,9 @@ fn check_shard(shard: u16) -> std::result::Result<(), String> {
 /// One row holds the last *tick*: the millisecond and the count as one number. The next tick is one more, or the present
 /// millisecond's first, whichever is higher. So the 1,025th id of a millisecond is the first of the next one, and the
 /// caller waits until that has come; and a clock that is set back makes nothing twice.
+///
+/// An id is its transaction's: where that is rolled back, so is the tick, and the next one may get the same id. So whoever
+/// calls `next_id()` in a transaction of its own tells nobody the id before the commit; an [`Issuer`] asks outside of any.
 #[derive(Clone)]
 pub struct ShardIds {
     door: Door,
@@ -64,15 +67,14 @@ pub struct ShardIds {
 impl ShardIds {
     /// A new shard, in a database of its own.
     pub fn create(server: &MariaDb, shard: u16) -> Result<Self> {
-        let doing = "create a shard";
-        check_shard(shard).map_err(|cause| Error::new(doing, cause))?;
-        let database = new_database(server, &format!("insta_{shard}"))?;
-        let door = Door::to(server, &database, vec![])?;
-        let mut session = door.session();
-        for statement in statements(shard) {
-            session.insist(doing, |connection, _| connection.query_drop(&statement))?;
-        }
-        Ok(Self { door, database, shard })
+        Self::create_without(server, shard, None)
+    }
+
+    /// The same, with one step left out.
+    pub fn create_without(server: &MariaDb, shard: u16, step: Option<Skip>) -> Result<Self> {
+        check_shard(shard).map_err(|cause| Error::new("create a shard", cause))?;
+        let database = new_database(server, &format!("insta_{shard}"), &statements(shard, step != Some(Skip::Wait)))?;
+        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database, shard })
     }
 
     /// The database that is the shard.
@@ -138,9 +140,10 @@ impl Issuer for ShardIssuer {
 
 /// What a shard is made of. `READS SQL DATA` is an untruth that does no harm here: with the binary log on, a server wants
 /// one of three words, and `DETERMINISTIC` would let it call the function once for many rows.
-fn statements(shard: u16) -> Vec<String> {
+fn statements(shard: u16, waits: bool) -> Vec<String> {
     let row_bits = SHARD_BITS + COUNT_BITS;
     let mask = (1 << COUNT_BITS) - 1;
+    let wait = if waits { "WHILE" } else { "WHILE FALSE AND" };
     vec![
         "CREATE TABLE id_clock (one TINYINT NOT NULL PRIMARY KEY, tick BIGINT UNSIGNED NOT NULL)".into(),
         "INSERT INTO id_clock VALUES (1, 0)".into(),
@@ -168,7 +171,7 @@ fn statements(shard: u16) -> Vec<String> {
                IF ahead > 1000 THEN \
                  SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the clock was set back by more than a second'; \
                END IF; \
-               WHILE ahead > 0 DO \
+               {wait} ahead > 0 DO \
                  DO SLEEP(ahead / 1000); \
                  SET ahead = CAST((id >> {row_bits}) + {EPOCH} AS SIGNED) - CAST(now_ms() AS SIGNED); \
                END WHILE; \

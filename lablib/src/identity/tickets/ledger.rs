@@ -25,6 +25,8 @@ pub struct Ledger {
     pub clients: Vec<Vec<Receipt>>,
     /// What all clients together went through.
     pub stats: IssuerStats,
+    /// What each of them went through.
+    pub stats_each: Vec<IssuerStats>,
     /// Requests that ended in an error for their client.
     pub failed: u64,
     /// The last of these errors.
@@ -96,6 +98,7 @@ impl Ledger {
                 let drawn: Drawn = joined("take numbers", thread.join())?;
                 ledger.clients.push(drawn.receipts);
                 ledger.stats = ledger.stats.plus(drawn.stats);
+                ledger.stats_each.push(drawn.stats);
                 ledger.failed += drawn.failed;
                 ledger.last_error = drawn.error.map(|error| error.to_string()).or(ledger.last_error.take());
             }
@@ -115,6 +118,7 @@ impl Ledger {
         };
         self.clients.extend(later.clients.into_iter().map(|list| list.into_iter().map(shift).collect()));
         self.stats = self.stats.plus(later.stats);
+        self.stats_each.extend(later.stats_each);
         self.failed += later.failed;
         self.last_error = later.last_error.or(self.last_error.take());
         self.seconds += later.seconds;

@@ -5,13 +5,17 @@
 //! and ids that a database makes where the row is ([`ShardIds`]).
 //!
 //! - **Never twice**: no number is handed out twice, by any number of clients at once, also after `kill -9` of the issuer
-//!   or of a server; by the counter file not after a power cut either.
+//!   or of a server; by the counter file not after a power cut either, in a new folder or an old one.
 //! - **A bounded gap**: a crash of the counter file loses at most one batch, and a number for each answer that was on its way;
-//!   a caller that dies at most its range; a ticket server at most a number for each answer that was lost and each conflict.
+//!   a caller that dies at most its range, and one that loses an answer one more; a ticket server at most a number for each
+//!   answer that was lost and each conflict, and with REPLACE one more each time it is started again.
 //! - **Reserved before handed out**: what is on disk is the *end* of what may be handed out. So the size of a batch or
 //!   range may change between runs, and between callers, and nothing is issued again.
-//! - **One owner**: a counter file that another process has open is refused, and so are a ticket server with another
-//!   share of the numbers and a number of another server's share.
+//! - **One owner**: a counter file that another process has open is refused, and so are a file with a second name, a ticket
+//!   server with another share of the numbers, a number of another server's share, and a desk of another counter.
+//! - **Nobody is kept**: whoever waits for a lock hears of it before he gives up, and nothing that a client has given up waits
+//!   on in its server; a MariaDB ends a transaction that has stood still for five seconds. Deadlocks are tried again after a
+//!   pause, and a ticket server that is silent or stays locked is done without.
 //! - **Clear refusals**: a torn or foreign file, a batch of 0, a shard out of range, a server that does not come back are
 //!   errors of one sentence, after which nothing is half done: whoever asks again gets a number that nobody else has.
 
@@ -49,7 +53,7 @@ pub trait Issuer: Send {
     }
 }
 
-/// What a client went through for its numbers.
+/// What a client, or several together, went through for its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IssuerStats {
     /// Requests that were sent and answered, whatever the answer.
@@ -65,6 +69,12 @@ pub struct IssuerStats {
 }
 
 impl IssuerStats {
+    /// How many numbers may be missing for it: an answer that was lost may have carried one, and a request that is tried
+    /// again after a conflict may have been given one already.
+    pub fn may_be_missing(self) -> u64 {
+        self.lost_answers + self.deadlocks + self.conflicts
+    }
+
     /// Both together.
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -84,6 +94,8 @@ pub enum Skip {
     FileSync,
     /// The counter file's folder is not synced after that.
     FolderSync,
+    /// The folders above a new counter file are not synced before it is there.
+    ParentSync,
     /// The counter file is overwritten where it lies.
     Rename,
     /// The counter file holds what was handed out so far, not the end of what may be.
@@ -92,4 +104,6 @@ pub enum Skip {
     Increment,
     /// As `Increment`, and clients do not look whose share a number is of either.
     IncrementAndShare,
+    /// A shard hands an id out although its millisecond has not come yet.
+    Wait,
 }

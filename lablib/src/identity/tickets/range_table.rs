@@ -3,7 +3,7 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, TxOpts};
 
-use super::session::{Door, Session, new_database};
+use super::session::{Door, ONLY_ANSWER, Session, new_database};
 use super::{Issuer, IssuerStats};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Result};
@@ -29,12 +29,10 @@ pub enum RangeMethod {
 impl RangeTable {
     /// A new table, in a database of its own.
     pub fn create(server: &MariaDb) -> Result<Self> {
-        let database = new_database(server, "ranges")?;
-        let door = Door::to(server, &database, vec![])?;
         let table = "CREATE TABLE ranges (name VARCHAR(64) NOT NULL PRIMARY KEY, next BIGINT UNSIGNED NOT NULL) \
                      CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
-        door.session().insist("create a table of ranges", |connection, _| connection.query_drop(table))?;
-        Ok(Self { door, database })
+        let database = new_database(server, "ranges", &[table.into()])?;
+        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database })
     }
 
     /// The database that the table is in.

@@ -1,14 +1,16 @@
-//! A client of several ticket servers, which does without those that do not answer.
+//! A client of several ticket servers, which does without those that do not answer, or that somebody keeps locked.
 
 use std::time::{Duration, Instant};
 
 use super::session::{Failure, PATIENCE, Session};
-use super::ticket_service::{TicketService, check_share, take};
+use super::ticket_service::{TicketService, take};
 use super::{Issuer, IssuerStats, Skip, Statement};
 use crate::lab::{Error, Result};
 
-/// How long a server that did not answer is left alone.
+/// How long a server that did not answer, or was busy, is left alone.
 const LEAVE_ALONE: Duration = Duration::from_millis(100);
+/// After the next failure in a row, so many times as long as it took: a server that stands still costs a fifth of the time.
+const LEAVE_ALONE_TIMES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A client of a [`TicketService`].
@@ -21,9 +23,10 @@ pub struct TicketClient {
 
 struct Peer {
     session: Session,
-    checked: bool,
     /// Not asked again before then.
     left_alone_until: Option<Instant>,
+    /// How often it has failed since it last served.
+    failures: u64,
     served: u64,
 }
 
@@ -31,8 +34,8 @@ impl TicketClient {
     pub(super) fn new(service: &TicketService) -> Self {
         let peer = |door: &super::session::Door| Peer {
             session: door.session(),
-            checked: false,
             left_alone_until: None,
+            failures: 0,
             served: 0,
         };
         let peers = service.doors.iter().map(peer).collect();
@@ -54,11 +57,6 @@ impl TicketClient {
         let (number, servers) = (index as u64 + 1, self.peers.len() as u64);
         let (statement, skip, doing) = (self.statement, self.skip, "take a ticket");
         let peer = &mut self.peers[index];
-        if !peer.checked {
-            let share = peer.session.attempt(doing, |connection, _| check_share(connection, number, servers))?;
-            share.map_err(|cause| Failure::Refused(Error::new(doing, cause)))?;
-            peer.checked = true;
-        }
         let id =
             peer.session.attempt(doing, |connection, round_trips| take(connection, round_trips, statement, skip))?;
         // A number of somebody else's share would be handed out twice, by us and by its owner.
@@ -82,22 +80,25 @@ impl Issuer for TicketClient {
                 if self.peers[index].left_alone_until.is_some_and(|until| Instant::now() < until) {
                     continue;
                 }
+                let asked = Instant::now();
                 match self.ask(index) {
                     Ok(id) => {
-                        self.peers[index].left_alone_until = None;
+                        self.peers[index].failures = 0;
                         return Ok(id);
                     }
                     Err(Failure::Refused(error)) => return Err(error),
-                    Err(Failure::Gone(error)) => {
-                        self.peers[index].left_alone_until = Some(Instant::now() + LEAVE_ALONE);
+                    Err(Failure::Gone(error) | Failure::Busy(error)) => {
+                        let peer = &mut self.peers[index];
+                        peer.failures += 1;
+                        let dear = if peer.failures > 1 { asked.elapsed() * LEAVE_ALONE_TIMES } else { LEAVE_ALONE };
+                        peer.left_alone_until = Some(Instant::now() + dear.max(LEAVE_ALONE));
                         last = Some(error);
                     }
                 }
             }
             if began.elapsed() > PATIENCE {
-                let cause = "no ticket server answers";
-                let error = last.unwrap_or_else(|| Error::new("take a ticket", cause));
-                return Err(error.remedy("start one of the ticket servers again"));
+                let error = last.unwrap_or_else(|| Error::new("take a ticket", "no ticket server answers"));
+                return Err(error.remedy("start one of the ticket servers again, or see who keeps its row locked"));
             }
             std::thread::sleep(PAUSE);
         }

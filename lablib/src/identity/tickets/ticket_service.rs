@@ -3,7 +3,7 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::session::{Door, new_database};
+use super::session::{ANSWER, Door, drop_database, new_database};
 use super::{Skip, TicketClient};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Result};
@@ -31,6 +31,12 @@ impl Statement {
             Self::DeleteInsert => "DELETE + INSERT",
         }
     }
+
+    /// How many of its numbers a server leaves out when it is started again. InnoDB makes of REPLACE an update of the row
+    /// where it can, and what an update leaves on disk is not the last number but the next one, which counts as used.
+    pub fn skipped_by_a_restart(self) -> u64 {
+        u64::from(self == Self::Replace)
+    }
 }
 
 /// A service of tickets on one or more servers: server k of n hands out k, k + n, k + 2n and so on.
@@ -43,43 +49,28 @@ pub struct TicketService {
 }
 
 impl TicketService {
-    /// A new service on these servers, in a database of its own on each.
+    /// A new service on these servers, in a database of its own on each. Its tables know one statement for good: REPLACE may
+    /// leave a lower number than the highest in the row, and whoever added to that would issue the highest again.
     pub fn create(servers: &[&MariaDb], statement: Statement) -> Result<Self> {
         let doing = "create a ticket service";
         let count = u16::try_from(servers.len()).ok().filter(|count| *count > 0);
         let count = count.ok_or_else(|| Error::new(doing, format!("it cannot have {} servers", servers.len())))?;
         let mut service = Self { doors: vec![], statement, skip: None, databases: vec![] };
         for (number, server) in (1..=count).zip(servers) {
-            let database = new_database(server, "tickets")?;
-            let door = Door::to(server, &database, share(number, count))?;
-            let tables = [
-                "CREATE TABLE tickets (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, stub CHAR(1) NOT NULL UNIQUE)"
-                    .to_string(),
-                // Which share this server has, for good: a client with another idea of it is refused.
-                "CREATE TABLE share (number SMALLINT UNSIGNED NOT NULL PRIMARY KEY, servers SMALLINT UNSIGNED NOT NULL)"
-                    .to_string(),
-                format!("INSERT INTO share VALUES ({number}, {count})"),
-            ];
-            // A row one step before the first ticket. Two callers who found no row would each be given a number beforehand,
-            // and where the larger one is inserted first the smaller one is skipped.
-            let row = [
-                "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')".to_string(),
-                format!("INSERT INTO tickets (id, stub) VALUES ({number} - {count}, 'a')"),
-            ];
-            let row = row.into_iter().filter(|_| statement == Statement::OnDuplicateKey);
-            let mut session = door.session();
-            for sql in tables.into_iter().chain(row) {
-                session.insist(doing, |connection, _| connection.query_drop(&sql))?;
+            let made = new_database(server, "tickets", &tables(number, count)).and_then(|database| {
+                let door = Door::to(server, &database, ANSWER)?.beginning_with(share(number, count));
+                service.databases.push(database);
+                Ok(door.looking(move |connection| check_share(connection, number, count)))
+            });
+            match made {
+                Ok(door) => service.doors.push(door),
+                Err(error) => {
+                    servers.iter().zip(&service.databases).for_each(|(server, made)| drop_database(server, made));
+                    return Err(error);
+                }
             }
-            service.doors.push(door);
-            service.databases.push(database);
         }
         Ok(service)
-    }
-
-    /// The same servers and numbers, asked with another statement.
-    pub fn with(&self, statement: Statement) -> Self {
-        Self { statement, ..self.clone() }
     }
 
     /// The same, with one step left out.
@@ -103,18 +94,28 @@ impl TicketService {
     }
 }
 
+fn tables(number: u16, servers: u16) -> Vec<String> {
+    vec![
+        "CREATE TABLE tickets (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, stub CHAR(1) NOT NULL UNIQUE)".into(),
+        // Which share this server has, for good: a client with another idea of it is refused.
+        "CREATE TABLE share (number SMALLINT UNSIGNED NOT NULL PRIMARY KEY, servers SMALLINT UNSIGNED NOT NULL)".into(),
+        format!("INSERT INTO share VALUES ({number}, {servers})"),
+        // A row one step before the first ticket, for all three statements. Two callers who find no row lock the same gap, and
+        // wait for each other with DELETE or REPLACE; with ON DUPLICATE KEY each is given a number beforehand, and where the
+        // larger one is inserted first the smaller one is skipped.
+        "SET SESSION sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')".into(),
+        format!("INSERT INTO tickets (id, stub) VALUES ({number} - {servers}, 'a')"),
+    ]
+}
+
 /// What makes a session's inserts step over the others' numbers. By session, so that it holds on a server of yours, too.
-fn share(number: u16, servers: u16) -> Vec<String> {
-    vec![format!("SET SESSION auto_increment_increment = {servers}, auto_increment_offset = {number}")]
+fn share(number: u16, servers: u16) -> String {
+    format!("SET SESSION auto_increment_increment = {servers}, auto_increment_offset = {number}")
 }
 
 /// Looks whether this server has the share that the client takes it to have.
-pub(super) fn check_share(
-    connection: &mut Conn,
-    number: u64,
-    servers: u64,
-) -> mysql::Result<std::result::Result<(), String>> {
-    let found: Option<(u64, u64)> = connection.query_first("SELECT number, servers FROM share")?;
+fn check_share(connection: &mut Conn, number: u16, servers: u16) -> mysql::Result<std::result::Result<(), String>> {
+    let found: Option<(u16, u16)> = connection.query_first("SELECT number, servers FROM share")?;
     Ok(match found {
         Some(found) if found == (number, servers) => Ok(()),
         Some((is, of)) => Err(format!("it is number {is} of {of}, and was taken for number {number} of {servers}")),

@@ -1,17 +1,21 @@
 //! Ticket servers that are killed: one of two, in the middle of the run; and servers that do not keep what they promise.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::{Watched, until};
 use crate::identity::tickets::seed::SequenceIssuer;
 use crate::identity::tickets::{Audit, Issuer, IssuerStats, Ledger, Numbering, Statement, TicketService};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
-use crate::lab::{OrFail, Result, Table};
+use crate::lab::{Error, OrFail, Result, Table};
 
-/// How often a server is killed to see what its sequence forgets: once in a while the log is flushed just in time.
-const ATTEMPTS: u32 = 4;
-/// How long a ticket server works before it is killed, and after it is back.
-const WORK: Duration = Duration::from_millis(120);
+/// How often a server is killed, at most, to see what its sequence forgets: now and then the log is flushed just in time.
+const ATTEMPTS: u32 = 12;
+/// How many tickets a server hands out before it is killed, and after it is back.
+const WORK: u64 = 60;
+/// How many tickets of each statement there are before a server is killed, while it is dead, and from it when it is back.
+const AT_LEAST: u64 = 8;
 
 /// What clients received while one of two ticket servers was dead for a while.
 #[derive(Debug)]
@@ -27,31 +31,55 @@ pub struct Failover {
 }
 
 /// Clients of three services on the same two servers, one service for each statement; the second server is killed, left dead
-/// for a while, and started again. At its kill, DELETE + INSERT's table is as empty as it ever is.
+/// for a while, and started again. At its kill, DELETE + INSERT's table is as empty as it ever is. Each part lasts a
+/// `stretch`, and until every statement has had a few tickets, or has got stuck.
 pub fn failover(servers: &[MariaDb], clients: usize, stretch: Duration) -> Failover {
     let run = || -> Result<Failover> {
         let pair: Vec<&MariaDb> = servers.iter().take(2).collect();
         let services = Statement::ALL.iter().map(|s| TicketService::create(&pair, *s)).collect::<Result<Vec<_>>>()?;
-        let callers = services.iter().flat_map(|service| (0..clients).map(|n| service.client().starting_at(n)));
+        // By statement and by server: the second one's numbers are even.
+        let seen = Statement::ALL.map(|_| [AtomicU64::new(0), AtomicU64::new(0)]);
+        let callers = services.iter().zip(&seen).flat_map(|(service, seen)| {
+            (0..clients).map(|n| Watched {
+                client: service.client().starting_at(n),
+                seen: |id: u64| {
+                    seen[(id % 2 == 0) as usize].fetch_add(1, Ordering::Relaxed);
+                },
+            })
+        });
+        let fewest = |server: usize, before: &[u64; 3]| {
+            let more = seen.iter().zip(before).map(|(seen, before)| seen[server].load(Ordering::Relaxed) - before);
+            more.min().unwrap_or(0)
+        };
+        let so_far = |server: usize| std::array::from_fn(|n| seen[n][server].load(Ordering::Relaxed));
+        // Whoever has asked before a part began may be answered in it.
+        let enough = AT_LEAST + clients as u64;
+        let part = |server: usize| {
+            let before: [u64; 3] = so_far(server);
+            std::thread::sleep(stretch);
+            until(|| fewest(server, &before) >= enough)
+        };
         let started = Instant::now();
         let now = || started.elapsed().as_secs_f64();
         let (ledger, times) = Ledger::draw_during(callers.collect(), || {
-            std::thread::sleep(stretch);
+            part(1);
             let killed = now();
             pair[1].try_kill()?;
-            std::thread::sleep(stretch);
+            part(0);
             let asked = now();
             pair[1].try_restart()?;
             let back = now();
-            std::thread::sleep(stretch);
+            part(1);
             Ok([killed, asked, back])
         })?;
-        let mut lists = ledger.clients.into_iter();
+        let (mut lists, mut stats) = (ledger.clients.into_iter(), ledger.stats_each.into_iter());
         let ledgers: Vec<(Statement, Ledger)> = Statement::ALL
             .into_iter()
             .map(|statement| {
+                let stats_each: Vec<IssuerStats> = stats.by_ref().take(clients).collect();
+                let stats = stats_each.iter().fold(IssuerStats::default(), |sum, stats| sum.plus(*stats));
                 let clients = lists.by_ref().take(clients).collect();
-                (statement, Ledger { clients, seconds: ledger.seconds, ..Ledger::default() })
+                (statement, Ledger { clients, stats, stats_each, seconds: ledger.seconds, ..Ledger::default() })
             })
             .collect();
         let count = |ledger: &Ledger, share: u64, from: f64, to: f64| {
@@ -62,8 +90,8 @@ pub fn failover(servers: &[MariaDb], clients: usize, stretch: Duration) -> Failo
         let meanwhile = ledgers.iter().map(|(_, ledger)| count(ledger, 1, times[0], times[1])).collect();
         let mut failover = Failover { ledgers, times, after, meanwhile };
         if let Some((_, first)) = failover.ledgers.first_mut() {
-            // What the clients went through is counted for all of them together.
-            (first.stats, first.failed, first.last_error) = (ledger.stats, ledger.failed, ledger.last_error);
+            // What failed is counted for all of them together.
+            (first.failed, first.last_error) = (ledger.failed, ledger.last_error);
         }
         Ok(failover)
     };
@@ -76,25 +104,24 @@ impl Failover {
         self.ledgers.iter().map(|(statement, ledger)| (*statement, ledger.audit(Numbering::Shared(2)))).collect()
     }
 
-    /// All clients' stats.
-    pub fn stats(&self) -> IssuerStats {
-        self.ledgers.iter().fold(Default::default(), |sum: IssuerStats, (_, l)| sum.plus(l.stats))
-    }
-
     /// Requests that failed for their client.
     pub fn failed(&self) -> u64 {
         self.ledgers.iter().map(|(_, ledger)| ledger.failed).sum()
     }
 
-    /// Numbers that nobody received, of all statements.
-    pub fn missing(&self) -> u64 {
-        self.audits().iter().map(|(_, audit)| audit.missing).sum()
+    /// The most that may be missing, by statement: a number for each answer that was lost and each conflict, and what the
+    /// statement leaves out when its server is started again.
+    pub fn may_be_missing(&self) -> Vec<u64> {
+        let allowed = |(statement, ledger): &(Statement, Ledger)| {
+            ledger.stats.may_be_missing() + statement.skipped_by_a_restart()
+        };
+        self.ledgers.iter().map(allowed).collect()
     }
 
-    /// The most that may be missing: a number for each answer that was lost, and one for each conflict.
-    pub fn may_be_missing(&self) -> u64 {
-        let stats = self.stats();
-        stats.lost_answers + stats.deadlocks + stats.conflicts
+    /// How many more are missing than may be.
+    pub fn missing_beyond(&self) -> u64 {
+        let audits = self.audits();
+        audits.iter().zip(self.may_be_missing()).map(|((_, audit), may)| audit.missing.saturating_sub(may)).sum()
     }
 
     /// Statement by statement.
@@ -107,6 +134,7 @@ impl Failover {
             .counts("from it when it was back", "", self.after.iter().copied())
             .counts("twice", "", audits.iter().map(|(_, audit)| audit.duplicates))
             .counts("missing", "", audits.iter().map(|(_, audit)| audit.missing))
+            .counts("may be missing", "", self.may_be_missing())
     }
 
     /// Tickets per second of each server.
@@ -193,7 +221,12 @@ pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
         let lazy = MariaDb::with("innodb_flush_log_at_trx_commit", "0").with("sync_binlog", "0").start()?;
         let mut lost = Vec::new();
         for (name, server) in [("flushed at each commit", server), ("flushed once a second", &lazy)] {
+            let setting = server.try_ask("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")?;
+            let flush = |when: &str| server.try_execute(&format!("SET GLOBAL innodb_flush_log_at_trx_commit = {when}"));
+            // What is set up is on disk, whatever the settings; what is at stake are the tickets of this run.
+            flush("1")?;
             let service = TicketService::create(&[server], Statement::Replace)?;
+            flush(&setting)?;
             let audit = killed_twice(server, || Ok(service.client()))?;
             lost.push(Lost { name: name.into(), received: audit.received, duplicates: audit.duplicates });
         }
@@ -205,14 +238,20 @@ pub fn forgetful(server: &MariaDb) -> Vec<Lost> {
 fn killed_twice<I: Issuer>(server: &MariaDb, client: impl Fn() -> Result<I>) -> Result<Audit> {
     let mut ledger = Ledger::default();
     for _ in 0..2 {
-        // What was set up is on disk, whatever the settings; what is at stake are the tickets of this run.
-        server.try_execute("FLUSH ENGINE LOGS")?;
-        let (part, ()) = Ledger::draw_during(vec![client()?], || {
-            std::thread::sleep(WORK);
+        let received = AtomicU64::new(0);
+        let seen = |_: u64| {
+            received.fetch_add(1, Ordering::Relaxed);
+        };
+        let work = |so_far: u64| match until(|| received.load(Ordering::Relaxed) >= so_far + WORK) {
+            true => Ok(()),
+            false => Err(Error::new("kill a ticket server in the middle of its work", "it hands out no tickets")),
+        };
+        let (part, ()) = Ledger::draw_during(vec![Watched { client: client()?, seen }], || {
+            work(0)?;
             server.try_kill()?;
+            let so_far = received.load(Ordering::Relaxed);
             server.try_restart()?;
-            std::thread::sleep(WORK);
-            Ok(())
+            work(so_far)
         })?;
         ledger.append(part);
     }
@@ -227,6 +266,7 @@ pub fn sequence_crash(server: &MariaDb) -> Lost {
         // A write of its own, so that the sequence itself is there after the kill.
         server.try_execute("CREATE TABLE IF NOT EXISTS after_sequence (id INT)")?;
         server.try_execute("INSERT INTO after_sequence VALUES (1)")?;
+        let mut again = 0;
         for _ in 0..ATTEMPTS {
             // A thousand values are reserved at a time. The kill comes just behind a reservation, before the log is flushed
             // for other reasons, which happens once a second.
@@ -239,13 +279,16 @@ pub fn sequence_crash(server: &MariaDb) -> Lost {
             }
             server.try_kill()?;
             server.try_restart()?;
-        }
-        // What would come next, had the last kill not come either.
-        for _ in 0..5 {
-            ids.push(sequence.next_id()?);
+            for _ in 0..5 {
+                ids.push(sequence.next_id()?);
+            }
+            again = super::repeated(ids.clone());
+            if again > 0 {
+                break;
+            }
         }
         let received = ids.len() as u64;
-        Ok(Lost { name: "NEXT VALUE FOR a sequence".into(), received, duplicates: super::repeated(ids) })
+        Ok(Lost { name: "NEXT VALUE FOR a sequence".into(), received, duplicates: again })
     };
     run().or_fail()
 }

@@ -1,14 +1,10 @@
 //! An issuer in a process of its own, killed at random moments while clients take numbers.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use super::folder;
-use crate::identity::tickets::{
-    Audit, CounterFile, DeskClient, Issuer, IssuerProcess, IssuerStats, Ledger, Numbering, Skip,
-};
+use super::{Watched, folder, until};
+use crate::identity::tickets::{Audit, CounterFile, IssuerProcess, Ledger, Numbering, Skip};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::{Error, OrFail, Result, Rng, Samples};
 
@@ -42,8 +38,11 @@ pub fn killed_without(batch: u64, kills: u64, clients: usize, seed: u64, skip: O
         drop(CounterFile::create(&path, batch)?);
         let mut issuer = IssuerProcess::start_without(&path, batch, skip)?;
         let mut rng = Rng::seeded(seed, &format!("kills at a batch of {batch}"));
-        let received = Arc::new(AtomicU64::new(0));
-        let callers = (0..clients).map(|_| Counted { client: issuer.client(), received: Arc::clone(&received) });
+        let received = AtomicU64::new(0);
+        let seen = |_: u64| {
+            received.fetch_add(1, Ordering::Relaxed);
+        };
+        let callers = (0..clients).map(|_| Watched { client: issuer.client(), seen });
         let (ledger, ()) = Ledger::draw_during(callers.collect(), || {
             for _ in 0..kills {
                 wait_for(&received, 1 + rng.below((2 * batch).min(SOON)))?;
@@ -59,34 +58,13 @@ pub fn killed_without(batch: u64, kills: u64, clients: usize, seed: u64, skip: O
     run().or_fail()
 }
 
-/// A client whose answers are counted for all clients together.
-struct Counted {
-    client: DeskClient,
-    received: Arc<AtomicU64>,
-}
-
-impl Issuer for Counted {
-    fn next_id(&mut self) -> Result<u64> {
-        let id = self.client.next_id()?;
-        self.received.fetch_add(1, Ordering::Relaxed);
-        Ok(id)
-    }
-
-    fn stats(&self) -> IssuerStats {
-        self.client.stats()
-    }
-}
-
-/// Waits until the clients have received so many more: a kill comes at a number, not at a time, whatever else the machine does.
+/// Waits until the clients have received so many more.
 fn wait_for(received: &AtomicU64, more: u64) -> Result<()> {
-    let (began, enough) = (Instant::now(), received.load(Ordering::Relaxed) + more);
-    while received.load(Ordering::Relaxed) < enough {
-        if began.elapsed() > Duration::from_secs(20) {
-            return Err(Error::new("kill an issuer in the middle of its work", "its clients get no numbers"));
-        }
-        std::thread::sleep(Duration::from_micros(200));
+    let enough = received.load(Ordering::Relaxed) + more;
+    match until(|| received.load(Ordering::Relaxed) >= enough) {
+        true => Ok(()),
+        false => Err(Error::new("kill an issuer in the middle of its work", "its clients get no numbers")),
     }
-    Ok(())
 }
 
 /// Batch by batch, the numbers that nobody received.

@@ -13,6 +13,7 @@ mod wrapping;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 pub use compare::{Compared, Priced, compared};
 pub use failover::{Crowd, Failover, Lost, crowded, failover, forgetful, sequence_crash};
@@ -22,8 +23,9 @@ pub use ranges::{ByHand, Loaded, dead_caller, race_by_hand, race_under_load};
 pub use restarts::{Restarts, restarts};
 pub use sizes::{RangeSizes, SaveSizes, once_at_each, range_sizes, save_sizes};
 pub use walking::{Walked, walk_chart, walked};
-pub use wrapping::{Shards, Wrapped, shards, wrapped};
+pub use wrapping::{Shards, Wrapped, shards, shards_without, wrapped};
 
+use crate::identity::tickets::{Issuer, IssuerStats};
 use crate::lab::service::run_directory;
 use crate::lab::{Doing, Result};
 
@@ -38,6 +40,40 @@ fn folder() -> Result<PathBuf> {
     let folder = run_directory()?.join(format!("tickets-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     std::fs::create_dir_all(&folder).doing("make a folder for a counter")?;
     Ok(folder)
+}
+
+/// A client of whose numbers somebody else hears, too.
+struct Watched<I, F> {
+    client: I,
+    seen: F,
+}
+
+impl<I: Issuer, F: FnMut(u64) + Send> Issuer for Watched<I, F> {
+    fn next_id(&mut self) -> Result<u64> {
+        let id = self.client.next_id()?;
+        (self.seen)(id);
+        Ok(id)
+    }
+
+    fn stats(&self) -> IssuerStats {
+        self.client.stats()
+    }
+}
+
+/// How long clients may take for the few numbers that somebody waits for, on whatever machine.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// Waits until it is enough, and says whether it is: what is done to clients is done at a number, not at a time, whatever
+/// else the machine does.
+fn until(enough: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !enough() {
+        if began.elapsed() > STUCK {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    true
 }
 
 /// How many of these are repetitions.

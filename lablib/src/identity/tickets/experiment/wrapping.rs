@@ -1,8 +1,11 @@
 //! Ids made in the database: what happens to the 1,025th of a millisecond.
 
-use super::repeated;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Watched, repeated};
 use crate::identity::tickets::seed::SeedShard;
-use crate::identity::tickets::{Audit, InstagramId, Ledger, Numbering, ShardIds};
+use crate::identity::tickets::{Audit, InstagramId, Issuer, Ledger, Numbering, ShardIds, Skip};
 use crate::lab::service::MariaDb;
 use crate::lab::{OrFail, Result};
 
@@ -55,28 +58,48 @@ pub struct Shards {
     pub audit: Audit,
     /// Ids that name another shard than the one that made them.
     pub misnamed: u64,
-    /// Ids whose time was still to come when their client had them, by the client's clock, on the same machine.
+    /// Ids whose time was still to come in the moment in which their client had them, by the client's clock, on the same machine.
     pub early: u64,
     /// How many shards there are.
     pub shards: u64,
 }
 
-/// Shards on these servers, so many on each, and a client for each shard.
-pub fn shards(servers: &[MariaDb], on_each: u16, each: u64) -> Shards {
+/// Shards on these servers, so many on each, and a client for each shard. When the clients begin, each shard has used up all
+/// ids of the next so many `milliseconds`, as after a burst.
+pub fn shards(servers: &[MariaDb], on_each: u16, each: u64, milliseconds: u64) -> Shards {
+    shards_without(servers, on_each, each, milliseconds, None)
+}
+
+/// The same, with a step left out.
+pub fn shards_without(servers: &[MariaDb], on_each: u16, each: u64, milliseconds: u64, step: Option<Skip>) -> Shards {
     let run = || -> Result<Shards> {
         let mut shards = Vec::new();
         for (server, number) in servers.iter().flat_map(|server| (0..on_each).map(move |_| server)).zip(1..) {
-            shards.push(ShardIds::create(server, number)?);
+            shards.push(ShardIds::create_without(server, number, step)?);
         }
-        let ledger = Ledger::draw(shards.iter().map(ShardIds::issuer).collect(), each)?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let early = AtomicU64::new(0);
+        let seen = |id: u64| {
+            early.fetch_add(u64::from(InstagramId::of(id).milliseconds > now()), Ordering::Relaxed);
+        };
+        let mut clients: Vec<_> = shards.iter().map(|shard| Watched { client: shard.issuer(), seen }).collect();
+        for watched in &mut clients {
+            // Connects first, so that what is used up is not over when the clients begin.
+            watched.client.next_id()?;
+            watched.client.ids_at(now() + milliseconds, 1)?;
+        }
+        let ledger = Ledger::draw(clients, each)?;
         let of_shard = |shard: &ShardIds, list: &[crate::identity::tickets::Receipt]| {
             list.iter().filter(|receipt| InstagramId::of(receipt.id).shard != shard.shard()).count() as u64
         };
         let misnamed = shards.iter().zip(&ledger.clients).map(|(shard, list)| of_shard(shard, list)).sum();
-        let early = ledger.receipts().filter(|receipt| InstagramId::of(receipt.id).milliseconds > now).count() as u64;
-        Ok(Shards { audit: ledger.audit(Numbering::Sparse), ledger, misnamed, early, shards: shards.len() as u64 })
+        let (audit, early) = (ledger.audit(Numbering::Sparse), early.into_inner());
+        Ok(Shards { audit, ledger, misnamed, early, shards: shards.len() as u64 })
     };
     run().or_fail()
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

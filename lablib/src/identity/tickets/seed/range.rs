@@ -19,15 +19,12 @@ pub struct SeedRange {
 impl SeedRange {
     /// Callers of one new table.
     pub fn callers(server: &MariaDb, count: usize, service: &str, size: u64) -> Result<Vec<Self>> {
-        let database = new_database(server, "seed_ranges")?;
         let table = "CREATE TABLE counter (id INT AUTO_INCREMENT PRIMARY KEY, service_name VARCHAR(64) NOT NULL UNIQUE, \
                      counter BIGINT NOT NULL)";
-        let caller = |number: usize| -> Result<Self> {
+        let database = new_database(server, "seed_ranges", &[table.into()])?;
+        let caller = |_| -> Result<Self> {
             let mut connection = server.connect()?;
             connection.query_drop(format!("USE {database}")).doing(DOING)?;
-            if number == 0 {
-                connection.query_drop(table).doing(DOING)?;
-            }
             Ok(Self { connection, service: service.to_string(), size })
         };
         (0..count).map(caller).collect()

@@ -3,7 +3,7 @@
 use mysql::prelude::Queryable;
 
 use crate::identity::tickets::in_database::EPOCH;
-use crate::identity::tickets::session::{Door, Session, new_database};
+use crate::identity::tickets::session::{Door, ONLY_ANSWER, Session, new_database};
 use crate::identity::tickets::{Issuer, IssuerStats};
 use crate::lab::service::MariaDb;
 use crate::lab::{Error, Result};
@@ -68,13 +68,9 @@ fn with_sequence(server: &MariaDb, base: &str, function: Option<String>) -> Resu
     if !server.dialect().is_mariadb() {
         return Err(Error::new(doing, "MySQL has none").at(server.name()).remedy("use a MariaDB"));
     }
-    let database = new_database(server, base)?;
-    let mut session = Door::to(server, &database, vec![])?.session();
     let sequence = "CREATE SEQUENCE ids START WITH 1 CACHE 1000 NOCYCLE".to_string();
-    for statement in std::iter::once(sequence).chain(function) {
-        session.insist(doing, |connection, _| connection.query_drop(&statement))?;
-    }
-    Ok(session)
+    let database = new_database(server, base, &[sequence].into_iter().chain(function).collect::<Vec<_>>())?;
+    Ok(Door::to(server, &database, ONLY_ANSWER)?.session())
 }
 
 fn first(session: &mut Session, doing: &str, question: &str) -> Result<u64> {
