@@ -207,6 +207,176 @@ fn a_mover_that_dies_half_way_is_resumed_by_another() {
     (0..30).for_each(|number| assert_eq!(client.call(&get(&key(number))).unwrap(), text("here")));
 }
 
+/// A connection to one node, which follows nobody.
+fn alone(node: &Redis) -> redis::Connection {
+    redis::Client::open(node.url()).unwrap().get_connection().unwrap()
+}
+
+/// What the target of a move answers to a client that was sent there by ASK.
+fn asked(target: &mut redis::Connection, command: &[&str]) -> Value {
+    redis::cmd("ASKING").exec(target).unwrap();
+    redis::cmd(command[0]).arg(&command[1..]).query(target).unwrap()
+}
+
+/// Carries over what can be carried, until only disputed keys are left; what the mover says then.
+fn until_disputed(slot: &mut SlotMove) -> String {
+    loop {
+        match slot.carry(2) {
+            Ok(count) => assert!(count > 0, "nothing was disputed"),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+#[test]
+fn keys_whose_arrival_nobody_heard_of_are_carried_again_with_what_was_written_since() {
+    let key = |number: usize| format!("{{unheard}}:{number}");
+    let mut client = options().connect().unwrap();
+    (0..10).for_each(|number| drop(client.call(&set(&key(number), "first")).unwrap()));
+    let (source, target) = owner_and_next(&key(0));
+    drop(SlotMove::begin(slot_of(key(0)), source, target).unwrap());
+    // As a MIGRATE leaves them whose answer is lost: the target has them, and the source does not know.
+    let password = source.url().split([':', '@']).nth(2).unwrap().to_owned();
+    let mut copying = redis::cmd("MIGRATE");
+    copying.arg("127.0.0.1").arg(target.port()).arg("").arg(0).arg(5_000).arg("COPY").arg("AUTH").arg(password);
+    copying.arg("KEYS").arg((0..8).map(key).collect::<Vec<_>>()).exec(&mut alone(source)).unwrap();
+    (0..4).for_each(|number| drop(client.call(&set(&key(number), "second")).unwrap()));
+    assert_eq!(client.detours().asked, 0, "what is on both nodes is written at the source");
+
+    let mut slot = SlotMove::begin(slot_of(key(0)), source, target).unwrap();
+    while slot.carry(3).unwrap() > 0 {}
+    assert_eq!((slot.moved(), slot.disputed().len()), (10, 0));
+    slot.finish(&[]).unwrap();
+    for number in 0..10 {
+        let expected = if number < 4 { "second" } else { "first" };
+        assert_eq!(client.call(&get(&key(number))).unwrap(), text(expected), "{number}");
+    }
+}
+
+#[test]
+fn a_source_that_comes_back_from_an_older_file_overwrites_nothing_that_the_target_has_acknowledged() {
+    let cluster = RedisCluster::of(3, 0).with("appendonly", "yes").with("appendfsync", "always").start().unwrap();
+    let mut client = ClientOptions::of(&cluster).connect().unwrap();
+    let key = |number: usize| format!("{{older}}:{number}");
+    (0..8).for_each(|number| drop(client.call(&set(&key(number), "first")).unwrap()));
+    let members: Vec<String> = (0..2_000).map(|member| format!("member-{member}")).collect();
+    let add: Vec<&str> = ["SADD", "{older}:set"].into_iter().chain(members.iter().map(String::as_str)).collect();
+    assert_eq!(client.call(&Request::write(&add)).unwrap(), Value::Int(2_000));
+    let (masters, source) = (cluster.masters(), cluster.master_for(&key(0)));
+    let target = *masters.iter().find(|node| node.name() != source.name()).unwrap();
+
+    let directory = source.log_path().unwrap().parent().unwrap().to_owned();
+    let (file, older) = (directory.join("appendonlydir"), directory.join("older"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy(&file, &older);
+    let mut slot = SlotMove::begin(slot_of(key(0)), source, target).unwrap();
+    while slot.left().unwrap() > 2 {
+        slot.carry(1).unwrap();
+    }
+    let carried = (0..8).find(|number| asked(&mut alone(target), &["EXISTS", &key(*number)]) == Value::Int(1)).unwrap();
+    source.kill();
+    // Somebody had been sent to the target, and writes there while the source is dead.
+    let mut at_the_target = alone(target);
+    assert_eq!(asked(&mut at_the_target, &["SET", &key(carried), "acknowledged"]), Value::Okay);
+    assert_eq!(asked(&mut at_the_target, &["SET", &key(99), "new"]), Value::Okay);
+    std::fs::remove_dir_all(&file).unwrap();
+    copy(&older, &file);
+    source.restart();
+    cluster.settle();
+    assert_eq!(source.ask(&format!("CLUSTER COUNTKEYSINSLOT {}", slot_of(key(0)))), "9", "it has come back with all");
+
+    drop(slot);
+    let mut slot = SlotMove::begin(slot_of(key(0)), source, target).unwrap();
+    let error = until_disputed(&mut slot);
+    assert!(error.contains(&key(carried)) && error.contains("which to keep"), "{error}");
+    assert_eq!(slot.disputed(), [key(carried).into_bytes()], "the others are equal");
+    assert_eq!(slot.left().unwrap(), 1);
+    assert_eq!(asked(&mut at_the_target, &["GET", &key(carried)]), text("acknowledged"));
+    assert!(slot.carry(2).is_err(), "it stays disputed");
+    slot.keep(key(carried).as_bytes(), Side::Target).unwrap();
+    assert_eq!(slot.carry(2).unwrap(), 0);
+    slot.finish(&[]).unwrap();
+    for number in 0..8 {
+        let expected = if number == carried { "acknowledged" } else { "first" };
+        assert_eq!(client.call(&get(&key(number))).unwrap(), text(expected), "{number}");
+    }
+    assert_eq!(client.call(&get(&key(99))).unwrap(), text("new"));
+    assert_eq!(client.call(&Request::read(["SCARD", "{older}:set"])).unwrap(), Value::Int(2_000));
+}
+
+#[test]
+fn of_two_copies_the_one_stays_that_the_caller_says() {
+    let key = |number: usize| format!("{{chosen}}:{number}");
+    let mut client = options().connect().unwrap();
+    let (source, target) = owner_and_next(&key(0));
+    // Somebody else's move, of which this source knows nothing any more.
+    let mut at_the_target = alone(target);
+    target.ask(&format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID")));
+    for number in 0..3 {
+        client.call(&set(&key(number), "at the source")).unwrap();
+        asked(&mut at_the_target, &["SET", &key(number), "at the target"]);
+    }
+    let mut slot = SlotMove::begin(slot_of(key(0)), source, target).unwrap();
+    let error = until_disputed(&mut slot);
+    assert!(error.contains("of 3 keys"), "{error}");
+    slot.keep(key(0).as_bytes(), Side::Source).unwrap();
+    slot.keep(key(1).as_bytes(), Side::Target).unwrap();
+    // A client settles the third.
+    client.call(&Request::write(["DEL", &key(2)])).unwrap();
+    while slot.carry(10).unwrap() > 0 {}
+    assert_eq!(slot.disputed().len(), 0);
+    assert!(slot.keep(b"{chosen}:7", Side::Target).is_err(), "nothing would be left of it");
+    slot.finish(&[]).unwrap();
+    let values: Vec<Value> = (0..2).map(|number| client.call(&get(&key(number))).unwrap()).collect();
+    assert_eq!(values, [text("at the source"), text("at the target")]);
+}
+
+#[test]
+fn a_move_is_begun_again_from_wherever_it_was_left_and_goes_nowhere_else() {
+    let cluster = service::private_redis_cluster(3, 3);
+    let mut client = ClientOptions::of(&cluster).connect().unwrap();
+    let key = |number: usize| format!("{{again}}:{number}");
+    let number = slot_of(key(0));
+    (0..12).for_each(|number| drop(client.call(&set(&key(number), "here")).unwrap()));
+    let source = cluster.master_for(&key(0));
+    let others: Vec<&Redis> = cluster.masters().into_iter().filter(|node| node.name() != source.name()).collect();
+    let [target, third] = others[..] else { panic!("{others:?}") };
+    let mut slot = SlotMove::begin(number, source, target).unwrap().patience(Duration::from_millis(200));
+    slot.carry(4).unwrap();
+
+    // Sent to a third node, clients would miss what the second has already.
+    let error = SlotMove::begin(number, source, third).err().unwrap().to_string();
+    assert!(error.contains("is on its way to") && error.contains("finish that move first"), "{error}");
+    let error = SlotMove::begin(number, third, target).err().unwrap().to_string();
+    assert!(error.contains("is not its own"), "{error}");
+    (0..12).for_each(|number| assert_eq!(client.call(&get(&key(number))).unwrap(), text("here")));
+
+    // An answer that comes too late is none to the next question.
+    source.pause();
+    assert!(slot.left().is_err());
+    source.resume();
+    assert_eq!((slot.carry(3).unwrap(), slot.left().unwrap()), (3, 5));
+    while slot.carry(3).unwrap() > 0 {}
+    assert_eq!(slot.moved(), 12);
+    drop(slot);
+
+    // A mover that dies between the last two steps, and one that dies behind them.
+    target.ask(&format!("CLUSTER SETSLOT {number} NODE {}", target.ask("CLUSTER MYID")));
+    for _ in 0..2 {
+        let mut slot = SlotMove::begin(number, source, target).unwrap();
+        assert_eq!(slot.carry(3).unwrap(), 0);
+        slot.finish(&[third]).unwrap();
+        cluster.settle();
+        assert_eq!(cluster.master_for(&key(0)).name(), target.name());
+    }
+    (0..12).for_each(|number| assert_eq!(client.call(&get(&key(number))).unwrap(), text("here")));
+}
+
 #[test]
 fn a_move_under_traffic_is_no_error_and_counts_exactly_unless_asking_is_left_out() {
     let cluster = service::private_redis_cluster(3, 3);
@@ -250,6 +420,42 @@ fn a_write_whose_answer_is_lost_is_unknown_and_not_done_twice() {
     assert_eq!(other.call(&get("unknown")).unwrap(), text("2"));
     link.heal();
     assert_eq!(client.call(&Request::write(["INCR", "unknown"])).unwrap(), Value::Int(3));
+}
+
+#[test]
+fn what_was_given_up_is_not_done_behind_what_came_after_it() {
+    let cluster = service::private_redis_cluster(3, 3);
+    let master = cluster.master_for("late");
+    let link = cluster.replicate_through_link(master);
+    // By the URLs alone, a client goes where a node says that it is: through the link.
+    let through = || ClientOptions::to(cluster.urls()).patience(Duration::from_millis(100)).connect().unwrap();
+    let [mut one, mut two] = [through(), through()];
+    one.call(&set("{late}", "first")).unwrap();
+    two.call(&get("{late}")).unwrap();
+    let mut other = ClientOptions::of(&cluster).connect().unwrap();
+    link.half_open();
+    let failure = one.call(&Request::write(["INCR", "{late}:count"])).unwrap_err();
+    assert!(matches!(failure, Failure::Unknown(_)), "{failure}");
+    // While the second tries, another way to the same node is announced.
+    let second = std::thread::spawn(move || {
+        two.call(&set("{late}", "second")).unwrap();
+        two
+    });
+    master.ask(&format!("CONFIG SET cluster-announce-port {}", master.port()));
+    let mut two = second.join().unwrap();
+    assert!(two.detours().broken > 0, "it did not go into the link");
+    two.call(&set("{late}", "third")).unwrap();
+    assert_eq!(one.call(&get("{late}:count")).unwrap(), Value::Nil);
+    link.heal();
+    let asked = Instant::now();
+    while link.stats().in_flight > 0 {
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", link.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Whatever has arrived at the node is done when it has gone round once more.
+    (0..2).for_each(|_| drop(other.call(&get("{late}")).unwrap()));
+    assert_eq!(other.call(&get("{late}:count")).unwrap(), Value::Nil, "it was not there, and then it was");
+    assert_eq!(other.call(&get("{late}")).unwrap(), text("third"), "what was acknowledged was overwritten");
 }
 
 #[test]
@@ -330,6 +536,8 @@ fn a_part_that_is_no_number_is_an_error() {
     let silent = Err(Failure::NotDone(Error::new("read", "nobody answers")));
     assert!(SplitCounter::sum(&[Ok(text("1")), silent]).is_err(), "half a sum is none");
     assert_eq!(SplitCounter::sum(&[Ok(text("1")), Ok(Value::Nil), Ok(text("2"))]), Ok(3));
+    let most = || Ok(text(&u64::MAX.to_string()));
+    assert!(sentence(SplitCounter::sum(&[most(), most()]).unwrap_err()).contains("more than 64 bits"));
 }
 
 // --- the cache -----------------------------------------------------------------------------------------------------
@@ -359,6 +567,22 @@ fn what_an_invalidation_has_overtaken_is_not_kept_and_the_flawed_clients_are_see
     assert_eq!(old_after_overwriting(cluster(), 60, None), 0);
     assert_eq!(old_after_overwriting(cluster(), 60, Some(Flaw::KeepsLate)), 60);
     assert_eq!(old_after_overwriting(cluster(), 60, Some(Flaw::IgnoresInvalidations)), 60);
+}
+
+#[test]
+fn a_value_that_expires_is_not_served_by_the_very_question_that_finds_it_expired() {
+    // A lease of nothing: the server is asked about every hit.
+    let mut reader = options().caching(Duration::ZERO).connect().unwrap();
+    let mut writer = options().connect().unwrap();
+    for number in 0..30 {
+        let key = format!("expiring:{number}");
+        let begun = Instant::now();
+        writer.call(&Request::write(["SET", &key, "old", "PX", "15"])).unwrap();
+        let first = reader.call(&Request::cached(&key)).unwrap();
+        assert!(first == text("old") || begun.elapsed() > Duration::from_millis(15));
+        std::thread::sleep(Duration::from_millis(16));
+        assert_eq!(reader.call(&Request::cached(&key)).unwrap(), Value::Nil, "{key}");
+    }
 }
 
 #[test]
@@ -475,7 +699,8 @@ fn a_failover_behind_a_delayed_wire_loses_what_nobody_vouched_for() {
     assert!(died.lost > 0 && died.lost < died.acknowledged, "{} of {}", died.lost, died.acknowledged);
     assert!(died.replicated > 0, "WAIT vouched for some");
     assert_eq!((died.replicated_lost, died.others_refused), (0, 0));
-    assert!(died.silent[0] > 0.8 && died.silent[1] < 0.5, "{:?}", died.silent);
+    assert!(died.silent[0] > 0.8, "{:?}", died.silent);
+    assert!(died.others_served > 20, "nobody waits for the dead one but its own: {}", died.others_served);
 }
 
 // --- bad input -----------------------------------------------------------------------------------------------------

@@ -71,6 +71,9 @@ pub struct Client {
     map: SlotMap,
     /// By the address that the cluster announces, and whether the connection is for reading from a replica.
     wires: BTreeMap<(String, bool), Wire>,
+    /// Connections that were given up with requests on them, by the node's id. What is still under way on them could be done
+    /// when nobody expects it any more, behind what is asked later.
+    abandoned: BTreeMap<String, Vec<String>>,
     detours: Detours,
     turn: usize,
 }
@@ -79,8 +82,8 @@ impl Client {
     pub(super) fn connect(options: ClientOptions) -> Result<Self> {
         let (login, seeds) = options.login_and_seeds()?;
         let map = SlotMap::nobody();
-        let mut client =
-            Self { options, login, seeds, map, wires: BTreeMap::new(), detours: Detours::default(), turn: 0 };
+        let (wires, abandoned, detours) = (BTreeMap::new(), BTreeMap::new(), Detours::default());
+        let mut client = Self { options, login, seeds, map, wires, abandoned, detours, turn: 0 };
         client.try_refresh(None).map_err(|cause| {
             let error = Error::new("connect to the Redis cluster", cause).at(client.seeds.join(", "));
             error.remedy("name at least one running node of a cluster whose slots are all served")
@@ -329,7 +332,7 @@ impl Client {
             };
             sent.push(unreached.is_none());
             if let Some(unreached) = unreached {
-                self.wires.remove(home);
+                self.give_up(home);
                 said.extend(indices.iter().map(|&index| (index, unreached.again())));
             }
         }
@@ -353,7 +356,7 @@ impl Client {
             }
             if broken.is_some() {
                 // With it goes what it had kept: nobody would tell us any more when that changes.
-                self.wires.remove(home);
+                self.give_up(home);
             }
         }
         said
@@ -368,10 +371,22 @@ impl Client {
                 greetings.push(&["CLIENT", "TRACKING", "ON"]);
             }
             let (dial, patience) = (self.options.dial(&home.0), self.options.patience);
-            let wire = Wire::open(dial, &self.login, &greetings, self.options.flaw, patience)?;
+            let mut wire = Wire::open(dial, &self.login, &greetings, self.options.flaw, patience)?;
+            wire.introduce(deadline_in(patience))?;
             self.wires.insert(home.clone(), wire);
         }
-        self.wires.get_mut(home).ok_or_else(|| "the connection is gone".into())
+        let wire = self.wires.get_mut(home).ok_or("the connection is gone")?;
+        if let Some(names) = self.abandoned.get(wire.node()) {
+            wire.end_others(names, deadline_in(self.options.patience))?;
+            self.abandoned.remove(wire.node());
+        }
+        Ok(wire)
+    }
+
+    fn give_up(&mut self, home: &(String, bool)) {
+        if let Some((node, name)) = self.wires.remove(home).and_then(Wire::owed) {
+            self.abandoned.entry(node).or_default().push(name);
+        }
     }
 
     /// The value that the connection to the key's master still answers for.
@@ -389,13 +404,18 @@ impl Client {
             wire.send(&super::wire::pack(&question), [None])?;
             match wire.receive(deadline_in(self.options.patience))? {
                 Value::ServerError(error) => Err(error.to_string()),
+                // It had expired, and this question made the server notice: its word of that comes behind the answer.
+                Value::Int(0) => {
+                    wire.forget(request.key());
+                    Ok(())
+                }
                 _ => Ok(()),
             }
         });
         match alive {
             Ok(()) => wire.kept().get(request.key()).map(<[u8]>::to_vec),
             Err(_) => {
-                self.wires.remove(&home);
+                self.give_up(&home);
                 None
             }
         }

@@ -4,15 +4,20 @@
 //!
 //! - **The server's slots**: [`slot_of`] is what `CLUSTER KEYSLOT` says, for any bytes, hash tags included.
 //! - **No error from a move**: while a slot moves from one master to another ([`SlotMove`]), a [`Client`]'s request is
-//!   answered, by whoever holds the key: MOVED, ASK and TRYAGAIN are followed, and a write is done once.
+//!   answered, by whoever holds the key: MOVED, ASK and TRYAGAIN are followed, and a write is done once. A request for keys
+//!   on both sides waits until they are on one, for no longer than its deadline.
+//! - **Nothing overwritten by a move**: a mover that fails is resumed by another. A key that it left on both nodes is
+//!   carried over where both copies are equal or the target's cannot be newer; of any other the caller decides.
 //! - **Told what is unknown**: a write whose connection broke before the answer is [`Failure::Unknown`], and not tried again
-//!   unless doing it twice does no harm.
+//!   unless doing it twice does no harm; nor is it done late, behind what the client asks the same node afterwards.
 //! - **Exact split**: the parts of a [`SplitCounter`] sum up to the acknowledged increments, whichever clients wrote them,
-//!   because all clients agree on one list of parts.
+//!   because all clients agree on one list of parts; as long as no master loses what it has acknowledged.
 //! - **No late cache**: a cached value is not served once the server's word that it has changed has arrived here, nor
-//!   longer than the lease after the change if that word is lost; a connection that breaks takes its values along.
+//!   longer than the lease after the change if that word is lost; a connection that breaks takes its values along. (What
+//!   expires has changed when the server has noticed.)
 
 mod client;
+mod copies;
 pub mod experiment;
 mod map;
 mod meter;
@@ -31,5 +36,5 @@ pub use meter::{Meter, Metered, NodeWork};
 pub use options::{ClientOptions, Flaw};
 pub use request::{Failure, Request};
 pub use slot::{SLOTS, crc16, hash_tag, slot_of, slot_without_tags};
-pub use slot_move::SlotMove;
+pub use slot_move::{Side, SlotMove};
 pub use split::{SplitCounter, SplitKey};

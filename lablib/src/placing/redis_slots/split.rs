@@ -123,13 +123,15 @@ impl SplitCounter {
     /// The total, if every part has answered. Parts are read one beside the other, so an increment that is under way may be
     /// in it or not; one that was acknowledged before the read is.
     pub fn sum(answers: &[Result<Value, Failure>]) -> Result<u64, Failure> {
-        answers.iter().try_fold(0, |sum, answer| match answer {
+        answers.iter().try_fold(0_u64, |sum, answer| match answer {
             Ok(Value::BulkString(digits)) => {
                 let digits = String::from_utf8_lossy(digits);
                 let part: u64 = digits.parse().map_err(|_| {
                     Failure::NotDone(Error::new("read a counter", format!("one of its parts holds {digits:?}")))
                 })?;
-                Ok(sum + part)
+                let overflow =
+                    || Failure::NotDone(Error::new("read a counter", "its parts sum up to more than 64 bits"));
+                sum.checked_add(part).ok_or_else(overflow)
             }
             Ok(Value::Nil) => Ok(sum),
             Ok(other) => Err(Failure::NotDone(Error::new("read a counter", format!("a part holds {other:?}")))),

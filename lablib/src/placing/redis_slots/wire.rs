@@ -28,11 +28,16 @@ pub(super) struct Login {
 }
 
 pub(super) struct Wire {
+    /// What the server calls this connection; there is no other of the name.
+    name: String,
+    /// The node's id in its cluster, once somebody has asked.
+    node: String,
     stream: TcpStream,
     parser: Parser,
     /// What was sent and is not answered yet, in order.
     unanswered: VecDeque<Asked>,
-    /// When the last request was sent that has been answered: every invalidation from before then has been seen.
+    /// When the last request was sent that has been answered, and not refused: every invalidation from before then has been
+    /// seen.
     confirmed: Instant,
     kept: Kept,
 }
@@ -57,11 +62,14 @@ impl Wire {
         let stream = TcpStream::connect_timeout(&target, patience).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).map_err(|error| error.to_string())?;
         let (parser, unanswered, confirmed) = (Parser::new(), VecDeque::new(), Instant::now());
-        let mut wire = Self { stream, parser, unanswered, confirmed, kept: Kept::new(flaw) };
+        let name = format!("lab-{:032x}", rand::random::<u128>());
+        let node = String::new();
+        let mut wire = Self { name: name.clone(), node, stream, parser, unanswered, confirmed, kept: Kept::new(flaw) };
         let mut hello = vec!["HELLO", "3"];
         if let Some(password) = &login.password {
             hello.extend(["AUTH", login.user.as_deref().unwrap_or("default"), password]);
         }
+        hello.extend(["SETNAME", &name]);
         for words in std::iter::once(hello.as_slice()).chain(greetings.iter().copied()) {
             wire.send(&pack(words), [None])?;
             if let Value::ServerError(error) = wire.receive(deadline)? {
@@ -102,7 +110,10 @@ impl Wire {
                 Some(Value::Push { kind, data }) => self.kept.told(&kind, &data),
                 Some(value) => {
                     if let Some(asked) = self.unanswered.pop_front() {
-                        self.confirmed = asked.sent;
+                        // A refusal confirms nothing: the node may not be the one any more that would tell us.
+                        if !matches!(value, Value::ServerError(_)) {
+                            self.confirmed = asked.sent;
+                        }
                         if let (Some(key), Value::BulkString(bytes)) = (asked.keep, &value) {
                             self.kept.keep(key, bytes.clone());
                         }
@@ -126,13 +137,60 @@ impl Wire {
         Ok(())
     }
 
-    /// When the last request was sent that has been answered.
+    /// When the last request was sent that has been answered, and not refused.
     pub(super) fn confirmed(&self) -> Instant {
         self.confirmed
     }
 
     pub(super) fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// Whatever it keeps under this key is not true any more.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.kept.values.remove(key);
+    }
+
+    /// Asks which node this is.
+    pub(super) fn introduce(&mut self, deadline: Instant) -> Result<(), Broken> {
+        self.node = self.ask(&["CLUSTER", "MYID"], deadline)?;
+        Ok(())
+    }
+
+    /// The node's id in its cluster; empty where nobody has asked.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The node and what it calls this connection, if there are requests on it without an answer.
+    pub(super) fn owed(self) -> Option<(String, String)> {
+        (!self.unanswered.is_empty()).then_some((self.node, self.name))
+    }
+
+    /// Lets the server end those of these connections that it still has, and whatever is under way on them.
+    pub(super) fn end_others(&mut self, names: &[String], deadline: Instant) -> Result<(), Broken> {
+        for client in self.ask(&["CLIENT", "LIST"], deadline)?.lines() {
+            let of = |what: &str| client.split(' ').find_map(|word| word.strip_prefix(what));
+            if let (Some(id), Some(name)) = (of("id="), of("name="))
+                && names.iter().any(|known| known == name)
+            {
+                // It may just have ended by itself: then there is none to be killed.
+                self.send(&pack(&["CLIENT", "KILL", "ID", id]), [None])?;
+                self.receive(deadline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to a question whose answer is a text.
+    fn ask(&mut self, words: &[&str], deadline: Instant) -> Result<String, Broken> {
+        self.send(&pack(words), [None])?;
+        match self.receive(deadline)? {
+            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Value::VerbatimString { text, .. } => Ok(text),
+            Value::ServerError(error) => Err(error.to_string()),
+            other => Err(format!("it answers {} with {other:?}", words[0])),
+        }
     }
 
     /// The next value that has arrived as a whole.
@@ -224,6 +282,7 @@ impl Kept {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 
@@ -236,6 +295,33 @@ mod tests {
         assert_eq!(pack(&["GET", "a\r\n"]), b"*2\r\n$3\r\nGET\r\n$3\r\na\r\n\r\n");
         let parsed = redis::parse_redis_value(&pack(&["GET", "ä"]));
         assert_eq!(parsed.ok(), Some(Value::Array(vec![bulk("GET"), bulk("ä")])));
+    }
+
+    #[test]
+    fn a_refusal_does_not_confirm_what_is_kept() {
+        use std::io::Read;
+        let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = server.local_addr().expect("its address").to_string();
+        let answers = ["%0\r\n", "-MOVED 7 127.0.0.1:1\r\n", "+PONG\r\n"];
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().expect("a client");
+            for answer in answers {
+                let _ = stream.read(&mut [0; 1_024]).expect("a question");
+                stream.write_all(answer.as_bytes()).expect("an answer");
+            }
+        });
+        let patience = Duration::from_secs(10);
+        let mut wire = Wire::open(&address, &Login::default(), &[], None, patience).expect("a connection");
+        let ask = |wire: &mut Wire| {
+            wire.send(&pack(&["PING"]), [None])
+                .and_then(|()| wire.receive(Instant::now() + patience))
+                .expect("an answer");
+            wire.confirmed()
+        };
+        let greeted = wire.confirmed();
+        assert_eq!(ask(&mut wire), greeted);
+        assert!(ask(&mut wire) > greeted);
+        serving.join().expect("the server ends");
     }
 
     #[test]

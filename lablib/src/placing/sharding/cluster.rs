@@ -64,6 +64,9 @@ pub struct Cluster {
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a statement waits for somebody else's lock before it gives up and is tried again, in seconds.
 const LOCK_WAIT: u64 = 2;
+/// How long a transaction may be silent before the server ends it, in seconds: who is cut off in the middle of one shall not
+/// hold a fence, or the directory, until TCP finds out.
+const SILENCE: u64 = 15;
 /// Rows of one INSERT when many are loaded.
 const ROWS_AT_ONCE: usize = 1_000;
 
@@ -264,12 +267,14 @@ impl Audit {
     }
 }
 
-/// Opens a connection as all of this system's connections are: with patience, over TCP.
+/// Opens a connection as all of this system's connections are: with patience, over TCP, and with the isolation that it counts
+/// on (the statements of one list see one snapshot), whatever the server's default is.
 fn open(url: &str, database: Option<&str>) -> Result<Conn> {
     let options = Opts::from_url(url).doing("read an instance's URL")?;
-    let mut options = OptsBuilder::from_opts(options)
-        .stmt_cache_size(64)
-        .init(vec![format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT}")]);
+    let mut options = OptsBuilder::from_opts(options).stmt_cache_size(64).init(vec![
+        format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT}, idle_transaction_timeout = {SILENCE}"),
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ".into(),
+    ]);
     if let Some(database) = database {
         options = options.db_name(Some(database));
     }

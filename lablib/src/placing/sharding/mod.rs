@@ -11,7 +11,7 @@
 //! - **Invisible copies**: rows that are on their way are neither read nor listed nor counted before the hand-over.
 //! - **Nothing lost, nothing doubled**: whatever was acknowledged before, during or after a move is there once.
 //! - **Resumable**: every step of a move is durable, can be repeated, and is fenced by a token: a mover that was killed
-//!   is resumed by another, and one that was only believed dead can do no harm.
+//!   is resumed by another, and one that was only believed dead can do no harm, nor hold anybody up for long.
 //! - **Never silently partial**: a list over all shards accounts for every slot exactly once, or names those it lacks.
 
 mod client;

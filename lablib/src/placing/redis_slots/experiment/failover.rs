@@ -57,8 +57,10 @@ pub struct Died {
     pub unknown_there: u64,
     /// The longest time without an answer for each master's slots, in seconds, the one that died first.
     pub silent: Vec<f64>,
-    /// Requests for the other masters' slots that were not answered after the death.
+    /// Requests for the other masters' slots that a node refused after the death, because the cluster was down.
     pub others_refused: u64,
+    /// Those that were served while the dead master's slots were not.
+    pub others_served: u64,
     probes: Vec<Vec<Probe>>,
     /// When each acknowledged write without WAIT was acknowledged, in seconds after the death, and whether it is gone.
     writes: Vec<(f64, bool)>,
@@ -69,7 +71,17 @@ pub struct Died {
 struct Probe {
     start: f64,
     end: f64,
-    failure: Option<String>,
+    came: Came,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Served,
+    /// A node answered that the cluster is down.
+    Refused,
+    /// No answer: from a dead node, or in time from one that a busy machine did not let run.
+    Nothing,
 }
 
 /// A write, when its answer came (in seconds), and what it was.
@@ -190,7 +202,12 @@ impl FailoverSpec {
             written.iter().zip(&there).filter(counts).count() as u64
         };
         let acknowledged = written.iter().zip(&there).filter(|(written, _)| written.how == How::Acknowledged);
-        let refused = |probe: &&Probe| probe.failure.is_some() && probe.start > died;
+        let again = probes[0].iter().find(|probe| probe.came == Came::Served && probe.start > died);
+        let again = again.map_or(f64::INFINITY, |probe| probe.end);
+        let gap = |probe: &&Probe| probe.start > died && probe.end < again;
+        let others = |which: &dyn Fn(&&Probe) -> bool| {
+            probes.iter().skip(1).map(|probes| probes.iter().filter(which).count() as u64).sum()
+        };
         Ok(Died {
             death,
             acknowledged: count(How::Acknowledged, None),
@@ -200,7 +217,8 @@ impl FailoverSpec {
             unknown: count(How::Unknown, None),
             unknown_there: count(How::Unknown, Some(true)),
             silent: probes.iter().map(|probes| longest_silence(probes)).collect(),
-            others_refused: probes.iter().skip(1).map(|probes| probes.iter().filter(refused).count() as u64).sum(),
+            others_refused: others(&|probe| probe.came == Came::Refused && probe.start > died),
+            others_served: others(&|probe| probe.came == Came::Served && gap(probe)),
             writes: acknowledged.map(|(written, there)| (written.at - died, !there)).collect(),
             probes,
             died,
@@ -221,8 +239,13 @@ fn probe(options: &ClientOptions, tag: &str, start: Instant, over: &AtomicBool) 
     let mut probes = Vec::new();
     while !over.load(Ordering::SeqCst) {
         let begun = start.elapsed().as_secs_f64();
-        let failure = client.call(&request).err().map(|failure| Error::from(failure).cause().to_owned());
-        probes.push(Probe { start: begun, end: start.elapsed().as_secs_f64(), failure });
+        let down = client.detours().down;
+        let came = match client.call(&request) {
+            Ok(_) => Came::Served,
+            Err(_) if client.detours().down > down => Came::Refused,
+            Err(_) => Came::Nothing,
+        };
+        probes.push(Probe { start: begun, end: start.elapsed().as_secs_f64(), came });
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(probes)
@@ -287,7 +310,7 @@ fn fate(answer: &Result<Value, Failure>, replicas: u64) -> Option<How> {
 
 /// The longest time between two answers.
 fn longest_silence(probes: &[Probe]) -> f64 {
-    let answers: Vec<f64> = probes.iter().filter(|probe| probe.failure.is_none()).map(|probe| probe.end).collect();
+    let answers: Vec<f64> = probes.iter().filter(|probe| probe.came == Came::Served).map(|probe| probe.end).collect();
     answers.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
 }
 
@@ -325,6 +348,7 @@ impl Failover {
                 self.each(|died| died.silent.iter().skip(1).copied().fold(0.0, f64::max)),
             )
             .counts("requests for these refused", "", self.each(|died| died.others_refused))
+            .counts("served meanwhile", "", self.each(|died| died.others_served))
     }
 
     fn each<T>(&self, of: impl Fn(&Died) -> T) -> Vec<T> {
@@ -347,6 +371,12 @@ impl Failover {
         let like_this = self.deaths.iter().filter(|died| died.death.full_coverage == full_coverage);
         like_this.map(|died| died.others_refused as f64).collect()
     }
+
+    /// Requests for the other masters' slots that were served while the dead one's were not, a sample for each such death.
+    pub fn others_served(&self, full_coverage: bool) -> Samples {
+        let like_this = self.deaths.iter().filter(|died| died.death.full_coverage == full_coverage);
+        like_this.map(|died| died.others_served as f64).collect()
+    }
 }
 
 impl Died {
@@ -357,9 +387,10 @@ impl Died {
             let lane = if number == 0 { "its slots".to_owned() } else { format!("other master {number}") };
             for stretch in stretches(probes, self.died - 0.3) {
                 let (start, end) = (stretch.start - self.died, stretch.end - self.died);
-                chart = match stretch.failure {
-                    None => chart.span(&lane, start, end, "served"),
-                    Some(_) => chart.wait(&lane, start, end, "refused"),
+                chart = match stretch.came {
+                    Came::Served => chart.span(&lane, start, end, "served"),
+                    Came::Refused => chart.wait(&lane, start, end, "refused"),
+                    Came::Nothing => chart.wait(&lane, start, end, "no answer"),
                 };
             }
         }
@@ -394,7 +425,7 @@ fn stretches(probes: &[Probe], from: f64) -> Vec<Probe> {
     let mut stretches: Vec<Probe> = Vec::new();
     for probe in probes.iter().filter(|probe| probe.start >= from) {
         match stretches.last_mut() {
-            Some(last) if last.failure.is_some() == probe.failure.is_some() => last.end = probe.end,
+            Some(last) if last.came == probe.came => last.end = probe.end,
             _ => stretches.push(probe.clone()),
         }
     }
@@ -416,8 +447,10 @@ mod tests {
 
     #[test]
     fn the_longest_silence_is_between_two_answers() {
-        let probe = |start: f64, end: f64, failed: bool| Probe { start, end, failure: failed.then(|| "down".into()) };
-        let probes = [probe(0.0, 0.1, false), probe(0.2, 0.3, true), probe(0.4, 1.1, false), probe(1.2, 1.3, false)];
+        use Came::{Refused, Served};
+        let probe = |start: f64, end: f64, came: Came| Probe { start, end, came };
+        let probes =
+            [probe(0.0, 0.1, Served), probe(0.2, 0.3, Refused), probe(0.4, 1.1, Served), probe(1.2, 1.3, Served)];
         assert!((longest_silence(&probes) - 1.0).abs() < 1e-9);
         assert_eq!(stretches(&probes, 0.0).len(), 3);
         assert_eq!(longest_silence(&probes[..1]), 0.0);

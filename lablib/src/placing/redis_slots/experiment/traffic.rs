@@ -78,6 +78,15 @@ fn try_check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> Result<SlotCheck
     Ok(check)
 }
 
+/// The slot of a key, as the server says.
+pub fn slot_by_the_server(cluster: &RedisCluster, key: &str) -> u64 {
+    let ask = || -> Result<u64> {
+        let node = cluster.nodes().first().ok_or_else(|| Error::new("ask for a slot", "the cluster has no nodes"))?;
+        node.try_ask(&format!("CLUSTER KEYSLOT {key}"))?.parse().doing("read a slot")
+    };
+    ask().or_fail()
+}
+
 /// Where the masters' slots lie.
 pub fn slots_of(cluster: &RedisCluster) -> SlotMap {
     ClientOptions::of(cluster).connect().or_fail().map().clone()

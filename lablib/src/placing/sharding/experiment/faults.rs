@@ -1,16 +1,19 @@
 //! One step left out at a time, and what the checks say: a small re-shard that somebody disturbs at every named point.
 
 use std::collections::HashMap;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use mysql::Conn;
+use mysql::prelude::Queryable;
 
 use super::traffic::Checked;
 use super::{instances, users};
 use crate::lab::chart::{Bars, Chart};
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result, Table, joined};
+use crate::lab::{Doing, Error, OrFail, Progress, Result, Table, joined};
 use crate::placing::sharding::{
     Client, Cluster, Gatherer, Mover, MoverSpec, POINTS, Policy, Served, Skip, Slot, SlotMap, User, at_odds,
 };
@@ -102,10 +105,31 @@ pub fn faulty(servers: &[MariaDb], rows: u64, seed: u64) -> Vec<Faulty> {
 const SLOTS: Slot = 32;
 /// Users that are written, and users that are deleted, at each point.
 const AT_EACH_POINT: usize = 3;
-/// How long the mover lets those at a point be done before it goes on; who is held back goes on behind it.
-const HEAD_START: Duration = Duration::from_millis(25);
+/// How long the mover waits at a point for what has to happen there: no measurement, but the end of an experiment that hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For what the mover waits at a point before it goes on. Never for a time: a machine that is busy would then decide whether
+/// anything was written between two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Whoever meddles has done all of it.
+    Done,
+    /// The mover holds the writers at this point: one more of them waits for a fence.
+    Held,
+    /// Nobody serves at this point: who meddles has been refused.
+    Refused,
+}
 
 impl Fault {
+    fn until(&self, point: &str) -> Until {
+        let holds = !self.skips.contains(&Skip::Lock) && !self.skips.contains(&Skip::Fence);
+        match point {
+            "writers-held" | "last-changes-applied" | "compared" if holds => Until::Held,
+            "released" => Until::Refused,
+            _ => Until::Done,
+        }
+    }
+
     /// Moves half of the slots from A to B in one move. At every named point of it, users of those slots are written,
     /// deleted and read by a client whose map is as old as the experiment; afterwards once more.
     pub fn run(&self, servers: &[MariaDb], rows: u64, seed: u64) -> Result<Faulty> {
@@ -132,27 +156,39 @@ impl Fault {
         let mut at_points: HashMap<&str, Vec<u64>> = POINTS.iter().map(|point| (*point, take())).collect();
         let afterwards = take();
 
-        let threads: Arc<Mutex<Vec<JoinHandle<Result<()>>>>> = Arc::default();
-        let (spawned, at_work) = (Arc::clone(&threads), meddler.clone());
+        let under_way: Arc<Mutex<UnderWay>> = Arc::default();
+        let (going, at_work, fault) = (Arc::clone(&under_way), meddler.clone(), self.clone());
+        let (mut source, mut held) = (cluster.connect("A")?, 0);
         let spec = MoverSpec { batch: SLOTS.into(), chunk: 200, skips: self.skips.clone(), ..MoverSpec::default() };
         let mut mover = Mover::new(&cluster, spec)?.watched_by(move |point| {
             let Some(ids) = at_points.remove(point) else { return };
-            let (done, wait) = mpsc::channel();
-            let meddler = at_work.clone();
-            let thread = std::thread::spawn(move || {
-                let meddled = meddler.meddle(&ids);
-                let _ = done.send(()); // the mover may have gone on
-                meddled
-            });
-            let _ = wait.recv_timeout(HEAD_START);
-            spawned.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            let (until, meddler, (told, inbox)) = (fault.until(point), at_work.clone(), mpsc::channel());
+            let told = (until == Until::Refused).then_some(told);
+            let thread = std::thread::spawn(move || meddler.meddle(&ids, told));
+            let came = match until {
+                Until::Done => joined("meddle with a move", thread.join()),
+                Until::Held => {
+                    held += 1;
+                    going.lock().unwrap_or_else(PoisonError::into_inner).threads.push(thread);
+                    until_held(&mut source, held)
+                }
+                Until::Refused => {
+                    going.lock().unwrap_or_else(PoisonError::into_inner).threads.push(thread);
+                    inbox.recv_timeout(PATIENCE).doing("wait for a refusal")
+                }
+            };
+            if let Err(error) = came {
+                going.lock().unwrap_or_else(PoisonError::into_inner).trouble.get_or_insert(error);
+            }
         });
         let refused = mover.reshard(&instances(2)).err().map(|error| error.cause().to_string());
-        let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let UnderWay { threads, trouble } =
+            std::mem::take(&mut *under_way.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             joined("meddle with a move", thread.join())?;
         }
-        meddler.meddle(&afterwards)?;
+        trouble.map_or(Ok(()), Err)?;
+        meddler.meddle(&afterwards, None)?;
 
         let Seen { mut mirror, mut checked, evidence, listed_twice, longest_wait } =
             std::mem::take(&mut *meddler.seen.lock().unwrap_or_else(PoisonError::into_inner));
@@ -163,6 +199,28 @@ impl Fault {
         checked.at_odds = at_odds(&evidence).len() as u64;
         Ok(Faulty { name: self.name.into(), refused, checked, listed_twice, longest_wait })
     }
+}
+
+/// Those who meddle and are held up, and what went wrong with the waiting for them.
+#[derive(Default)]
+struct UnderWay {
+    threads: Vec<JoinHandle<Result<()>>>,
+    trouble: Option<Error>,
+}
+
+/// Waits until so many clients wait for a fence, as their server sees them.
+fn until_held(server: &mut Conn, count: usize) -> Result<()> {
+    let doing = "wait for writers that are held";
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE \
+                   'SELECT % FROM fences % LOCK IN SHARE MODE'";
+    let asked = Instant::now();
+    while server.query_first::<usize, _>(waiting).doing(doing)?.unwrap_or(0) < count {
+        if asked.elapsed() > PATIENCE {
+            return Err(Error::new(doing, format!("fewer than {count} wait")));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Somebody who writes, deletes, reads and lists while slots move, and writes down what was acknowledged.
@@ -186,13 +244,26 @@ struct Seen {
 }
 
 impl Meddler {
-    fn meddle(&self, ids: &[u64]) -> Result<()> {
+    /// With somebody to be told, its first write is tried once, and again only after the telling: it is refused where nobody
+    /// serves.
+    fn meddle(&self, ids: &[u64], told: Option<Sender<()>>) -> Result<()> {
         let mut client = Client::with_map(&self.cluster, self.old_map.clone()).without(self.skip).keeping_evidence();
         let mut mirror = HashMap::new();
         let (mut stale_reads, mut first_fault) = (0, None);
         let (written, deleted) = ids.split_at(ids.len().min(AT_EACH_POINT));
+        let mut told = told;
         for &id in written {
-            client.put(id, "meddled with", -1)?;
+            let put = |client: &mut Client| client.put(id, "meddled with", -1);
+            match told.take() {
+                None => put(&mut client)?,
+                Some(told) => {
+                    client = client.patience(Duration::ZERO);
+                    let tried = put(&mut client);
+                    let _ = told.send(()); // whoever waited may have given up
+                    client = client.patience(Duration::from_secs(10));
+                    tried.or_else(|_| put(&mut client))?;
+                }
+            }
             mirror.insert(id, Some(User { id, name: "meddled with".into(), score: -1, visits: 2 }));
         }
         for &id in deleted {

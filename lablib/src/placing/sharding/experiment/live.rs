@@ -30,15 +30,30 @@ pub struct Live {
     pub moves: Vec<Moved>,
 }
 
+impl LiveSpec {
+    fn traffic(&self) -> TrafficSpec {
+        let margin = Duration::from_millis(800);
+        TrafficSpec { clients: self.clients, users: self.users, shared: 24, skip: None, margin, seed: self.seed }
+    }
+
+    /// The share of all operations that the busiest instance has to serve once the slots are shared out over all of them, in
+    /// per cent: not the same for all, because the shared users are few.
+    pub fn busiest_afterwards(&self, cluster: &Cluster) -> f64 {
+        let planned = || -> Result<f64> {
+            let map = cluster.map()?;
+            let map = map.after(&map.plan(&instances(cluster.names().len()))?);
+            Ok(self.traffic().shares_by(&map).into_values().fold(0.0, f64::max))
+        };
+        planned().or_fail()
+    }
+}
+
 /// Moves half of the slots from two instances to two more while clients read, write, delete and list.
 pub fn live(cluster: &Cluster, spec: LiveSpec) -> Live {
-    let LiveSpec { users, clients, batch, seed } = spec;
-    let margin = Duration::from_millis(600);
-    let traffic = TrafficSpec { clients, users, shared: 24, skip: None, margin, seed };
     let run = || -> Result<Live> {
-        let mut mover = Mover::new(cluster, MoverSpec { batch, ..MoverSpec::default() })?;
+        let mut mover = Mover::new(cluster, MoverSpec { batch: spec.batch, ..MoverSpec::default() })?;
         let onto = instances(cluster.names().len());
-        let (ran, moves) = traffic.around(cluster, || mover.reshard(&onto))?;
+        let (ran, moves) = spec.traffic().around(cluster, || mover.reshard(&onto))?;
         Ok(Live { ran, moves })
     };
     run().or_fail()
@@ -59,6 +74,18 @@ impl Live {
     pub fn changes(&self) -> (u64, u64) {
         let sum = |of: fn(&Moved) -> u64| self.moves.iter().map(of).sum();
         (sum(|moved| moved.caught_up), sum(|moved| moved.last_changes))
+    }
+
+    /// Of the operations after the re-shard, the share of the busiest instance, in per cent.
+    pub fn busiest_afterwards(&self) -> f64 {
+        self.ran.shares(self.ran.action.1, f64::INFINITY).into_values().fold(0.0, f64::max)
+    }
+
+    /// By how much chance alone makes such a share differ from what it has to be, in points: one time in 100,000 by more. So
+    /// many operations are so many draws.
+    pub fn chance(&self, share: f64) -> f64 {
+        let draws = self.ran.operations.iter().filter(|done| done.at >= self.ran.action.1).count() as f64;
+        4.4 * (share * (100.0 - share) / draws).sqrt()
     }
 
     /// Seconds in which the writers of a slot were held, one sample a move.

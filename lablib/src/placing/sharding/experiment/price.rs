@@ -2,60 +2,100 @@
 
 use std::time::Instant;
 
+use mysql::Conn;
+
 use super::{instances, users};
 use crate::lab::chart::{Chart, Latencies, Panels};
 use crate::lab::service::{Counters, MariaDb};
-use crate::lab::{Error, Latency, OrFail, Progress, Result, Samples};
+use crate::lab::{Error, Latency, OrFail, Progress, Result, Samples, Table};
 use crate::placing::sharding::{Client, Cluster, Mover, MoverSpec, Skip, Slot};
 
-/// How long reads and writes take with a fence, and without one as in the prototype: the same rows on the same instances.
+/// What reads and writes cost with a fence, and without one as in the prototype: the same rows on the same instances.
 #[derive(Debug, Clone, Default)]
 pub struct FenceCost {
-    reads: [Latency; 2],
-    writes: [Latency; 2],
+    bare: Priced,
+    fenced: Priced,
     read_ratios: Samples,
 }
 
+/// One arm: how long its operations took, and how many statements the servers counted for each, one sample a round.
+#[derive(Debug, Clone, Default)]
+struct Priced {
+    reads: Latency,
+    writes: Latency,
+    statements_a_read: Samples,
+    statements_a_write: Samples,
+}
+
+/// An even number, so that each arm is the first as often as the other: the second one finds the pages in memory.
 const ROUNDS: u64 = 10;
 
-/// Measures both in turns: `count` reads and half as many writes each.
+/// Measures both in turns, `count` reads and half as many writes each, and whoever was first in one round is second in the next.
 pub fn fence_cost(cluster: &Cluster, users: u64, count: u64) -> FenceCost {
     let run = || -> Result<FenceCost> {
         if users == 0 {
             return Err(Error::new("measure the fence", "there are no users"));
         }
-        let mut clients = [Client::new(cluster)?, Client::new(cluster)?.without(Some(Skip::Fence))];
+        let mut servers =
+            cluster.names().into_iter().map(|name| cluster.connect(name)).collect::<Result<Vec<Conn>>>()?;
+        let mut clients = [Client::new(cluster)?.without(Some(Skip::Fence)), Client::new(cluster)?];
         let mut cost = FenceCost::default();
         let each = count.div_ceil(ROUNDS);
         // The first round makes connections and prepares statements; it does not count.
         for round in 0..=ROUNDS {
-            let mut medians = Vec::new();
-            for (arm, client) in clients.iter_mut().enumerate() {
-                let (mut reads, mut writes) = (Latency::new(), Latency::new());
-                for n in 0..each {
-                    let id = (round * each + n) * 7_919 % users;
-                    let began = Instant::now();
-                    client.get(id)?;
-                    reads.record(began.elapsed());
-                    if n % 2 == 0 {
-                        let began = Instant::now();
-                        client.put(id, "priced", n as i64)?;
-                        writes.record(began.elapsed());
-                    }
-                }
+            let ids: Vec<u64> = (round * each..(round + 1) * each).map(|n| n * 7_919 % users).collect();
+            let mut medians = [0.0; 2];
+            for arm in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let priced = price(&mut clients[arm], &ids, &mut servers)?;
+                medians[arm] = priced.reads.p50().as_secs_f64();
                 if round > 0 {
-                    medians.push(reads.p50().as_secs_f64());
-                    cost.reads[arm].merge(&reads);
-                    cost.writes[arm].merge(&writes);
+                    [&mut cost.bare, &mut cost.fenced][arm].add(priced);
                 }
             }
-            if let [fenced, bare] = medians[..] {
-                cost.read_ratios.push(fenced / bare);
+            if round > 0 {
+                cost.read_ratios.push(medians[1] / medians[0]);
             }
         }
         Ok(cost)
     };
     run().or_fail()
+}
+
+/// Reads all of these users, and writes every other one.
+fn price(client: &mut Client, ids: &[u64], servers: &mut [Conn]) -> Result<Priced> {
+    let mut priced = Priced::default();
+    let before = statements(servers)?;
+    for &id in ids {
+        let began = Instant::now();
+        client.get(id)?;
+        priced.reads.record(began.elapsed());
+    }
+    let between = statements(servers)?;
+    for (n, &id) in ids.iter().enumerate().step_by(2) {
+        let began = Instant::now();
+        client.put(id, "priced", n as i64)?;
+        priced.writes.record(began.elapsed());
+    }
+    let after = statements(servers)?;
+    // Each time, every server was asked, and counted that, too.
+    let asked = servers.len() as f64;
+    priced.statements_a_read.push((between - before - asked) / priced.reads.count() as f64);
+    priced.statements_a_write.push((after - between - asked) / priced.writes.count() as f64);
+    Ok(priced)
+}
+
+/// What all servers were asked so far, by their own counters; this question included.
+fn statements(servers: &mut [Conn]) -> Result<f64> {
+    servers.iter_mut().map(|server| Counters::one(server, "Questions")).sum()
+}
+
+impl Priced {
+    fn add(&mut self, other: Self) {
+        self.reads.merge(&other.reads);
+        self.writes.merge(&other.writes);
+        other.statements_a_read.values().iter().for_each(|&count| self.statements_a_read.push(count));
+        other.statements_a_write.values().iter().for_each(|&count| self.statements_a_write.push(count));
+    }
 }
 
 impl FenceCost {
@@ -64,13 +104,33 @@ impl FenceCost {
         self.read_ratios.clone()
     }
 
+    /// Statements of a fenced read, as the servers counted them, one sample a round.
+    pub fn statements_of_a_read(&self) -> Samples {
+        self.fenced.statements_a_read.clone()
+    }
+
+    /// Statements that a fenced write takes beyond a bare one, one sample a round.
+    pub fn more_statements_of_a_write(&self) -> Samples {
+        let (fenced, bare) = (&self.fenced.statements_a_write, &self.bare.statements_a_write);
+        fenced.values().iter().zip(bare.values()).map(|(fenced, bare)| fenced - bare).collect()
+    }
+
+    /// What the servers counted for each operation.
+    pub fn table(&self, title: &str) -> Table {
+        let arms = [&self.bare, &self.fenced];
+        Table::new(title)
+            .text("", ["without the fence", "fenced"])
+            .numbers("of a read", "", arms.map(|arm| arm.statements_a_read.mean()))
+            .numbers("of a write", "", arms.map(|arm| arm.statements_a_write.mean()))
+    }
+
     /// All four distributions.
     pub fn chart(&self, title: &str) -> Latencies {
         Chart::latencies(title)
-            .latency("read, no fence", &self.reads[1])
-            .latency("read, fenced", &self.reads[0])
-            .latency("write, no fence", &self.writes[1])
-            .latency("write, fenced", &self.writes[0])
+            .latency("read, no fence", &self.bare.reads)
+            .latency("read, fenced", &self.fenced.reads)
+            .latency("write, no fence", &self.bare.writes)
+            .latency("write, fenced", &self.fenced.writes)
     }
 }
 

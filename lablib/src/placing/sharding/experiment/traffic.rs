@@ -8,13 +8,15 @@ use crate::lab::history::History;
 use crate::lab::history::linearizable::Verdict;
 use crate::lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
 use crate::lab::{Latency, Result, Rng, joined};
-use crate::placing::sharding::{Client, Cluster, Gatherer, Policy, Served, Skip, User, at_odds, slot_of};
+use crate::placing::sharding::{Client, Cluster, Gatherer, Policy, Served, Skip, SlotMap, User, at_odds, slot_of};
 
 /// Users beyond all others, which nobody changes: lists must have each of them exactly once.
 const CHAMPIONS: u64 = 50;
 const FIRST_CHAMPION: u64 = 1_000_000_000_000;
 /// Users that all clients write and read, for the history.
 const FIRST_SHARED: u64 = 2_000_000_000_000;
+/// One operation in so many is on a shared user.
+const SHARED: u64 = 4;
 
 /// What clients do while something happens to the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +146,19 @@ impl TrafficSpec {
         super::users(self.users, self.seed).into_iter().chain(champions).collect()
     }
 
+    /// What share of all operations each instance has to serve with such a map, in per cent: clients choose among their own
+    /// users, and every [`SHARED`]th time among the shared ones, whoever serves them and however fast.
+    pub(super) fn shares_by(&self, map: &SlotMap) -> BTreeMap<String, f64> {
+        let shared = if self.shared > 0 { 100.0 / SHARED as f64 } else { 0.0 };
+        let mut shares: BTreeMap<String, f64> = BTreeMap::new();
+        for (first, users, share) in [(0, self.users, 100.0 - shared), (FIRST_SHARED, self.shared, shared)] {
+            for user in first..first + users {
+                *shares.entry(map.owner_of(user).to_string()).or_default() += share / users as f64;
+            }
+        }
+        shares
+    }
+
     /// Loads the users, lets the clients loose, acts, and checks everything.
     pub fn around<T>(&self, cluster: &Cluster, action: impl FnOnce() -> Result<T>) -> Result<(Ran, T)> {
         let users = self.start();
@@ -224,7 +239,7 @@ impl TrafficSpec {
             written += 1;
             let score = written * self.clients as i64 + number as i64;
             let (dice, at, waits) = (rng.below(100), started.elapsed(), client.stats().waits.len());
-            let write = if rng.below(4) == 0 && self.shared > 0 {
+            let write = if rng.below(SHARED) == 0 && self.shared > 0 {
                 let id = FIRST_SHARED + rng.below(self.shared);
                 self.shared_operation(&mut client, history, number, id, dice, score, &mut checked)
             } else {

@@ -4,9 +4,9 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::Mover;
-use crate::lab::{Doing, Result};
-use crate::placing::sharding::directory::{self, Move, Step, superseded};
-use crate::placing::sharding::fence::{self, Fence, State, list};
+use crate::lab::Result;
+use crate::placing::sharding::directory::{self, Move, Step};
+use crate::placing::sharding::fence::{Fence, State, list};
 use crate::placing::sharding::route::Slot;
 
 impl Mover {
@@ -17,17 +17,19 @@ impl Mover {
             return Ok(());
         }
         self.remove_rows(&job.source, job, &[State::Released])?;
-        self.forget_changes(job)?;
+        self.point("rows-removed");
         let from = [State::Released, State::Absent];
-        self.change_fences(&job.source, job, &from, |fence| Fence { state: State::Absent, ..fence.clone() })
+        let absent = |fence: &Fence| Fence { state: State::Absent, ..fence.clone() };
+        self.change_fences_and(&job.source, job, &from, absent, |connection| forget_changes(connection, &job.slots))
     }
 
     /// Before the hand-over: the source goes on as if nothing had been planned, and the copy goes.
     pub(super) fn abandon(&mut self, job: &mut Move) -> Result<()> {
         self.stamp(job)?;
         let from = [State::Captured, State::Serving];
-        self.change_fences(&job.source, job, &from, |fence| Fence { state: State::Serving, ..fence.clone() })?;
-        self.forget_changes(job)?;
+        let serving = |fence: &Fence| Fence { state: State::Serving, ..fence.clone() };
+        self.change_fences_and(&job.source, job, &from, serving, |connection| forget_changes(connection, &job.slots))?;
+        self.point("given-up");
         if self.glance(&job.target, job)?.iter().any(|fence| fence.state == State::Incoming) {
             self.remove_rows(&job.target, job, &[State::Incoming])?;
             let from = [State::Incoming, State::Absent];
@@ -36,42 +38,33 @@ impl Mover {
         directory::advance(&mut self.directory, job, Step::Done)
     }
 
-    pub(super) fn forget_changes(&mut self, job: &Move) -> Result<()> {
-        let sql = format!("DELETE FROM changes WHERE slot IN ({})", list(&job.slots));
-        self.connection(&job.source)?.query_drop(sql).doing("tidy the change log")
-    }
-
     /// Removes the slots' rows, some at a time, while the fences are in one of these states and this mover's.
     pub(super) fn remove_rows(&mut self, name: &str, job: &Move, states: &[State]) -> Result<()> {
-        let doing = "remove rows";
         let most = self.spec.chunk.max(1_000) as u64;
         loop {
-            let connection = self.connection(name)?;
-            connection.query_drop("START TRANSACTION").doing(doing)?;
-            let fences = fence::seize(connection, &job.slots).doing(doing)?;
-            if !fences.iter().all(|fence| states.contains(&fence.state) && fence.token == job.token) {
-                connection.query_drop("ROLLBACK").doing(doing)?;
-                return Err(superseded(job));
-            }
-            let removed = Self::remove_some(connection, &job.slots, most);
-            let removed = self.or_disconnect(name, removed).doing(doing).map_err(|error| error.at(name))?;
-            if removed < most {
+            let remove = |connection: &mut Conn| remove_some(connection, &job.slots, most);
+            if self.holding(name, job, states, "remove rows", remove)? < most {
                 return Ok(());
             }
         }
     }
+}
 
-    pub(super) fn remove_some(connection: &mut Conn, slots: &[Slot], most: u64) -> mysql::Result<u64> {
-        let mut removed = 0;
-        for slot in slots {
-            let sql = format!("DELETE FROM users WHERE slot = {slot} LIMIT {}", most - removed);
-            connection.query_drop(sql)?;
-            removed += connection.affected_rows();
-            if removed >= most {
-                break;
-            }
+/// Only together with the fences that say that nothing is noted any more: by itself, it could come when the slots are on their
+/// way again, and these are the notes of another move.
+fn forget_changes(connection: &mut Conn, slots: &[Slot]) -> mysql::Result<()> {
+    connection.query_drop(format!("DELETE FROM changes WHERE slot IN ({})", list(slots)))
+}
+
+fn remove_some(connection: &mut Conn, slots: &[Slot], most: u64) -> mysql::Result<u64> {
+    let mut removed = 0;
+    for slot in slots {
+        let sql = format!("DELETE FROM users WHERE slot = {slot} LIMIT {}", most - removed);
+        connection.query_drop(sql)?;
+        removed += connection.affected_rows();
+        if removed >= most {
+            break;
         }
-        connection.query_drop("COMMIT")?;
-        Ok(removed)
     }
+    Ok(removed)
 }

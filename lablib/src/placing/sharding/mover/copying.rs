@@ -9,8 +9,8 @@ use super::Mover;
 use crate::lab::{Doing, Result};
 use crate::placing::sharding::Skip;
 use crate::placing::sharding::cluster::{User, put_rows};
-use crate::placing::sharding::directory::{Move, superseded};
-use crate::placing::sharding::fence::{self, Fence, State, list};
+use crate::placing::sharding::directory::Move;
+use crate::placing::sharding::fence::{Fence, State, list};
 use crate::placing::sharding::route::Slot;
 
 /// Changes left for the time in which writers are held.
@@ -80,18 +80,9 @@ impl Mover {
         Ok(rows.len() as u64)
     }
 
-    /// One transaction at the target that only the mover with the newest token may make, and only on a copy.
+    /// One transaction at the target, and only on a copy.
     pub(super) fn at_target(&mut self, job: &Move, act: impl FnOnce(&mut Conn) -> mysql::Result<()>) -> Result<()> {
-        let doing = "write to the copy";
-        let connection = self.connection(&job.target)?;
-        connection.query_drop("START TRANSACTION").doing(doing)?;
-        let fences = fence::seize(connection, &job.slots).doing(doing)?;
-        if !fences.iter().all(|fence| fence.state == State::Incoming && fence.token == job.token) {
-            connection.query_drop("ROLLBACK").doing(doing)?;
-            return Err(superseded(job));
-        }
-        let done = act(connection).and_then(|()| connection.query_drop("COMMIT"));
-        self.or_disconnect(&job.target, done).doing(doing).map_err(|error| error.at(&job.target))
+        self.holding(&job.target, job, &[State::Incoming], "write to the copy", act)
     }
 
     /// Applies what was noted, round by round, until little is left.
@@ -103,7 +94,8 @@ impl Mover {
         for _ in 0..ROUNDS {
             let changes = self.changes(job)?;
             applied += self.apply(job, &changes)?;
-            // What has been applied need not be read again; a change that is noted now has another number.
+            // What has been applied need not be read again; a change that is noted now has another number, and no number is
+            // given twice: it does not matter how late this is, or who is the mover by then.
             let numbers: Vec<String> = changes.iter().map(|(number, ..)| number.to_string()).collect();
             for numbers in numbers.chunks(1_000) {
                 let sql = format!("DELETE FROM changes WHERE seq IN ({})", numbers.join(","));

@@ -58,14 +58,12 @@ impl Mover {
     /// Begins the transaction in which writers wait. It ends with the release, or with the mover.
     pub(super) fn seize_source(&mut self, job: &Move) -> Result<()> {
         let doing = "hold the writers";
-        let grip = self.spec.grip.max(1);
         let connection = self.connection(&job.source)?;
-        connection.query_drop(format!("SET SESSION wait_timeout = {grip}")).doing(doing)?;
         connection.query_drop("START TRANSACTION").doing(doing)?;
         let fences = fence::seize(connection, &job.slots).doing(doing)?;
         let mine =
             |fence: &Fence| [State::Captured, State::Released].contains(&fence.state) && fence.token == job.token;
-        if fences.iter().all(mine) {
+        if fences.len() == job.slots.len() && fences.iter().all(mine) {
             return Ok(());
         }
         connection.query_drop("ROLLBACK").doing(doing)?;
@@ -85,7 +83,6 @@ impl Mover {
             true => connection.query_drop("COMMIT"),
             false => connection.exec_drop(sql, (target,)).and_then(|()| connection.query_drop("COMMIT")),
         };
-        let done = done.and_then(|()| connection.query_drop("SET SESSION wait_timeout = DEFAULT"));
         self.or_disconnect(&job.source, done).doing("release the slots").map_err(|error| error.at(&job.source))
     }
 

@@ -9,7 +9,9 @@
 //!    begins to serve with its next commit, and the directory follows.
 //! 4. *Cleaning*. The rows at the source go.
 //!
-//! Whatever the mover holds, it holds in a transaction: when it dies, the instance lets go at once.
+//! Whatever the mover holds, it holds in a transaction that begins with a look at its token: when it dies, the instance lets
+//! go at once; when it is cut off or stuck, after some seconds of silence ([`MoverSpec::grip`]); and whatever it does after
+//! another one has taken the move up is refused.
 
 mod cleaning;
 mod copying;
@@ -33,7 +35,9 @@ pub use process::mover_process;
 pub(crate) use process::{Errand, MOVER, SUPERVISOR};
 
 /// The named points of a move, in their order: where it can be killed.
-pub const POINTS: [&str; 13] = [
+///
+/// A move that is given up passes `given-up` when its source serves as before and its copy is still there.
+pub const POINTS: [&str; 14] = [
     "move-planned",
     "capture-open",
     "target-ready",
@@ -47,6 +51,7 @@ pub const POINTS: [&str; 13] = [
     "released",
     "granted",
     "map-changed",
+    "rows-removed",
 ];
 
 /// How to move.
@@ -56,8 +61,8 @@ pub struct MoverSpec {
     pub batch: usize,
     /// Rows of one transaction at the target.
     pub chunk: usize,
-    /// Seconds of silence from a mover that holds writers, after which the instance ends its session and lets them go on:
-    /// for one that is cut off, or stuck, without being dead.
+    /// Seconds of silence in the middle of a transaction, after which the instance ends the mover's session and lets go of
+    /// what it held, writers above all: for a mover that is cut off, or stuck, without being dead.
     pub grip: u32,
     /// Steps left out, to see what notices.
     pub skips: Vec<Skip>,
@@ -172,6 +177,10 @@ impl Mover {
         if driven.is_err() {
             // Whatever the sessions hold, writers may be waiting for it: they end, and the instances let go.
             self.connections.clear();
+            // The directory's may be broken, too; where it cannot be reached, the next try says so.
+            if let Ok(directory) = self.cluster.directory() {
+                self.directory = directory;
+            }
         }
         driven
     }
@@ -234,29 +243,60 @@ impl Mover {
 
     /// Changes the slots' fences on one instance, all of them or none; refused to a mover with an old token.
     fn change_fences(&mut self, name: &str, job: &Move, from: &[State], to: impl Fn(&Fence) -> Fence) -> Result<()> {
-        let doing = "change the fences";
+        self.change_fences_and(name, job, from, to, |_| Ok(()))
+    }
+
+    /// As [`change_fences`](Self::change_fences), and does something else in the same transaction.
+    fn change_fences_and(
+        &mut self,
+        name: &str,
+        job: &Move,
+        from: &[State],
+        to: impl Fn(&Fence) -> Fence,
+        also: impl FnOnce(&mut Conn) -> mysql::Result<()>,
+    ) -> Result<()> {
+        let mine = |fence: &Fence| fence.token <= job.token && from.contains(&fence.state);
+        self.seizing(name, job, "change the fences", mine, |connection, fences| {
+            set_fences(connection, &fences, |fence| Fence { token: job.token, ..to(fence) })?;
+            also(connection)
+        })
+    }
+
+    /// One transaction that only the mover with the newest token may make, and only while the slots' fences on this instance
+    /// are in one of these states.
+    fn holding<T>(
+        &mut self,
+        name: &str,
+        job: &Move,
+        states: &[State],
+        doing: &str,
+        act: impl FnOnce(&mut Conn) -> mysql::Result<T>,
+    ) -> Result<T> {
+        let mine = |fence: &Fence| fence.token == job.token && states.contains(&fence.state);
+        self.seizing(name, job, doing, mine, |connection, _| act(connection))
+    }
+
+    fn seizing<T>(
+        &mut self,
+        name: &str,
+        job: &Move,
+        doing: &str,
+        mine: impl Fn(&Fence) -> bool,
+        act: impl FnOnce(&mut Conn, Vec<Fence>) -> mysql::Result<T>,
+    ) -> Result<T> {
         let connection = self.connection(name)?;
-        connection.query_drop("START TRANSACTION").doing(doing)?;
-        let fences = fence::seize(connection, &job.slots).doing(doing)?;
-        if !fences.iter().all(|fence| fence.token <= job.token && from.contains(&fence.state)) {
-            connection.query_drop("ROLLBACK").doing(doing)?;
-            return Err(superseded(job));
-        }
-        let changed = fences.iter().map(|fence| Fence { token: job.token, ..to(fence) });
-        let changed: Vec<Fence> = changed.zip(&fences).filter(|(new, old)| new != *old).map(|(new, _)| new).collect();
-        let rows = changed.iter().map(|fence| {
-            let next = fence.next_owner.as_ref().map_or("NULL".into(), |name| format!("'{name}'"));
-            format!("({},{},{},{},{next})", fence.slot, fence.state as u8, fence.epoch, fence.token)
-        });
-        let rows: Vec<String> = rows.collect();
-        let sql = format!(
-            "INSERT INTO fences (slot, state, epoch, token, next_owner) VALUES {} ON DUPLICATE KEY UPDATE \
-             state = VALUES(state), epoch = VALUES(epoch), token = VALUES(token), next_owner = VALUES(next_owner)",
-            rows.join(",")
-        );
-        let done = if rows.is_empty() { Ok(()) } else { connection.query_drop(sql) };
-        let done = done.and_then(|()| connection.query_drop("COMMIT"));
-        self.or_disconnect(name, done).doing(doing).map_err(|error| error.at(name))
+        let seize = |connection: &mut Conn| {
+            connection.query_drop("START TRANSACTION")?;
+            let fences = fence::seize(connection, &job.slots)?;
+            if fences.len() < job.slots.len() || !fences.iter().all(mine) {
+                return connection.query_drop("ROLLBACK").map(|()| None);
+            }
+            let acted = act(connection, fences)?;
+            connection.query_drop("COMMIT").map(|()| Some(acted))
+        };
+        let acted = seize(connection);
+        let acted = self.or_disconnect(name, acted).doing(doing).map_err(|error| error.at(name))?;
+        acted.ok_or_else(|| superseded(job))
     }
 
     fn glance(&mut self, name: &str, job: &Move) -> Result<Vec<Fence>> {
@@ -285,12 +325,32 @@ impl Mover {
     fn connection(&mut self, name: &str) -> Result<&mut Conn> {
         if !self.connections.contains_key(name) {
             let mut connection = self.cluster.connect(name)?;
+            let doing = "set up a mover's session";
             // Each statement sees what is committed: a move works on what is there now, not on what was there when its
             // transaction began.
-            let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-            connection.query_drop(isolation).doing("set up a mover's session")?;
+            connection.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").doing(doing)?;
+            let grip = self.spec.grip.max(1);
+            connection.query_drop(format!("SET SESSION idle_transaction_timeout = {grip}")).doing(doing)?;
             self.connections.insert(name.to_string(), connection);
         }
         self.connections.get_mut(name).ok_or_else(|| Error::new("connect to an instance", "it is gone").at(name))
     }
+}
+
+/// Sets those of these fences that are to be others.
+fn set_fences(connection: &mut Conn, fences: &[Fence], to: impl Fn(&Fence) -> Fence) -> mysql::Result<()> {
+    let changed = fences.iter().map(|fence| (fence, to(fence))).filter(|(old, new)| *old != new);
+    let rows = changed.map(|(_, fence)| {
+        let next = fence.next_owner.as_ref().map_or("NULL".into(), |name| format!("'{name}'"));
+        format!("({},{},{},{},{next})", fence.slot, fence.state as u8, fence.epoch, fence.token)
+    });
+    let rows: Vec<String> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    connection.query_drop(format!(
+        "INSERT INTO fences (slot, state, epoch, token, next_owner) VALUES {} ON DUPLICATE KEY UPDATE state = VALUES(state), \
+         epoch = VALUES(epoch), token = VALUES(token), next_owner = VALUES(next_owner)",
+        rows.join(",")
+    ))
 }
