@@ -143,6 +143,24 @@ fn time_ordered_keys_rise_by_the_millisecond_and_not_within_it() {
     }
 }
 
+#[test]
+fn keys_by_time_of_other_makers_are_as_unique_and_as_much_in_order() {
+    for width in [KeyWidth::BigInt, KeyWidth::Binary16, KeyWidth::Char16, KeyWidth::VarChar36] {
+        for makers in [1, 2, 16, 64, 1_024] {
+            let keys = keys(Arm::new(width, Order::TimeOrdered).unwrap(), 5).made_by(makers).unwrap();
+            let ranks: Vec<u64> = (0..20 * makers).map(|row| keys.rank(row)).collect();
+            assert_eq!(ranks.iter().collect::<BTreeSet<_>>().len(), ranks.len(), "{width}, {makers} makers");
+            let milliseconds: Vec<&[u64]> = ranks.chunks(makers as usize).collect();
+            assert!(milliseconds.windows(2).all(|two| two[0].iter().max() < two[1].iter().min()), "{width}, {makers}");
+            assert_eq!(ranks.is_sorted(), makers == 1, "{width}, {makers} makers");
+        }
+    }
+    for makers in [0, 1_025] {
+        let error = keys(Arm::two_by_two()[0], 1).made_by(makers).unwrap_err().to_string();
+        assert!(error.contains("1024 at most"), "{error}");
+    }
+}
+
 // Pages.
 
 fn trees() -> impl Strategy<Value = (Layout, Split)> {
@@ -296,7 +314,7 @@ fn rows_that_cannot_be_are_refused() {
         (Rows { ages: 0, ..rows }, "no age"),
         (Rows { pad: 256, ..rows }, "255 bytes"),
     ] {
-        let error = Prediction::of(Arm::two_by_two()[0], &wrong, Split::InnoDb).unwrap_err().to_string();
+        let error = Simulated::of(Arm::two_by_two()[0], &wrong, Split::InnoDb).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
 }
@@ -304,11 +322,16 @@ fn rows_that_cannot_be_are_refused() {
 #[test]
 fn a_fingerprint_notices_a_row_that_is_missing_or_another() {
     let rows = Rows { count: 1_000, ages: 9, pad: 30, seed: 1 };
-    let right = rows.fingerprint();
-    assert_eq!(right, rows.fingerprint());
-    assert_ne!(right, Rows { count: 999, ..rows }.fingerprint());
-    assert_ne!(right, Rows { seed: 2, ..rows }.fingerprint());
-    assert_ne!(right, Rows { ages: 8, ..rows }.fingerprint());
+    let of = |rows: Rows| rows.fingerprints(&keys(Arm::two_by_two()[0], 1));
+    let right = of(rows);
+    assert_eq!(right, of(rows));
+    for other in [Rows { count: 999, ..rows }, Rows { seed: 2, ..rows }, Rows { ages: 8, ..rows }] {
+        assert!(of(other).0 != right.0 && of(other).1 != right.1, "{other:?}");
+    }
+    assert_ne!(right.0, of(Rows { pad: 31, ..rows }).0, "the last letter of the padding counts");
+    assert_eq!(right.1, of(Rows { pad: 31, ..rows }).1, "which is not in the secondary index");
+    let others = rows.fingerprints(&keys(Arm::two_by_two()[2], 1));
+    assert!(right.0 != others.0 && right.1 != others.1, "whose key a row has counts in both");
     assert!((0..1_000).all(|row| rows.pad(row).len() == 30 && rows.age(row) < 9));
 }
 
@@ -388,7 +411,8 @@ fn draws_collide_as_often_as_the_birthday_says_and_permutations_never() {
 
 fn spec(rows: u64) -> LoadSpec {
     let rows = Rows { count: rows, ages: 4, pad: 100, seed: 1 };
-    LoadSpec { rows, batch: 500, pool: "6M".into(), parts: 4, lanes: 2, patience: Duration::from_secs(600) }
+    let makers = MADE_PER_MILLISECOND;
+    LoadSpec { rows, batch: 500, pool: "6M".into(), parts: 4, makers, lanes: 2, patience: Duration::from_secs(600) }
 }
 
 #[test]
@@ -399,7 +423,7 @@ fn every_cell_holds_the_same_rows_on_the_pages_that_were_predicted() {
     assert_eq!(load.wrong(), []);
     assert_eq!(load.arms.len(), 17);
     for loaded in &load.arms {
-        let said = Prediction::of(loaded.arm, &spec.rows, Split::InnoDb).unwrap();
+        let said = Simulated::of(loaded.arm, &spec.rows, Split::InnoDb).unwrap();
         assert_eq!(
             loaded.record_bytes,
             (said.clustered.layout.leaf as f64, said.secondary.layout.leaf as f64),
@@ -439,6 +463,28 @@ fn rows_that_changed_behind_its_back_are_noticed() {
         ),
     );
     assert_eq!(load.wrong(), arms[..3]);
+    // One letter at the very end of one row's padding.
+    load.meddle(arms[3], "UPDATE people SET pad = CONCAT(LEFT(pad, LENGTH(pad) - 1), 'x') ORDER BY age LIMIT 1");
+    assert_eq!(load.wrong(), arms);
+}
+
+#[test]
+#[ignore = "starts servers"]
+fn two_rows_that_exchanged_their_keys_are_noticed() {
+    let arms = [Arm::two_by_two()[0], Arm::new(KeyWidth::Binary16, Order::Random).unwrap()];
+    let mut load = load(&arms, &spec(1_000));
+    assert_eq!(load.wrong(), []);
+    // Every row that there was is there, and every key; but two ages have each other's.
+    for statement in [
+        "SELECT id INTO @one FROM people WHERE age = 1 ORDER BY id LIMIT 1",
+        "SELECT id INTO @two FROM people WHERE age = 2 ORDER BY id LIMIT 1",
+        "CREATE TEMPORARY TABLE both_of_them AS SELECT * FROM people WHERE id IN (@one, @two)",
+        "DELETE FROM people WHERE id IN (@one, @two)",
+        "INSERT INTO people SELECT IF(id = @one, @two, @one), age, pad FROM both_of_them",
+    ] {
+        arms.iter().for_each(|arm| load.meddle(*arm, statement));
+    }
+    assert_eq!(load.wrong(), arms);
 }
 
 #[test]
@@ -468,4 +514,32 @@ fn reads_find_every_row_and_random_keys_scatter_rows_of_one_time() {
     assert!(reads.iter().all(|reads| reads.wrong == 0 && reads.point.len() == 3), "{reads:?}");
     let scattered = reads[2].contemporaries.median() / reads[0].contemporaries.median().max(0.1);
     assert!(scattered > 5.0, "{reads:?}");
+}
+
+#[test]
+#[ignore = "starts servers"]
+fn what_is_set_aside_for_an_index_is_not_what_it_needs() {
+    let rows = Rows { count: 28_000, ages: 4, pad: 200, seed: 1 };
+    let load = load(&Arm::two_by_two(), &LoadSpec { rows, ..spec(28_000) });
+    let [int, wide, _, wide_random] = Arm::two_by_two().map(|arm| load.arm(arm));
+    // More than 32 leaves and fewer than 97: 32 single pages, an extent of 64, and the root.
+    assert_eq!((wide.told_later.index, wide_random.told_later.index), (97 * PAGE as u64, 97 * PAGE as u64));
+    let more = wide_random.secondary_bytes() / wide.secondary_bytes();
+    assert!((1.1..1.6).contains(&more), "{wide:?}, {wide_random:?}");
+    let hasty = stale(&load, int.arm, Rows { count: 20_000, ..rows }, 1_000);
+    assert!(hasty.sampled_leaves == 1 && hasty.leaves > 10, "{hasty:?}");
+}
+
+#[test]
+#[ignore = "starts servers"]
+fn keys_by_time_fill_their_pages_as_simulated_whoever_makes_them() {
+    let spec = spec(20_000);
+    let makers = [1, 4, 64];
+    let said = simulate_makers(KeyWidth::VarChar16, &spec.rows, &makers);
+    for ((makers, said), (_, load)) in said.iter().zip(load_makers(KeyWidth::VarChar16, &spec, &makers)) {
+        assert_eq!(load.wrong(), []);
+        let is = load.arms[0].clustered.leaf_pages;
+        assert!(is.abs_diff(said.clustered.leaf_pages) <= 1 + is / 100, "{makers} makers: {is}, not {said:?}");
+    }
+    assert!(said[0].1.clustered.fill() > 91.0 && said[2].1.clustered.fill() < 65.0, "{said:?}");
 }

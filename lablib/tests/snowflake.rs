@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use lablib::identity::snowflake::experiment::*;
 use lablib::identity::snowflake::*;
 use lablib::lab::clock::{Clock, SystemClock, VirtualClock};
+use lablib::lab::link::{Direction, Link};
 use lablib::lab::service::{self, Redis};
 use lablib::lab::{Experiment, runtime};
 use proptest::prelude::*;
@@ -127,11 +128,24 @@ fn a_virtual_millisecond_holds_exactly_4096_and_a_hundred_million_are_all_differ
 #[test]
 fn on_the_machines_clock_no_millisecond_holds_more_than_4096() {
     for threads in [1, 4] {
-        let real = real_clock(threads, ms(300));
+        let real = real_clock(Maker::Ours, threads, ms(300));
         assert_eq!((real.duplicates, real.falls), (0, 0));
         assert!(real.each.iter().all(|(_, ids)| *ids <= 4_096));
         assert!(real.made > 10_000, "{} ids in 300 ms", real.made);
+        assert_eq!(real.each.iter().map(|(_, ids)| ids).sum::<u64>(), real.made);
     }
+}
+
+#[test]
+fn a_millisecond_that_holds_too_many_is_counted_as_it_is() {
+    // The one that never looks at the millisecond fills it several times over, and each time with the same ids.
+    let real = real_clock(Maker::Unbound, 1, ms(300));
+    let most = real.each.iter().map(|(_, ids)| *ids).max().unwrap();
+    assert!(most > 4_096 && real.duplicates > 0, "{most} in one, {} made twice", real.duplicates);
+    assert_eq!(real.each.iter().map(|(_, ids)| ids).sum::<u64>(), real.made);
+    // The one that forgets puts one too many into the millisecond that it has waited for.
+    let real = real_clock(Maker::Forgetful, 1, ms(300));
+    assert!(real.duplicates > 0, "{real:?}");
 }
 
 #[test]
@@ -250,7 +264,14 @@ fn times_that_no_timestamp_stands_for_are_errors_and_cost_nothing() {
     }
     clock.set(Duration::from_secs(1 << 40));
     assert!(ids.next_id().unwrap_err().to_string().contains("used up"));
-    assert!(refusals().rows() == 4);
+}
+
+#[test]
+fn where_no_id_can_be_had_none_is_made_and_the_caller_is_told_why() {
+    let told = refusals();
+    // A clock that stands still lets its millisecond be filled: one id of it had been made before.
+    assert_eq!(told.iter().map(|told| told.made).collect::<Vec<_>>(), [0, 0, 0, 4_095], "{told:?}");
+    assert!(told.iter().all(|told| told.says_why), "{told:?}");
 }
 
 #[test]
@@ -411,6 +432,62 @@ fn what_is_given_back_is_free_at_once_and_its_last_millisecond_is_not_used_again
     assert!(intervals.is_sorted_by(|a, b| a < b), "{intervals:?}");
 }
 
+/// The fleet, by way of a link.
+fn through(link: &Link, redis: &Redis, fleet: &Fleet) -> Fleet {
+    let url = redis.url().replace(redis.address(), link.address());
+    Fleet::new(&url, fleet.name(), fleet.layout(), fleet.terms()).unwrap()
+}
+
+#[test]
+fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
+    let redis = service::redis();
+    let link = Link::to(redis.address()).unwrap();
+    let fleet = old_fleet(&redis, ONE(), terms(60_000));
+    let holder = format!("HEXISTS snowflake:{{{}}}:holder 0", fleet.name());
+    for (renewed, taken) in [(false, false), (true, false), (true, true)] {
+        let lease = loop {
+            // The last one's may end in this very millisecond.
+            match through(&link, &redis, &fleet).take_on(SystemClock) {
+                Ok(lease) => break lease,
+                Err(error) => assert!(error.to_string().contains("are taken"), "{error}"),
+            }
+        };
+        lease.next_id().unwrap();
+        if renewed {
+            lease.renew().unwrap();
+        }
+        link.delay_toward(Direction::ToClient, ms(400));
+        std::thread::scope(|scope| {
+            let giving = scope.spawn(|| lease.release());
+            while redis.ask(&holder) == "1" {
+                std::thread::sleep(ms(1));
+            }
+            // Redis has done it. The answer is on its way, and will never come.
+            let next = taken.then(|| {
+                SystemClock.sleep(ms(2));
+                fleet.take_on(SystemClock).unwrap()
+            });
+            let connections = link.stats().total;
+            link.cut_connections().heal();
+            giving.join().unwrap().unwrap();
+            assert_eq!(link.stats().total, connections + 1, "it asked again");
+            if let Some(next) = next {
+                next.next_id().unwrap();
+                next.renew().unwrap();
+                next.release().unwrap();
+            }
+        });
+    }
+    // Whoever has really lost it is told so, once and twice.
+    let clock = clock_from_now();
+    clock.advance(ms(10));
+    let lost = fleet.take_on(clock.clone()).unwrap();
+    clock.advance(ms(60_001));
+    let next = fleet.take_on(clock.clone()).unwrap();
+    assert!(lost.release().unwrap_err().to_string().contains("leased to somebody else"));
+    next.release().unwrap();
+}
+
 #[test]
 fn a_clock_that_is_far_off_gets_no_lease_and_one_that_jumps_makes_no_id() {
     let redis = service::redis();
@@ -439,12 +516,14 @@ fn a_clock_that_is_far_off_gets_no_lease_and_one_that_jumps_makes_no_id() {
 
 #[test]
 fn members_that_agree_on_something_else_are_refused() {
-    let redis = service::redis();
+    let redis = Redis::durable().start().unwrap();
     let fleet = old_fleet(&redis, ONE(), terms(100));
     drop(fleet.take_on(clock_from_now()).unwrap());
     for other in [
         Fleet::new(redis.url(), fleet.name(), ONE(), terms(200)).unwrap(),
         Fleet::new(redis.url(), fleet.name(), LAYOUT, terms(100)).unwrap(),
+        // It would vouch for a restart to those who do not trust the disk.
+        Fleet::new(redis.url(), fleet.name(), ONE(), Terms { trust_disk: true, ..terms(100) }).unwrap(),
     ] {
         let error = other.take_on(clock_from_now()).unwrap_err().to_string();
         assert!(error.contains("was founded for"), "{error}");
@@ -504,10 +583,12 @@ fn without_redis_a_holder_goes_on_to_the_end_of_its_lease_and_says_why_it_stops(
 
 #[test]
 fn a_disk_is_trusted_only_if_it_is_written_to() {
-    let redis = Redis::with("appendonly", "yes").with("appendfsync", "everysec").start().unwrap();
-    let fleet = fleet_on(&redis, ONE(), Terms { trust_disk: true, ..terms(100) });
-    let error = fleet.take_on(clock_from_now()).unwrap_err().to_string();
-    assert!(error.contains("appendfsync is \"everysec\""), "{error}");
+    for (setting, value) in [("appendfsync", "everysec"), ("no-appendfsync-on-rewrite", "yes"), ("appendonly", "no")] {
+        let redis = Redis::durable().with(setting, value).start().unwrap();
+        let fleet = fleet_on(&redis, ONE(), Terms { trust_disk: true, ..terms(100) });
+        let error = fleet.take_on(clock_from_now()).unwrap_err().to_string();
+        assert!(error.contains(&format!("{setting} is \"{value}\"")), "{error}");
+    }
 }
 
 #[test]
@@ -551,6 +632,66 @@ fn a_snapshot_from_before_the_last_renewal_is_not_believed() {
 }
 
 #[test]
+fn clocks_that_are_off_by_as_much_as_they_may_are_waited_for() {
+    // Redis ahead of the true time, and a holder ahead of Redis; then Redis behind, by as much each time.
+    let redis = service::redis();
+    let (length, skew) = (300, 200);
+    let terms = Terms { length: ms(length), max_skew: ms(skew), trust_disk: false };
+    let behind = fleet_on(&redis, ONE(), terms);
+    let ahead = Fleet::new(redis.url(), behind.name(), ONE(), terms).unwrap().with_redis_ahead(ms(2 * skew));
+    let holders_clock = || clock_from_now().skewed(3 * skew as i64);
+    let founding = ahead.take_on(holders_clock()).unwrap_err().to_string();
+    assert!(founding.contains("ahead of its Redis's"), "a virtual clock that jumped over the wait: {founding}");
+    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", behind.name()));
+    let old = ahead.take_on(holders_clock()).unwrap();
+    old.next_id().unwrap();
+    for part in ["fleet", "until", "holder"] {
+        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", behind.name()));
+    }
+    let new = behind.take().unwrap();
+    assert!(new.interval().from >= old.interval().until, "{} after {}", new.interval(), old.interval());
+}
+
+#[test]
+fn a_redis_that_took_over_what_another_one_knew_may_have_forgotten() {
+    // The primary grants a lease that its replica never hears of, becomes the replica's replica, and then the primary again.
+    let [one, two] = [1, 2].map(|_| Redis::with("appendonly", "no").start().unwrap());
+    let follow = |who: &Redis, whom: &Redis| {
+        let (host, port) = whom.address().rsplit_once(':').unwrap();
+        let password = whom.url().split([':', '@']).nth(2).unwrap();
+        who.ask(&format!("CONFIG SET masterauth {password}"));
+        who.ask(&format!("REPLICAOF {host} {port}"));
+        while !who.ask("INFO replication").contains("master_link_status:up") {
+            std::thread::sleep(ms(5));
+        }
+    };
+    let fleet = fleet_on(&one, ONE(), Terms { length: ms(1_500), max_skew: ms(50), trust_disk: false });
+    follow(&two, &one);
+    fleet.take().unwrap().release().unwrap();
+    while two.ask(&format!("EXISTS snowflake:{{{}}}:given", fleet.name())) == "0" {
+        std::thread::sleep(ms(5));
+    }
+    two.ask("REPLICAOF NO ONE");
+    let lease = fleet.take_on(SystemClock).unwrap();
+    lease.next_id().unwrap();
+    follow(&one, &two);
+    one.ask("REPLICAOF NO ONE");
+    assert!(lease.renew().is_err(), "nobody knows any more who has it");
+    let next = fleet.take_on(SystemClock).unwrap();
+    assert!(next.interval().from >= lease.interval().until, "{} after {}", next.interval(), lease.interval());
+}
+
+#[test]
+fn clocks_that_were_wrong_together_repeat_ids_only_where_redis_forgets_and_only_beyond_the_skew() {
+    let seen = corrected(ms(300), &[(ms(50), false), (ms(1_500), false), (ms(1_500), true)]);
+    let [within, beyond, remembered] = seen.as_slice() else { panic!("{seen:?}") };
+    for fine in [within, remembered] {
+        assert!(fine.duplicates == 0 && fine.gap_ms >= 0.0, "{fine:?}");
+    }
+    assert!(beyond.duplicates > 0 && beyond.gap_ms < 0.0, "what the terms assume: {beyond:?}");
+}
+
+#[test]
 fn a_restart_never_lets_two_intervals_overlap() {
     for durable in [true, false] {
         let seen = restarted(ms(300), durable, None);
@@ -567,6 +708,7 @@ fn a_holder_that_sleeps_through_its_lease_makes_no_id_afterwards() {
     let redis = service::redis();
     let seen = paused(&redis, ms(300), None);
     assert_eq!((seen.outside, seen.duplicates), (0, 0), "{seen:?}");
+    assert!(seen.gap_ms >= 0.0, "{seen:?}");
     assert!(seen.first >= 200 && seen.second > 50, "{seen:?}");
     assert!(seen.refused.as_ref().is_some_and(|said| said.contains("lease ended")), "{seen:?}");
     assert!(seen.taken.contains("all worker ids are taken (1 of 1)"), "{seen:?}");
@@ -602,7 +744,7 @@ fn a_blog_on_four_servers_needs_no_column_for_the_time() {
     let between = blog.in_between(0.25, 0.5);
     assert!(between.right && between.rows > 0 && between.read <= between.rows as f64 + 8.0, "{between:?}");
     assert_eq!(blog.wrong_times(), 0);
-    let (snowflakes, numbered) = blog.shared_ids();
-    assert_eq!(snowflakes, 0);
-    assert!(numbered > 500, "{numbered}");
+    let shared = blog.shared_ids();
+    assert_eq!((shared.snowflakes, shared.random), (0, 0));
+    assert!(shared.numbered > 500, "{shared:?}");
 }

@@ -45,8 +45,10 @@ pub struct Arm {
     pub order: Order,
 }
 
-/// How many rows are made in one millisecond, each by another maker.
+/// How many rows are made in one millisecond, each by another maker, if nothing else is said.
 pub const MADE_PER_MILLISECOND: u64 = 16;
+/// What the ten bits of a snowflake's worker tell apart.
+const MAKERS_AT_MOST: u64 = 1 << 10;
 /// The first row's millisecond: 2023-01-01, the prototype's epoch.
 const FIRST_MILLISECOND: u64 = 1_672_531_200_000;
 
@@ -65,6 +67,11 @@ impl KeyWidth {
             Self::VarChar16 => "VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin",
             Self::VarChar36 => "VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin",
         }
+    }
+
+    /// What shows a key of the column `id` as text.
+    pub(super) fn sql_text(self) -> &'static str {
+        if self == Self::Binary16 { "LOWER(HEX(id))" } else { "id" }
     }
 
     /// The bytes of a key, without what says how long it is.
@@ -163,7 +170,8 @@ pub struct Keys {
     arm: Arm,
     seed: u64,
     permutation: Permutation,
-    makers: Vec<u8>,
+    /// How many makers there are: each makes one row in a millisecond.
+    makers: u64,
 }
 
 impl Keys {
@@ -177,7 +185,17 @@ impl Keys {
             _ => 60,
         };
         let permutation = Permutation::of_bits(bits, seed)?;
-        Ok(Self { arm, seed, permutation, makers: (0..MADE_PER_MILLISECOND as u8).collect() })
+        Ok(Self { arm, seed, permutation, makers: MADE_PER_MILLISECOND })
+    }
+
+    /// The same by so many makers, each of which makes a row in a millisecond: it matters to keys by time alone.
+    pub fn made_by(mut self, makers: u64) -> Result<Self> {
+        if !(1..=MAKERS_AT_MOST).contains(&makers) {
+            let error = Error::new("choose a key", format!("{makers} makers of a millisecond's rows"));
+            return Err(error.remedy(format!("there is one at least, and there are {MAKERS_AT_MOST} at most")));
+        }
+        self.makers = makers;
+        Ok(self)
     }
 
     /// Which arm's keys they are.
@@ -190,7 +208,7 @@ impl Keys {
         match (self.arm.width, self.arm.order) {
             (KeyWidth::Int, _) => u64::from(u32::MAX),
             // 41 bits of milliseconds since the epoch in a snowflake; a UUIDv7 has more.
-            (_, Order::TimeOrdered) => (1 << 41) * MADE_PER_MILLISECOND,
+            (_, Order::TimeOrdered) => (1 << 41) * self.makers,
             _ => 1 << 60,
         }
     }
@@ -207,17 +225,27 @@ impl Keys {
 
     /// The key as it is written in SQL.
     pub fn literal(&self, row: u64) -> String {
+        let text = self.text(row);
+        match self.arm.width {
+            KeyWidth::Int | KeyWidth::BigInt => text,
+            KeyWidth::Binary16 => format!("x'{text}'"),
+            KeyWidth::Char16 | KeyWidth::VarChar16 | KeyWidth::VarChar36 => format!("'{text}'"),
+        }
+    }
+
+    /// Its digits, as [`KeyWidth::sql_text`] shows them.
+    pub(super) fn text(&self, row: u64) -> String {
         match self.arm.width {
             KeyWidth::Int | KeyWidth::BigInt => self.rank(row).to_string(),
-            KeyWidth::Binary16 => format!("x'{}'", self.uuid(row).simple()),
-            KeyWidth::Char16 | KeyWidth::VarChar16 => format!("'{:016x}'", self.rank(row)),
-            KeyWidth::VarChar36 => format!("'{}'", self.uuid(row).hyphenated()),
+            KeyWidth::Binary16 => self.uuid(row).simple().to_string(),
+            KeyWidth::Char16 | KeyWidth::VarChar16 => format!("{:016x}", self.rank(row)),
+            KeyWidth::VarChar36 => self.uuid(row).hyphenated().to_string(),
         }
     }
 
     /// 41 bits of milliseconds, 10 bits of worker, 12 of sequence, which is 0: a worker makes one row a millisecond.
     fn snowflake(&self, row: u64) -> u64 {
-        (row / MADE_PER_MILLISECOND) << 22 | self.maker(row) << 12
+        (row / self.makers) << 22 | self.maker(row) << 12
     }
 
     /// Sixteen bytes: a number, a UUIDv7 or a UUIDv4.
@@ -226,10 +254,10 @@ impl Keys {
         match self.arm.order {
             Order::Sequential => Uuid::from_u128(u128::from(row) + 1),
             Order::TimeOrdered => {
-                let millisecond = FIRST_MILLISECOND + row / MADE_PER_MILLISECOND;
+                let millisecond = FIRST_MILLISECOND + row / self.makers;
                 let mut random = [0; 10];
                 // The maker stands where RFC 9562 leaves room for it, so that the first 16 digits differ as well.
-                random[0] = self.maker(row) as u8;
+                random[..2].copy_from_slice(&(self.maker(row) as u16).to_be_bytes());
                 random[2..].copy_from_slice(&noise.to_be_bytes());
                 Builder::from_unix_timestamp_millis(millisecond, &random).into_uuid()
             }
@@ -245,12 +273,12 @@ impl Keys {
 
     /// Which of the makers made this row: in every millisecond each makes one, in another order.
     fn maker(&self, row: u64) -> u64 {
-        let mut order = self.makers.clone();
-        let mut dice = mix(self.seed.rotate_left(17) ^ mix(row / MADE_PER_MILLISECOND));
+        let mut order: Vec<u64> = (0..self.makers).collect();
+        let mut dice = mix(self.seed.rotate_left(17) ^ mix(row / self.makers));
         for place in (1..order.len()).rev() {
             order.swap(place, (dice % (place as u64 + 1)) as usize);
             dice = mix(dice);
         }
-        u64::from(order[(row % MADE_PER_MILLISECOND) as usize])
+        order[(row % self.makers) as usize]
     }
 }

@@ -5,11 +5,11 @@
 //! beforehand what they should say.
 //!
 //! - **One thing at a time**: arms differ in the key alone; rows, their order, batches and commits are the same, and at the
-//!   end every arm's rows are counted and summed up, through both of its indexes.
+//!   end every arm's rows are counted and their checksums added up, keys included, through both of its indexes.
 //! - **No collisions**: a random order is a permutation ([`Permutation`]), so no row is refused and none is drawn twice.
 //! - **Nothing lost in a split**: the simulated tree holds every key once and in order, on pages that are never overfull.
-//! - **As InnoDB does it**: it splits the pages that InnoDB splits, where InnoDB splits them; what it says of pages and splits
-//!   comes out on a real server, page for page but for one now and then.
+//! - **As InnoDB does it**: it splits the pages that InnoDB splits, where InnoDB splits them; what it says of pages and
+//!   splits comes out on a real server, page for page but for one now and then.
 //! - **Ranks are the order**: text, numbers and raw bytes of a key compare as its [rank](Keys::rank) does.
 //! - **What was not measured is an error**: a server that is lost in the middle, a key that does not exist in a width, rows
 //!   that fit on no page.
@@ -21,8 +21,8 @@ mod page;
 mod permutation;
 mod picture;
 mod pool;
-mod prediction;
 mod rows;
+mod simulated;
 mod tree;
 
 pub use decomposition::Decomposition;
@@ -32,6 +32,6 @@ pub use permutation::Permutation;
 use permutation::mix;
 pub use picture::leaves;
 pub use pool::misses;
-pub use prediction::{Index, Prediction};
 pub use rows::{Fingerprint, Rows};
+pub use simulated::{Index, Simulated};
 pub use tree::{PageTree, Split};

@@ -1,7 +1,8 @@
 //! The rows that every arm holds, whatever their keys are.
 
-use super::key::Keys;
+use super::key::{KeyWidth, Keys};
 use super::permutation::mix;
+use crate::lab::chart::png::crc32;
 use crate::lab::{Error, Result};
 
 /// A table's rows but for their keys: an age, which has a secondary index, and some padding. Row n is the same in every arm.
@@ -17,21 +18,17 @@ pub struct Rows {
     pub seed: u64,
 }
 
-/// What a table holds, in four sums: equal rows have equal ones.
+/// What an index holds, in three sums: equal rows have equal ones, and two that differ have the same with a chance of one in
+/// four billion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fingerprint {
     /// The rows.
     pub rows: u128,
     /// The sum of their ages.
     pub ages: u128,
-    /// The sum of what their padding begins with, as a number.
-    pub pads: u128,
-    /// The sum of age times padding: which age belongs to which padding.
-    pub pairs: u128,
+    /// The sum of their checksums, each over all that the index has of a row.
+    pub sums: u128,
 }
-
-/// The digits of the padding that a fingerprint reads.
-const READ: usize = 8;
 
 impl Rows {
     /// An error where there is nothing to insert, or more padding than its column takes.
@@ -81,19 +78,25 @@ impl Rows {
         statement
     }
 
-    /// What a table must hold that holds all of these rows.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let mut sums = Fingerprint { rows: u128::from(self.count), ..Fingerprint::default() };
+    /// What a table must hold that holds all of these rows under these keys: by the rows themselves, and by its
+    /// secondary index, which has ages and keys.
+    pub fn fingerprints(&self, keys: &Keys) -> (Fingerprint, Fingerprint) {
+        let none = Fingerprint { rows: u128::from(self.count), ..Fingerprint::default() };
+        let (mut rows, mut entries) = (none, none);
+        let mut text = String::new();
         for row in 0..self.count {
-            let age = u128::from(self.age(row));
-            let digits = READ.min(self.pad) as u32;
-            // The first digits of the padding, as a number.
-            let word = if digits == 0 { 0 } else { u128::from(mix(self.word(row)) >> (64 - 4 * digits)) };
-            sums.ages += age;
-            sums.pads += word;
-            sums.pairs += age * word;
+            let age = self.age(row);
+            text.clear();
+            text.push_str(&keys.text(row));
+            text.push_str(&format!(",{age}"));
+            entries.sums += u128::from(crc32(text.as_bytes()));
+            text.push(',');
+            text.push_str(&self.pad(row));
+            rows.sums += u128::from(crc32(text.as_bytes()));
+            rows.ages += u128::from(age);
         }
-        sums
+        entries.ages = rows.ages;
+        (rows, entries)
     }
 
     fn word(&self, row: u64) -> u64 {
@@ -102,12 +105,15 @@ impl Rows {
 }
 
 impl Fingerprint {
-    /// The question whose answer is a table's fingerprint.
-    pub(super) fn question(table: &str) -> String {
-        let word = format!("CAST(COALESCE(CONV(LEFT(pad, {READ}), 16, 10), 0) AS UNSIGNED)");
-        format!(
-            "SELECT CAST(COUNT(*) AS CHAR), CAST(COALESCE(SUM(age), 0) AS CHAR), CAST(COALESCE(SUM({word}), 0) AS CHAR), \
-             CAST(COALESCE(SUM(age * {word}), 0) AS CHAR) FROM {table} FORCE INDEX (PRIMARY)"
-        )
+    /// The questions whose answers are a table's fingerprints: of its rows, and of its secondary index.
+    pub(super) fn questions(table: &str, key: KeyWidth) -> [String; 2] {
+        let key = key.sql_text();
+        let of = |index: &str, all: &str| {
+            format!(
+                "SELECT CAST(COUNT(*) AS CHAR), CAST(COALESCE(SUM(age), 0) AS CHAR), \
+                 CAST(COALESCE(SUM(CRC32(CONCAT({key}, ',', {all}))), 0) AS CHAR) FROM {table} FORCE INDEX ({index})"
+            )
+        };
+        [of("PRIMARY", "age, ',', pad"), of("by_age", "age")]
     }
 }

@@ -1,8 +1,13 @@
 //! A fleet of workers whose numbers are leased from a Redis.
 //!
 //! A lease is an interval of *timestamps*, the ones in the ids. Intervals of one worker never overlap, because Redis ends
-//! one before it begins the next; and an id carries its timestamp with it. So uniqueness depends on nobody's clock and on
-//! nobody's speed: a holder that slept through its lease finds the clock outside of it. Clocks decide only who waits.
+//! one before it begins the next; and an id carries its timestamp with it. So while Redis remembers, uniqueness depends on
+//! nobody's clock and on nobody's speed: a holder that slept through its lease finds the clock outside of it, and clocks
+//! decide only who waits.
+//!
+//! A Redis that may have forgotten can only wait until everything is over that it may have granted, and when that is, its
+//! clock says: [`Terms::max_skew`] is how far that may be off. If it runs ten minutes fast, is corrected, and forgets, the
+//! timestamps of those ten minutes are granted again. Nothing but a disk that is trusted helps against that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,24 +27,28 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Longer leases are a mistake in a unit.
 const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
-/// What all members of a fleet have agreed on.
+/// What all members of a fleet have agreed on, for as long as its ids are in use: a Redis that has forgotten the terms can
+/// hold nobody to them. (To change them, let every lease run out by the old ones and the new ones.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// How far a lease goes beyond its holder's clock. It is renewed when half of it is left.
     pub length: Duration,
-    /// How far a member's clock may be from Redis's. A member that is further off gets no lease.
+    /// How far a clock may be off: a member's from its Redis's (one that is further off gets no lease), and Redis's own from
+    /// the true time, which nobody can check, and which matters only when it forgets.
     pub max_skew: Duration,
-    /// Whether a Redis that was restarted remembers everything: it writes with `appendfsync always`, which is checked, and
-    /// no replica is ever promoted in its place, which cannot be. If not, leases begin again only after `length` plus twice
-    /// `max_skew`, when all that it may have forgotten is over.
+    /// Whether a Redis that was restarted remembers everything: it writes with `appendfsync always`, which is checked,
+    /// and no replica is ever promoted in its place, which cannot be. If not, leases begin again only after `length`
+    /// plus three times `max_skew`, when all that it may have forgotten is over; a Redis that got its first replica
+    /// counts as one that may have forgotten, too. There is one Redis at a time, trusted or not: two that both believe
+    /// to be it are not noticed.
     pub trust_disk: bool,
 }
 
 /// A step of a fleet that can be left out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Skip {
-    /// Generators do not compare their timestamps with the lease: its holder looks at it now and then, as one does with a key
-    /// that has a time to live.
+    /// Generators do not compare their timestamps with the lease: its holder looks at it now and then, as one does with
+    /// a key that has a time to live.
     Interval,
     /// A Redis that has forgotten everything grants at once.
     Memory,
@@ -73,6 +82,8 @@ pub struct Fleet {
     layout: Layout,
     terms: Terms,
     skip: Option<Skip>,
+    /// What is added to the time that its Redis reads, in milliseconds.
+    ahead_ms: u128,
 }
 
 /// The timestamps of one lease, as milliseconds since 1970.
@@ -128,12 +139,18 @@ impl Fleet {
             return Err(Error::new(doing, format!("{name:?} is no name")).remedy("some letters, no braces"));
         }
         let client = Client::open(url).doing(doing)?;
-        Ok(Self { client, name: name.to_owned(), layout, terms, skip: None })
+        Ok(Self { client, name: name.to_owned(), layout, terms, skip: None, ahead_ms: 0 })
     }
 
     /// The same without one of its steps.
     pub fn skipping(mut self, step: impl Into<Option<Skip>>) -> Self {
         self.skip = step.into();
+        self
+    }
+
+    /// The same on a Redis whose clock reads so much more, for whoever asks by this fleet: to see what wrong clocks do.
+    pub fn with_redis_ahead(mut self, by: Duration) -> Self {
+        self.ahead_ms = by.as_millis();
         self
     }
 
@@ -158,7 +175,8 @@ impl Fleet {
     }
 
     /// A lease on the machine's clock, renewed in the background. Waits where Redis has forgotten what it granted, until all
-    /// of that is over; all workers taken is an error.
+    /// of that is over; all workers taken is an error. Where the answer is lost, nobody may have the worker until the lease
+    /// that it told of is over.
     pub fn take(&self) -> Result<Lease> {
         self.take_on(SystemClock).map(Lease::renewed_in_the_background)
     }
@@ -274,7 +292,9 @@ impl Fleet {
     }
 
     fn check_disk(&self, connection: &mut Connection, doing: &str) -> Result<()> {
-        for (setting, wanted) in [("appendonly", "yes"), ("appendfsync", "always")] {
+        // While it rewrites its file it would not sync at all, if it were told so by the last of them.
+        let settings = [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")];
+        for (setting, wanted) in settings {
             let answer: redis::RedisResult<Vec<String>> =
                 redis::cmd("CONFIG").arg("GET").arg(setting).query(connection);
             let found =
@@ -298,18 +318,21 @@ impl Fleet {
         arguments: &[&str],
     ) -> Result<Vec<String>> {
         let begins = match self.skip {
-            Some(Skip::Memory) => BEGINS.replace("now + length + 2 * skew", "0"),
+            Some(Skip::Memory) => BEGINS.replace("here + length + 3 * skew", "0"),
             _ => BEGINS.to_owned(),
         };
+        let begins = begins.replace("local here = ", &format!("local here = {} + ", self.ahead_ms));
         let script = Script::new(&format!("{begins}{script}"));
         let mut call = script.prepare_invoke();
-        for part in ["fleet", "until", "holder"] {
+        for part in ["fleet", "until", "holder", "given"] {
             call.key(format!("snowflake:{{{}}}:{part}", self.name));
         }
         let ms = |time: Duration| time.as_millis().to_string();
-        // What a lease's end is reckoned from must be the same for all, or one could outlast what another waits for.
-        let agreement =
-            format!("{}, leases of {:?}, clocks within {:?}", self.layout, self.terms.length, self.terms.max_skew);
+        // What a lease's end is reckoned from must be the same for all, or one could outlast what another waits for; and who
+        // trusts the disk would vouch for a restart to those who do not.
+        let Terms { length, max_skew, trust_disk } = self.terms;
+        let trusts = if trust_disk { "a disk that is trusted" } else { "a disk that is not trusted" };
+        let agreement = format!("{}, leases of {length:?}, clocks within {max_skew:?}, {trusts}", self.layout);
         call.arg(now).arg(ms(self.terms.length)).arg(ms(self.terms.max_skew)).arg(self.layout.workers());
         call.arg(&agreement).arg(u8::from(self.terms.trust_disk)).arg(arguments);
         let said: Vec<String> =

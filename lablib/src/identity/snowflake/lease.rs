@@ -78,7 +78,8 @@ impl<C: Clock + 'static> Lease<C> {
         self.held.renew()
     }
 
-    /// Ends it now: no further id, and the rest of the interval is free for the next holder.
+    /// Ends it now: no further id, and the rest of the interval is free for the next holder. An error where somebody else
+    /// had been given the worker, or where Redis cannot be heard: then there is no further id either, and it runs out.
     pub fn release(mut self) -> Result<()> {
         self.end_keeper();
         let held = &self.held;
@@ -158,21 +159,24 @@ impl<C: Clock> Held<C> {
         self.fleet.error(doing, cause)
     }
 
-    /// Asks on the connection that there is, or else on a new one.
+    /// Asks, and once more on a new connection where there is no answer: the connection may have died long ago, or the
+    /// answer on its way. To renew or to give back again changes nothing more, and has the same answer.
     fn ask<T>(&self, doing: &str, question: impl Fn(&mut Connection) -> Result<T>) -> Result<T> {
         let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = kept.as_mut()
-            && let Ok(answer) = question(connection)
-        {
-            return Ok(answer);
-        }
-        // Each question may be asked twice: to renew or to give back again changes nothing more.
-        let connection = kept.insert(self.fleet.connect(doing)?);
-        let answer = question(connection);
-        if answer.is_err() {
-            *kept = None;
-        }
-        answer
+        let mut once = || {
+            let connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.fleet.connect(doing)?,
+            };
+            // Kept only if it answers: what comes late on another one is not the answer to a later question.
+            let connection = kept.insert(connection);
+            let answer = question(connection);
+            if answer.is_err() {
+                *kept = None;
+            }
+            answer
+        };
+        once().or_else(|_| once())
     }
 
     fn keep(&self) {

@@ -9,7 +9,9 @@
 //!   an error where that would take long; so do a clock before the epoch and one after the last timestamp.
 //! - **Within the lease**: a lease is an interval of timestamps, and no id lies outside of it, however long its holder was
 //!   asleep. The next holder's interval begins where the last one's ended or later.
-//! - **No lease from ignorance**: a Redis that may have forgotten leases grants none before all of them are over.
+//! - **No lease from ignorance**: a Redis that may have forgotten leases grants none before all of them are over. This alone
+//!   leans on a clock: on Redis's own, which may be off by [`max_skew`](Terms::max_skew). A disk that is trusted forgets
+//!   nothing, and then it leans on none.
 
 pub mod experiment;
 mod fleet;

@@ -34,7 +34,7 @@ mod lines;
 mod number;
 mod panels;
 mod picture;
-mod png;
+pub(crate) mod png;
 mod raster;
 mod reference;
 mod scale;

@@ -32,7 +32,8 @@ fn chunk(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     file.extend_from_slice(&sum.to_be_bytes());
 }
 
-fn crc32(data: &[u8]) -> u32 {
+/// The CRC-32 of IEEE 802.3, as in PNG, in zip, and in SQL's `CRC32`.
+pub(crate) fn crc32(data: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut n = 0;

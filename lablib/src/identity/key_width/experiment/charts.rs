@@ -1,10 +1,9 @@
 //! The notebook's charts and tables.
 
-use super::super::{Arm, Decomposition, KeyWidth, Order, Prediction};
+use super::super::{Arm, Decomposition, KeyWidth, Order, Simulated};
 use super::load::{Load, Loaded};
-use super::published::Published;
+use super::published::{NARROW_INDEX, Published, WIDE_INDEX};
 use super::reads::{Reads, Touch};
-use super::table::Told;
 use crate::lab::chart::{Bars, Chart, Lines};
 use crate::lab::{Samples, Table};
 
@@ -32,14 +31,14 @@ fn by_cell(
     chart
 }
 
-fn of<'a>(predictions: &'a [Prediction], arm: &Loaded) -> Option<&'a Prediction> {
-    predictions.iter().find(|prediction| prediction.arm == arm.arm)
+fn of<'a>(simulated: &'a [Simulated], arm: &Loaded) -> Option<&'a Simulated> {
+    simulated.iter().find(|prediction| prediction.arm == arm.arm)
 }
 
 /// Bytes of the leaves for each row: of the index that holds the rows, and of the secondary one.
-pub fn bytes_chart(load: &Load, predictions: &[Prediction], title: (&str, &str)) -> (Bars, Bars) {
-    let clustered = |arm: &Loaded| of(predictions, arm).map(|said| said.clustered.bytes_per_row());
-    let secondary = |arm: &Loaded| of(predictions, arm).map(|said| said.secondary.bytes_per_row());
+pub fn bytes_chart(load: &Load, simulated: &[Simulated], title: (&str, &str)) -> (Bars, Bars) {
+    let clustered = |arm: &Loaded| of(simulated, arm).map(|said| said.clustered.bytes_per_row());
+    let secondary = |arm: &Loaded| of(simulated, arm).map(|said| said.secondary.bytes_per_row());
     (
         by_cell(title.0, ("clustered index", "B a row"), load, |arm| arm.clustered.bytes_per_row(), clustered),
         by_cell(title.1, ("secondary index", "B a row"), load, |arm| arm.secondary.bytes_per_row(), secondary),
@@ -47,10 +46,10 @@ pub fn bytes_chart(load: &Load, predictions: &[Prediction], title: (&str, &str))
 }
 
 /// How full the leaves of the index are that holds the rows, and how often pages were cut.
-pub fn fill_chart(load: &Load, predictions: &[Prediction], title: (&str, &str)) -> (Bars, Bars) {
-    let fill = |arm: &Loaded| of(predictions, arm).map(|said| said.clustered.fill());
+pub fn fill_chart(load: &Load, simulated: &[Simulated], title: (&str, &str)) -> (Bars, Bars) {
+    let fill = |arm: &Loaded| of(simulated, arm).map(|said| said.clustered.fill());
     let per_1000 = |arm: &Loaded, splits: f64| 1_000.0 * splits / arm.clustered.rows as f64;
-    let splits = |arm: &Loaded| of(predictions, arm).map(|said| per_1000(arm, said.splits as f64));
+    let splits = |arm: &Loaded| of(simulated, arm).map(|said| per_1000(arm, said.splits as f64));
     (
         by_cell(title.0, ("leaves are full", "%"), load, |arm| arm.clustered.fill(), fill),
         by_cell(title.1, ("page splits per 1,000 rows", ""), load, |arm| per_1000(arm, arm.splits()), splits),
@@ -77,13 +76,13 @@ pub fn insert_chart(load: &Load, arms: &[Arm], title: &str) -> Lines {
 }
 
 /// Pages read for each row while the tables grow, for some of the arms, with what a pool of that size should miss.
-pub fn rates_chart(load: &Load, predictions: &[Prediction], arms: &[Arm], title: &str) -> Lines {
+pub fn rates_chart(load: &Load, simulated: &[Simulated], arms: &[Arm], title: &str) -> Lines {
     let mut chart = Chart::lines(title).x("rows so far", "").y("pages read for each row", "").from_zero();
     for arm in arms {
         let loaded = load.arm(*arm);
         let points = loaded.parts.iter().map(|part| (part.rows as f64, part.read / part.inserted as f64));
         chart = chart.line(arm, points.collect::<Vec<_>>());
-        if let Some(said) = of(predictions, loaded).filter(|_| arm.order == Order::Random) {
+        if let Some(said) = of(simulated, loaded).filter(|_| arm.order == Order::Random) {
             chart = chart.predicted_points(format!("{} predicted", arm.width), said.misses(loaded.held()));
         }
     }
@@ -103,15 +102,15 @@ pub fn insert_table(load: &Load) -> Table {
         .numbers("file", "MB", column(|arm| arm.file as f64 / 1e6))
 }
 
-/// What the server said of its sizes before and after it had counted.
+/// What the server said of the secondary index before and after it had counted, and what its leaves come to.
 pub fn size_table(load: &Load) -> Table {
-    let is: Vec<Told> = load.arms.iter().map(|arm| Told::of((arm.clustered, arm.secondary))).collect();
-    Table::new("SHOW TABLE STATUS, before and after ANALYZE TABLE")
+    Table::new("The secondary index, by SHOW TABLE STATUS before and after ANALYZE TABLE, and by its leaves")
         .text("key", load.arms.iter().map(|arm| arm.arm.to_string()))
-        .counts("Data_length, before", "B", load.arms.iter().map(|arm| arm.told.data))
-        .counts("Data_length, after", "B", is.iter().map(|told| told.data))
         .counts("Index_length, before", "B", load.arms.iter().map(|arm| arm.told.index))
-        .counts("Index_length, after", "B", is.iter().map(|told| told.index))
+        .counts("Index_length, after", "B", load.arms.iter().map(|arm| arm.told_later.index))
+        .counts("n_leaf_pages", "", load.arms.iter().map(|arm| arm.secondary.leaf_pages))
+        .numbers("by Index_length", "B a row", load.arms.iter().map(Loaded::told_bytes))
+        .numbers("by its leaves", "B a row", load.arms.iter().map(Loaded::secondary_bytes))
 }
 
 /// What width and order multiply costs by, with the prototype's figures for both together.
@@ -129,7 +128,7 @@ pub fn parts_chart(parts: &[(&str, Decomposition, Option<f64>)], title: &str) ->
 /// The prototype's index as it was published and as the simulator rebuilds it, with the two arms that it left out.
 pub fn rebuilt_chart(published: &Published, title: &str) -> Bars {
     let mut chart = Chart::bars(title).y("secondary index", "B a row");
-    let marks = [Some(published.narrow), None, None, Some(published.wide_random)];
+    let marks = [Some(NARROW_INDEX), None, None, Some(WIDE_INDEX)];
     for ((arm, bytes), mark) in Arm::two_by_two().into_iter().zip(published.bytes()).zip(marks) {
         chart = chart.bar(arm, bytes);
         if let Some(mark) = mark {
@@ -151,7 +150,7 @@ pub fn ties_chart(ties: &[(u32, f64, f64)], title: &str) -> Lines {
 }
 
 /// How full leaves are: measured, as InnoDB's rule says, and as cutting in the middle would leave them.
-pub fn split_rule_chart(load: &Load, rule: &[Prediction], middle: &[Prediction], title: &str) -> Bars {
+pub fn split_rule_chart(load: &Load, rule: &[Simulated], middle: &[Simulated], title: &str) -> Bars {
     let mut chart = Chart::bars(title).y("leaves are full", "%");
     for said in rule {
         let loaded = load.arm(said.arm);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Arm, Decomposition, Fingerprint, Index, PAGE, Prediction, Rows, Split};
+use super::super::{Arm, Decomposition, Fingerprint, Index, Keys, PAGE, Rows, Simulated, Split};
 use super::table::{TABLE, Table, Told};
 use crate::lab::clock::deadline_in;
 use crate::lab::service::{Counters, MariaDb};
@@ -19,6 +19,8 @@ pub struct LoadSpec {
     pub pool: String,
     /// Into how many parts the load is cut, each of which has its own counters.
     pub parts: u64,
+    /// How many makers the rows of one millisecond come from, where keys are by time.
+    pub makers: u64,
     /// How many arms work at the same time.
     pub lanes: usize,
     /// The load ends here even if rows are left; all arms have the same rows then.
@@ -46,6 +48,8 @@ pub struct Loaded {
     pub counted: Counters,
     /// What SHOW TABLE STATUS said before anybody had counted.
     pub told: Told,
+    /// What it said after ANALYZE TABLE.
+    pub told_later: Told,
     /// The index that holds the rows, as counted by ANALYZE.
     pub clustered: Index,
     /// The secondary index, as counted by ANALYZE.
@@ -54,10 +58,10 @@ pub struct Loaded {
     pub record_bytes: (f64, f64),
     /// The bytes of the table's file.
     pub file: u64,
-    /// What the table holds.
-    pub holds: Fingerprint,
-    /// The entries of the secondary index and the sum of their ages.
-    pub indexed: (u128, u128),
+    /// What the table holds, by its rows and by its secondary index.
+    pub holds: (Fingerprint, Fingerprint),
+    /// What it should hold.
+    pub should_hold: (Fingerprint, Fingerprint),
     pub(super) table: Table,
     pub(super) server: MariaDb,
 }
@@ -185,7 +189,8 @@ fn start(arms: &[Arm], spec: &LoadSpec) -> Result<Vec<Running>> {
             .with("innodb_monitor_enable", "index_page_splits")
             .named("keys")
             .start()?;
-        let table = Table::create(&server, arm, spec.rows, TABLE, false)?;
+        let keys = Keys::new(arm, spec.rows.seed)?.made_by(spec.makers)?;
+        let table = Table::create(&server, keys, spec.rows, TABLE, false)?;
         let begun = Counters::of_server(&server)?;
         let seen = begun.clone();
         Ok(Running { arm, server, table, begun, seen, seconds: Samples::default(), since: 0.0, parts: Vec::new() })
@@ -271,8 +276,10 @@ impl Running {
         let told = self.table.told()?;
         self.table.holds(rows);
         let (clustered, secondary) = self.table.analyze()?;
+        let told_later = self.table.told()?;
         let record_bytes = self.table.record_bytes()?;
-        let (holds, indexed) = self.table.fingerprint()?;
+        let holds = self.table.fingerprints()?;
+        let should_hold = self.table.must_hold();
         let file = self.table.file_bytes()?;
         Ok(Loaded {
             arm: self.arm,
@@ -280,12 +287,13 @@ impl Running {
             seconds: self.seconds,
             counted,
             told,
+            told_later,
             clustered,
             secondary,
             record_bytes,
             file,
             holds,
-            indexed,
+            should_hold,
             table: self.table,
             server: self.server,
         })
@@ -309,6 +317,11 @@ impl Loaded {
     /// The bytes of the secondary index's leaves for each row.
     pub fn secondary_bytes(&self) -> f64 {
         self.secondary.bytes_per_row()
+    }
+
+    /// What SHOW TABLE STATUS says after ANALYZE of the secondary index, for each row.
+    pub fn told_bytes(&self) -> f64 {
+        self.told_later.index as f64 / self.rows()
     }
 
     /// How often a page was cut in two.
@@ -366,20 +379,20 @@ impl Load {
     }
 
     /// The largest difference between the records' sizes on the pages themselves and those that were predicted.
-    pub fn record_difference(&self, predictions: &[Prediction]) -> f64 {
-        let difference = |said: &Prediction| {
+    pub fn record_difference(&self, simulated: &[Simulated]) -> f64 {
+        let difference = |said: &Simulated| {
             let (clustered, secondary) = self.arm(said.arm).record_bytes;
             let (row, entry) = (said.clustered.layout.leaf as f64, said.secondary.layout.leaf as f64);
             // What was not seen is infinitely wrong, not right.
             let off = (clustered - row).abs().max((secondary - entry).abs());
             if clustered.is_nan() || secondary.is_nan() { f64::INFINITY } else { off }
         };
-        predictions.iter().map(difference).fold(0.0, f64::max)
+        simulated.iter().map(difference).fold(0.0, f64::max)
     }
 
-    /// The largest error of the predictions in one respect, in per cent.
-    pub fn largest_error(&self, predictions: &[Prediction], respect: Respect) -> f64 {
-        let error = |said: &Prediction| {
+    /// The largest error of the simulator in one respect, in per cent.
+    pub fn largest_error(&self, simulated: &[Simulated], respect: Respect) -> f64 {
+        let error = |said: &Simulated| {
             let is = self.arm(said.arm);
             let (said, is) = match respect {
                 Respect::Rows => (said.clustered.bytes_per_row(), is.clustered.bytes_per_row()),
@@ -388,12 +401,12 @@ impl Load {
             };
             100.0 * (is / said - 1.0).abs()
         };
-        predictions.iter().map(error).fold(0.0, f64::max)
+        simulated.iter().map(error).fold(0.0, f64::max)
     }
 
     /// Pages that an arm read, over the pages that a pool of that size must miss, while its table grew as was predicted.
-    pub fn misses_over_predicted(&self, predictions: &[Prediction], arm: Arm) -> f64 {
-        let said = predictions.iter().find(|said| said.arm == arm);
+    pub fn misses_over_predicted(&self, simulated: &[Simulated], arm: Arm) -> f64 {
+        let said = simulated.iter().find(|said| said.arm == arm);
         let said = said.ok_or_else(|| Error::new("compare reads", format!("{arm} was not predicted"))).or_fail();
         let said = said.misses(self.arm(arm).held());
         let (mut read, mut predicted) = (0.0, 0.0);
@@ -410,13 +423,13 @@ impl Load {
         read / predicted
     }
 
-    /// The predictions, or new ones where there was no time for all the rows that they are about.
-    pub fn refit(&self, predictions: Vec<Prediction>) -> Vec<Prediction> {
-        if predictions.iter().all(|said| said.clustered.rows == self.rows.count) {
-            return predictions;
+    /// What the simulator said, or says anew where there was no time for all the rows that they are about.
+    pub fn refit(&self, simulated: Vec<Simulated>) -> Vec<Simulated> {
+        if simulated.iter().all(|said| said.clustered.rows == self.rows.count) {
+            return simulated;
         }
-        let arms: Vec<Arm> = predictions.iter().map(|said| said.arm).collect();
-        Prediction::of_all(&arms, &self.rows, Split::InnoDb).or_fail()
+        let arms: Vec<Arm> = simulated.iter().map(|said| said.arm).collect();
+        Simulated::of_all(&arms, &self.rows, Split::InnoDb).or_fail()
     }
 
     /// Lets somebody run a statement on an arm's table, behind the experiment's back, and looks at what it holds now.
@@ -425,7 +438,7 @@ impl Load {
             let found = self.arms.iter_mut().find(|loaded| loaded.arm == arm);
             let loaded = found.ok_or_else(|| Error::new("meddle with an arm", format!("{arm} was not loaded")))?;
             loaded.table.run(statement)?;
-            (loaded.holds, loaded.indexed) = loaded.table.fingerprint()?;
+            loaded.holds = loaded.table.fingerprints()?;
             Ok(())
         };
         run().or_fail();
@@ -433,9 +446,7 @@ impl Load {
 
     /// The arms whose rows are not exactly the rows that they were given, by either of their indexes.
     pub fn wrong(&self) -> Vec<Arm> {
-        let right = self.rows.fingerprint();
-        let is_wrong = |arm: &&Loaded| arm.holds != right || arm.indexed != (right.rows, right.ages);
-        self.arms.iter().filter(is_wrong).map(|loaded| loaded.arm).collect()
+        self.arms.iter().filter(|loaded| loaded.holds != loaded.should_hold).map(|loaded| loaded.arm).collect()
     }
 }
 

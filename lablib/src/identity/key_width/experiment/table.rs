@@ -3,7 +3,7 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::super::{Arm, Fingerprint, Index, Keys, Layout, PAGE, Rows};
+use super::super::{Fingerprint, Index, Keys, Layout, Rows};
 use crate::lab::service::{Counters, MariaDb};
 use crate::lab::{Doing, Error, Result};
 
@@ -29,9 +29,9 @@ pub struct Told {
 
 impl Table {
     /// An empty table. `statistics` says when the server may count its pages again: never by itself, or when it likes.
-    pub(super) fn create(server: &MariaDb, arm: Arm, rows: Rows, name: &str, recount: bool) -> Result<Self> {
+    pub(super) fn create(server: &MariaDb, keys: Keys, rows: Rows, name: &str, recount: bool) -> Result<Self> {
         rows.check()?;
-        let keys = Keys::new(arm, rows.seed)?;
+        let arm = keys.arm();
         if rows.count > keys.capacity() {
             let cause = format!("{} rows have no {} keys of their own", rows.count, arm.width);
             return Err(Error::new("lay out a table", cause).remedy("use a wider key"));
@@ -43,12 +43,9 @@ impl Table {
         connection
             .query_drop(format!(
                 "CREATE TABLE {name} (id {} NOT NULL PRIMARY KEY, age INT NOT NULL, pad VARBINARY(255) NOT NULL, \
-                 KEY by_age (age)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC STATS_PERSISTENT=1 STATS_AUTO_RECALC={} {}",
+                 KEY by_age (age)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC STATS_PERSISTENT=1 STATS_AUTO_RECALC={}",
                 arm.width.sql(),
-                u8::from(recount),
-                // An index that is smaller than its sample is said to have one leaf, however many it has. One page is
-                // sample enough: pages are counted exactly, whatever is sampled from them.
-                if recount { "" } else { "STATS_SAMPLE_PAGES=1" }
+                u8::from(recount)
             ))
             .doing(doing())?;
         Ok(Self { connection, name: name.into(), keys, rows })
@@ -65,12 +62,12 @@ impl Table {
         self.connection.query_drop(statement).doing(doing())
     }
 
-    /// What SHOW TABLE STATUS says now.
     /// The table holds these rows: fewer than planned, where time ran out.
     pub(super) fn holds(&mut self, rows: Rows) {
         self.rows = rows;
     }
 
+    /// What SHOW TABLE STATUS says now.
     pub(super) fn told(&mut self) -> Result<Told> {
         let doing = "ask for a table's status";
         let row: Option<mysql::Row> =
@@ -83,8 +80,20 @@ impl Table {
         }
     }
 
-    /// Counts the pages again: the index that holds the rows, and the secondary one.
+    /// Counts the pages: of the index that holds the rows, and of the secondary one.
     pub(super) fn analyze(&mut self) -> Result<(Index, Index)> {
+        // An index that is smaller than its sample is said to have one leaf, however many it has. One page is sample enough:
+        // pages are counted exactly, whatever is sampled from them.
+        self.run(&format!("ALTER TABLE {} STATS_SAMPLE_PAGES=1", self.name))?;
+        let counted = self.analyze_as_it_is()?;
+        // One page may happen to be one with a single row: the optimizer would take the table for tiny, and scan it.
+        self.run(&format!("ALTER TABLE {} STATS_SAMPLE_PAGES=20", self.name))?;
+        self.analyze_as_it_is()?;
+        Ok(counted)
+    }
+
+    /// What ANALYZE says of the pages, by the sample that the table has been given.
+    pub(super) fn analyze_as_it_is(&mut self) -> Result<(Index, Index)> {
         let doing = "count an index's pages";
         let _: Vec<mysql::Row> = self.connection.query(format!("ANALYZE TABLE {}", self.name)).doing(doing)?;
         let question = format!(
@@ -102,12 +111,7 @@ impl Table {
             let (leaf_pages, pages) = (of(name, "n_leaf_pages")?, of(name, "size")?);
             Ok(Index { layout, rows: self.rows.count, leaf_pages, pages })
         };
-        let counted =
-            (index("PRIMARY", Layout::clustered(width, self.rows.pad))?, index("by_age", Layout::secondary(width))?);
-        // One page may happen to be one with a single row: the optimizer would take the table for tiny, and scan it.
-        self.run(&format!("ALTER TABLE {} STATS_SAMPLE_PAGES=20", self.name))?;
-        let _: Vec<mysql::Row> = self.connection.query(format!("ANALYZE TABLE {}", self.name)).doing(doing)?;
-        Ok(counted)
+        Ok((index("PRIMARY", Layout::clustered(width, self.rows.pad))?, index("by_age", Layout::secondary(width))?))
     }
 
     /// The bytes of a record on a leaf of each index, from the pages that are in memory: the median of their averages.
@@ -147,24 +151,26 @@ impl Table {
             self.name
         );
         let pages: Option<f64> = self.connection.query_first(question).doing(doing)?;
-        Ok(pages.unwrap_or(0.0))
+        pages.ok_or_else(|| Error::new(doing, "it has no answer"))
     }
 
-    /// What the table holds, by its rows; and how many entries and which sum of ages its secondary index has.
-    pub(super) fn fingerprint(&mut self) -> Result<(Fingerprint, (u128, u128))> {
+    /// What the table holds, by its rows and by its secondary index.
+    pub(super) fn fingerprints(&mut self) -> Result<(Fingerprint, Fingerprint)> {
+        let [rows, entries] = Fingerprint::questions(&self.name, self.keys.arm().width);
+        Ok((self.fingerprint(&rows)?, self.fingerprint(&entries)?))
+    }
+
+    fn fingerprint(&mut self, question: &str) -> Result<Fingerprint> {
         let doing = "sum up a table";
         let number = |text: &String| text.parse::<u128>().doing(doing);
-        let sums: Option<(String, String, String, String)> =
-            self.connection.query_first(Fingerprint::question(&self.name)).doing(doing)?;
-        let (rows, ages, pads, pairs) = sums.ok_or_else(|| Error::new(doing, "it has no answer"))?;
-        let [rows, ages, pads, pairs] = [number(&rows)?, number(&ages)?, number(&pads)?, number(&pairs)?];
-        let question = format!(
-            "SELECT CAST(COUNT(*) AS CHAR), CAST(COALESCE(SUM(age), 0) AS CHAR) FROM {} FORCE INDEX (by_age)",
-            self.name
-        );
-        let entries: Option<(String, String)> = self.connection.query_first(question).doing(doing)?;
-        let (count, sum) = entries.ok_or_else(|| Error::new(doing, "it has no answer"))?;
-        Ok((Fingerprint { rows, ages, pads, pairs }, (number(&count)?, number(&sum)?)))
+        let sums: Option<(String, String, String)> = self.connection.query_first(question).doing(doing)?;
+        let (rows, ages, sums) = sums.ok_or_else(|| Error::new(doing, "it has no answer"))?;
+        Ok(Fingerprint { rows: number(&rows)?, ages: number(&ages)?, sums: number(&sums)? })
+    }
+
+    /// What it must hold.
+    pub(super) fn must_hold(&self) -> (Fingerprint, Fingerprint) {
+        self.rows.fingerprints(&self.keys)
     }
 
     /// The bytes of the table's file.
@@ -211,12 +217,5 @@ impl Table {
         );
         let found: Option<(u64, Option<u64>)> = self.connection.query_first(question).doing("read rows by age")?;
         Ok(found.map_or(0, |(count, _)| count))
-    }
-}
-
-impl Told {
-    /// What the pages of both indexes come to.
-    pub(super) fn of((clustered, secondary): (Index, Index)) -> Self {
-        Self { data: clustered.pages * PAGE as u64, index: secondary.pages * PAGE as u64 }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::time::Duration;
 
 use mysql::Conn;
-use mysql::prelude::Queryable;
+use mysql::prelude::{FromValue, Queryable};
 
 use crate::identity::snowflake::{Fleet, Layout, Terms};
 use crate::lab::clock::{Clock, SystemClock};
@@ -50,6 +51,17 @@ pub struct Blog {
 #[derive(Debug)]
 struct Shard {
     connection: Conn,
+}
+
+/// Ids that more than one post has, by who made them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedIds {
+    /// Snowflakes.
+    pub snowflakes: u64,
+    /// UUIDs v4.
+    pub random: u64,
+    /// Numbers that each database counted for itself.
+    pub numbered: u64,
 }
 
 /// What a question cost, and whether its answer was right.
@@ -289,18 +301,26 @@ impl Blog {
         self.posts.iter().filter(wrong).count() as u64
     }
 
-    /// Ids that more than one post has: of the snowflakes, and of those that each shard counted for itself.
-    pub fn shared_ids(&mut self) -> (u64, u64) {
-        let mut shared = |table: &str| -> Result<u64> {
-            let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
-            for shard in &mut self.shards {
-                let (ids, _) = shard.ask::<u64>(&format!("SELECT id FROM {table}"))?;
-                twice.extend(ids.into_iter().filter(|id| !seen.insert(*id)));
-            }
-            Ok(twice.len() as u64)
+    /// Ids that more than one post has: of the snowflakes, of the random ones, and of those that each shard counted for
+    /// itself.
+    pub fn shared_ids(&mut self) -> SharedIds {
+        let mut run = || -> Result<SharedIds> {
+            Ok(SharedIds {
+                snowflakes: self.shared::<u64>("posts")?,
+                random: self.shared::<Vec<u8>>("posts_uuid")?,
+                numbered: self.shared::<u64>("posts_numbered")?,
+            })
         };
-        let mut both = || -> Result<(u64, u64)> { Ok((shared("posts")?, shared("posts_numbered")?)) };
-        both().or_fail()
+        run().or_fail()
+    }
+
+    fn shared<T: FromValue + Hash + Eq + Clone>(&mut self, table: &str) -> Result<u64> {
+        let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
+        for shard in &mut self.shards {
+            let (ids, _) = shard.ask::<(T,)>(&format!("SELECT id FROM {table}"))?;
+            twice.extend(ids.into_iter().map(|row| row.0).filter(|id| !seen.insert(id.clone())));
+        }
+        Ok(twice.len() as u64)
     }
 
     /// Bytes of secondary indexes for each post: of the table with snowflakes, and of the one with random ids.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::identity::snowflake::{Layout, Snowflake};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::clock::{Clock, VirtualClock};
-use crate::lab::{Error, OrFail, Result, Table};
+use crate::lab::{OrFail, Result, Table};
 
 const LAYOUT: Layout = Layout::WORKERS_32;
 
@@ -71,41 +71,60 @@ impl Stepped {
 /// What happens to a clock.
 type Act = fn(&VirtualClock);
 
-/// Situations in which there is no id to be had, each with the sentence that says so; an error where an id was made.
-pub fn refusals() -> Table {
-    let run = || -> Result<Table> {
-        let situations: [(&str, Act); 4] = [
-            ("the clock steps back by an hour", |clock| {
-                clock.step_back(Duration::from_secs(3_600));
-            }),
-            ("the clock stands still, and its millisecond is full", |clock| {
-                clock.freeze_wall();
-            }),
-            ("the clock reads the year 2019", |clock| {
-                clock.set(Duration::from_secs(1_576_000_000));
-            }),
-            ("the clock reads the first millisecond after the last", |clock| {
-                clock.set(LAYOUT.end().since_1970());
-            }),
-        ];
-        let said: Vec<(&str, String)> = situations
-            .iter()
-            .map(|(name, act)| refused(act).map(|error| (*name, error.to_string())))
-            .collect::<Result<_>>()?;
-        Ok(Table::new("No id, but a sentence")
-            .text("what happens", said.iter().map(|(name, _)| *name))
-            .text("what the caller is told", said.iter().map(|(_, said)| said.as_str())))
-    };
-    run().or_fail()
+/// A situation in which there is no id to be had, or only so many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What happened to the clock.
+    pub what: &'static str,
+    /// The ids that were made all the same.
+    pub made: u64,
+    /// What the caller was told in the end.
+    pub said: String,
+    /// Whether that names what happened.
+    pub says_why: bool,
 }
 
-fn refused(act: &Act) -> Result<Error> {
+/// Clocks to which something happened after the first id: three that read what no id can say, and one that stands
+/// still. Somebody asks for many more ids than a millisecond holds.
+pub fn refusals() -> Vec<Refused> {
+    let situations: [(&str, &str, Act); 4] = [
+        ("the clock steps back by an hour", "stepped back by 3600s", |clock| {
+            clock.step_back(Duration::from_secs(3_600));
+        }),
+        ("the clock reads the year 2019", "2019-12-10T17:46:40.000Z, which is before the epoch", |clock| {
+            clock.set(Duration::from_secs(1_576_000_000));
+        }),
+        ("the clock reads the first millisecond after the last", "the timestamps are used up", |clock| {
+            clock.set(LAYOUT.end().since_1970());
+        }),
+        ("the clock stands still", "has not moved on", |clock| {
+            clock.freeze_wall();
+        }),
+    ];
+    situations.iter().map(|(what, why, act)| refused(what, why, act).or_fail()).collect()
+}
+
+fn refused(what: &'static str, why: &str, act: &Act) -> Result<Refused> {
     let clock = VirtualClock::new();
     clock.auto_advance();
     let ids = Snowflake::on(clock.clone(), LAYOUT, 1)?;
     ids.next_id()?;
     act(&clock);
-    // A clock that stands still lets a whole millisecond through first.
-    let more = (0..=LAYOUT.ids_per_ms()).find_map(|_| ids.next_id().err());
-    more.ok_or_else(|| Error::new("see a refusal", "an id was made"))
+    let (mut made, mut said) = (0, String::new());
+    for _ in 0..3 * LAYOUT.ids_per_ms() {
+        match ids.next_id() {
+            Ok(_) => made += 1,
+            Err(error) => said = error.to_string(),
+        }
+    }
+    let says_why = said.contains(why);
+    Ok(Refused { what, made, said, says_why })
+}
+
+/// The situations, the ids that they let through, and the sentences.
+pub fn refusals_table(refused: &[Refused]) -> Table {
+    Table::new("No id, but a sentence")
+        .text("what happens", refused.iter().map(|refused| refused.what))
+        .counts("ids made all the same", "", refused.iter().map(|refused| refused.made))
+        .text("what the caller is told", refused.iter().map(|refused| refused.said.as_str()))
 }

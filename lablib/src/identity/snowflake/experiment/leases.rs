@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::identity::snowflake::process::{ERRAND, Errand, ID_MADE, Said};
@@ -55,8 +56,10 @@ fn errand_text(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Result<String
 pub struct Paused {
     /// Ids of the holder that slept.
     pub first: u64,
-    /// … of those, made after the next holder's interval had begun.
+    /// … of those, with a timestamp outside of its own lease, as Redis had granted it.
     pub outside: u64,
+    /// Milliseconds from the end of its lease to the beginning of the next one.
+    pub gap_ms: f64,
     /// Ids of the next holder.
     pub second: u64,
     /// Ids that both made.
@@ -73,7 +76,7 @@ pub struct Paused {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Moments {
     stopped: f64,
-    until_at_most: f64,
+    lease_over: f64,
     second_from: f64,
     woken: f64,
     last_of_first: f64,
@@ -109,8 +112,20 @@ impl Sleeper {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.process.id()).doing("signal an id worker")?;
-        kill(Pid::from_raw(pid), signal).doing("signal an id worker")
+        kill(self.pid()?, signal).doing("signal an id worker")
+    }
+
+    /// Stops it, all of its threads.
+    fn stop(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        match waitpid(self.pid()?, Some(WaitPidFlag::WUNTRACED)).doing("stop an id worker")? {
+            WaitStatus::Stopped(..) => Ok(()),
+            other => Err(Error::new("stop an id worker", format!("it is {other:?}"))),
+        }
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        i32::try_from(self.process.id()).map(Pid::from_raw).doing("signal an id worker")
     }
 
     fn next(&self) -> Result<Said> {
@@ -154,10 +169,12 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
     while first.len() < 200 {
         first.push(made(sleeper.next()?)?);
     }
-    sleeper.signal(Signal::SIGSTOP)?;
+    sleeper.stop()?;
     let stopped = now();
     let Err(taken) = fleet.take() else { return Err(Error::new("be refused a worker", "it was leased twice")) };
-    let (lease, found_free) = when_free(&fleet)?;
+    // It is stopped, and what it had asked for was answered before we were: so its lease ends here, and nowhere else.
+    let lease_over = redis_until(redis, &fleet)?;
+    let lease = when_free(&fleet, Duration::ZERO)?;
     let second_from = lease.interval().from;
     // The next holder works for a while, and then the first one wakes up and works beside it.
     let mut second = work(&lease, Duration::from_millis(40))?;
@@ -177,7 +194,7 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
     let all: HashSet<u64> = second.iter().copied().collect();
     let moments = Moments {
         stopped: since(stopped),
-        until_at_most: since(found_free),
+        lease_over: since(lease_over),
         second_from: since(second_from),
         woken: since(woken),
         last_of_first: since(times.last().copied().unwrap_or(from)),
@@ -185,7 +202,8 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
     };
     Ok(Paused {
         first: first.len() as u64,
-        outside: times.iter().filter(|time| **time >= second_from).count() as u64,
+        outside: times.iter().filter(|time| !(from..lease_over).contains(time)).count() as u64,
+        gap_ms: second_from as f64 - lease_over as f64,
         second: second.len() as u64,
         duplicates: first.iter().filter(|id| all.contains(id)).count() as u64,
         taken: taken.to_string(),
@@ -194,13 +212,19 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
     })
 }
 
-/// Asks until the one worker is free; also the moment at which it was.
-fn when_free(fleet: &Fleet) -> Result<(Lease, u64)> {
-    let patience = Instant::now();
+/// The first timestamp of the one worker that is not leased, as its Redis knows it.
+fn redis_until(redis: &Redis, fleet: &Fleet) -> Result<u64> {
+    let until = redis.try_ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name()))?;
+    until.parse::<f64>().map(|until| until as u64).doing("read a lease's end")
+}
+
+/// Asks until the one worker is free, which may take so much longer than its lease.
+pub(super) fn when_free(fleet: &Fleet, longer: Duration) -> Result<Lease> {
+    let (began, patience) = (Instant::now(), fleet.terms().length * 4 + longer + Duration::from_secs(5));
     loop {
         match fleet.take() {
-            Ok(lease) => return Ok((lease, SystemClock.now_ms())),
-            Err(error) if patience.elapsed() > fleet.terms().length * 4 + Duration::from_secs(5) => return Err(error),
+            Ok(lease) => return Ok(lease),
+            Err(error) if began.elapsed() > patience => return Err(error),
             Err(_) => SystemClock.sleep(Duration::from_millis(2)),
         }
     }
@@ -237,7 +261,7 @@ impl Paused {
         } else {
             chart = chart.event("first holder", at.woken, "no id any more");
         }
-        chart.mark_x("lease over", at.until_at_most.min(at.second_from))
+        chart.mark_x("lease over", at.lease_over)
     }
 }
 
@@ -287,7 +311,7 @@ fn kill_holders(redis: &Redis, length: Duration, kills: u64) -> Result<Killed> {
         }
         holders.push(ids);
     }
-    let (lease, _) = when_free(&fleet)?;
+    let lease = when_free(&fleet, Duration::ZERO)?;
     begins.push(lease.interval().from);
     holders.push(work(&lease, Duration::from_millis(30))?);
     let mut seen = HashSet::new();
@@ -308,10 +332,9 @@ fn kill_holders(redis: &Redis, length: Duration, kills: u64) -> Result<Killed> {
 
 /// Waits until the worker is free, without taking it.
 fn wait_for_the_end(fleet: &Fleet, redis: &Redis) -> Result<()> {
-    let key = format!("snowflake:{{{}}}:until", fleet.name());
-    let until = redis.try_ask(&format!("ZSCORE {key} 0"))?;
-    if let Ok(until) = until.parse::<f64>() {
-        SystemClock.sleep_until(Duration::from_millis(until as u64));
+    // Before the first lease there is none.
+    if let Ok(until) = redis_until(redis, fleet) {
+        SystemClock.sleep_until(Duration::from_millis(until));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod blog;
 mod clocks;
+mod corrected;
 mod cost;
 mod dense;
 mod duplicates;
@@ -10,8 +11,9 @@ mod leases;
 mod order;
 mod restarts;
 
-pub use blog::{Blog, BlogSpec, Page, blog};
-pub use clocks::{Stepped, refusals, small_step};
+pub use blog::{Blog, BlogSpec, Page, SharedIds, blog};
+pub use clocks::{Refused, Stepped, refusals, refusals_table, small_step};
+pub use corrected::{Corrected, corrected};
 pub use cost::{cost, cost_chart, ours_to_best};
 pub use dense::{Milliseconds, real_clock, virtual_clock};
 pub use duplicates::{Counted, Maker, duplicates, duplicates_at};

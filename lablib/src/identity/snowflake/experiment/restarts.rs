@@ -6,7 +6,7 @@ use super::leases::{fleet, overlaps, terms};
 use crate::identity::snowflake::{Lease, Skip, Terms};
 use crate::lab::clock::{Clock, SystemClock};
 use crate::lab::service::Redis;
-use crate::lab::{Error, OrFail, Result};
+use crate::lab::{Error, OrFail, Result, joined};
 
 /// What became of two leases of one worker, one from before Redis was killed and one from after.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option
     let (old_ids, new) = std::thread::scope(|scope| {
         let working = scope.spawn(|| while_it_lasts(&old, length + Duration::from_millis(60)));
         let new = next(&fleet, length);
-        let old_ids = working.join().unwrap_or_default();
+        let old_ids = joined("make ids", working.join().map(Ok))?;
         new.map(|new| (old_ids, new))
     })?;
     let (new, new_ids, waited) = new;
@@ -96,7 +96,7 @@ fn next(fleet: &crate::identity::snowflake::Fleet, length: Duration) -> Result<(
 }
 
 /// Ids at a steady pace, until there are none or the time is over.
-fn while_it_lasts(lease: &Lease, lasting: Duration) -> Vec<u64> {
+pub(super) fn while_it_lasts<C: Clock + 'static>(lease: &Lease<C>, lasting: Duration) -> Vec<u64> {
     let (began, mut ids) = (Instant::now(), Vec::new());
     while began.elapsed() < lasting {
         let Ok(id) = lease.next_id() else { break };

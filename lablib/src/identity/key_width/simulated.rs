@@ -22,7 +22,7 @@ pub struct Index {
 
 /// What the simulator says of an arm.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prediction {
+pub struct Simulated {
     /// Which arm.
     pub arm: Arm,
     /// The index that holds the rows.
@@ -54,7 +54,7 @@ impl Index {
     }
 }
 
-impl Prediction {
+impl Simulated {
     /// After so many rows: the pages that the next row of a random order should read, with a pool of so many pages.
     pub(super) fn misses(&self, pool: f64) -> Vec<(f64, f64)> {
         let at = |(rows, clustered, secondary): &(u64, u64, u64)| {
@@ -65,8 +65,13 @@ impl Prediction {
 
     /// Inserts the rows into simulated indexes.
     pub fn of(arm: Arm, rows: &Rows, split: Split) -> Result<Self> {
+        Self::of_keys(&Keys::new(arm, rows.seed)?, rows, split)
+    }
+
+    /// The same under keys that are not an arm's usual ones.
+    pub fn of_keys(keys: &Keys, rows: &Rows, split: Split) -> Result<Self> {
         rows.check()?;
-        let keys = Keys::new(arm, rows.seed)?;
+        let arm = keys.arm();
         let layouts = (Layout::clustered(arm.width, rows.pad), Layout::secondary(arm.width));
         let mut clustered = PageTree::new(layouts.0, split)?;
         let mut secondary = PageTree::new(layouts.1, split)?;
@@ -91,15 +96,15 @@ impl Prediction {
 
     /// As [`of`](Self::of), for several arms, two at a time.
     pub fn of_all(arms: &[Arm], rows: &Rows, split: Split) -> Result<Vec<Self>> {
-        let mut predictions = Vec::new();
+        let mut simulated = Vec::new();
         for pair in arms.chunks(2) {
             let pair: Vec<Result<Self>> = std::thread::scope(|scope| {
                 let threads: Vec<_> = pair.iter().map(|arm| scope.spawn(|| Self::of(*arm, rows, split))).collect();
                 threads.into_iter().map(|thread| joined("simulate an index", thread.join())).collect()
             });
-            predictions.extend(pair.into_iter().collect::<Result<Vec<_>>>()?);
+            simulated.extend(pair.into_iter().collect::<Result<Vec<_>>>()?);
         }
-        Ok(predictions)
+        Ok(simulated)
     }
 
     /// Only the secondary index, with a layout of its own: many rows in little time.
