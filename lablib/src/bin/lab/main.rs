@@ -12,6 +12,7 @@
 //! | `id-worker` | makes ids for an experiment that stops and kills it |
 //! | `connections` | holds one end of thousands of connections; with a number, puts a fleet to sea that holds so many |
 //! | `tickets` | hands out numbers for an experiment that kills it |
+//! | `seat-holder` | holds a seat for an experiment that kills it |
 //! | `limits` | runs into a limit, in a network of its own |
 
 mod cells;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         "connections" => lablib::edge::limits::connections_process(&rest).map(|()| ExitCode::SUCCESS),
         "limits" => lablib::edge::limits::limits_process().map(|()| ExitCode::SUCCESS),
         "tickets" => lablib::identity::tickets::issuer_process().map(|()| ExitCode::SUCCESS),
+        "seat-holder" => lablib::sql::check_in::experiment::seat_holder_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,18 +1,19 @@
 //! A desk that checks travellers in, one after the other.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Error as Said};
+use mysql::{Conn, Error as Said, Opts};
 
 use super::flight::Flight;
 use super::seat::Seat;
 use crate::lab::service::MariaDb;
-use crate::lab::{Error, Result, Rng};
+use crate::lab::{Doing, Error, Result, Rng};
 use crate::sql::row_locks::{Client, Retry, Tries};
 
 /// A key that is there already.
-const DUPLICATE: u16 = 1062;
+pub(super) const DUPLICATE: u16 = 1062;
 /// A traveller who gives the seat back so often at just the wrong moment is none.
 const MOST_TRIES: u32 = 20;
 
@@ -101,7 +102,14 @@ impl Desk {
         Self::on(server.connect()?, flight, way, rng)
     }
 
-    pub(super) fn on(connection: Conn, flight: &Flight, way: Way, rng: Rng) -> Result<Self> {
+    /// As [`open`](Self::open), by a wire in front of the server.
+    pub fn open_at(server: &MariaDb, address: &str, flight: &Flight, way: Way, rng: Rng) -> Result<Self> {
+        let url = server.url().replacen(server.address(), address, 1);
+        let connection = Opts::from_url(&url).map_err(Said::from).and_then(Conn::new);
+        Self::on(connection.doing("open a desk").map_err(|error| error.at(address))?, flight, way, rng)
+    }
+
+    fn on(connection: Conn, flight: &Flight, way: Way, rng: Rng) -> Result<Self> {
         let mut client = Client::on(connection, Retry::default(), rng.clone())?;
         // Gaps need no locks here: no seat is ever inserted, and a traveller is kept unique by the key.
         client.set("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")?;
@@ -128,6 +136,13 @@ impl Desk {
         self.seat(traveller, Some(&mut pay))
     }
 
+    /// The seat that a traveller has.
+    pub fn seat_of(&mut self, traveller: u64) -> Result<Option<Seat>> {
+        let flight = &self.flight;
+        let found = self.client.again(|connection| seat_of(connection, flight, traveller));
+        found.map_err(|error| error.at(format!("traveller {traveller}, {}", flight.table())))
+    }
+
     fn seat(&mut self, traveller: u64, mut pay: Option<&mut dyn FnMut() -> bool>) -> Result<Boarding> {
         let (way, flight, rng, in_vain) = (self.way, &self.flight, &mut self.rng, &mut self.in_vain);
         // Whoever pays holds the seat meanwhile, and that takes a transaction.
@@ -145,21 +160,27 @@ impl Desk {
                 }
             };
             match taken {
-                Ok(None) => Ok(Some(Boarding::Full)),
-                Ok(Some(seat)) => {
-                    if pay.as_mut().is_none_or(|pay| pay()) {
-                        return Ok(flight.layout().seat(seat).ok().map(Boarding::Seat));
-                    }
-                    connection.query_drop("ROLLBACK")?;
-                    Ok(Some(Boarding::Unpaid))
+                // One of those who have them may be this traveller.
+                Ok(None) => {
+                    let own = seat_of(connection, flight, traveller)?;
+                    Ok(Some(own.map_or(Boarding::Full, Boarding::Already)))
                 }
+                Ok(Some(seat)) => match catch_unwind(AssertUnwindSafe(|| pay.as_mut().is_none_or(|pay| pay()))) {
+                    Ok(true) => Ok(flight.layout().seat(seat).ok().map(Boarding::Seat)),
+                    Ok(false) => {
+                        connection.query_drop("ROLLBACK")?;
+                        Ok(Some(Boarding::Unpaid))
+                    }
+                    // Left open, the transaction would be committed by the next one on this desk.
+                    Err(panic) => {
+                        let _ = connection.query_drop("ROLLBACK");
+                        resume_unwind(panic)
+                    }
+                },
                 // The key says that this traveller has a seat.
                 Err(Said::MySqlError(error)) if error.code == DUPLICATE => {
                     connection.query_drop("ROLLBACK")?;
-                    let sql =
-                        format!("SELECT seat FROM {} WHERE flight = 1 AND traveller = {traveller}", flight.table());
-                    let seat: Option<u32> = connection.query_first(sql)?;
-                    Ok(seat.and_then(|seat| flight.layout().seat(seat).ok()).map(Boarding::Already))
+                    Ok(seat_of(connection, flight, traveller)?.map(Boarding::Already))
                 }
                 Err(error) => Err(error),
             }
@@ -227,6 +248,11 @@ fn atomic(connection: &mut Conn, flight: &Flight, traveller: u64, from: u64) -> 
         }
     }
     Ok(None)
+}
+
+fn seat_of(connection: &mut Conn, flight: &Flight, traveller: u64) -> Result<Option<Seat>, Said> {
+    let sql = format!("SELECT seat FROM {} WHERE flight = 1 AND traveller = {traveller} LIMIT 1", flight.table());
+    Ok(connection.query_first(sql)?.and_then(|seat| flight.layout().seat(seat).ok()))
 }
 
 fn first_free(connection: &mut Conn, flight: &Flight, lock: &str) -> Result<Option<u32>, Said> {

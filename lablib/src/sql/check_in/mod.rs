@@ -4,10 +4,12 @@
 //!
 //! - A seat that a traveller was told of is that traveller's, on disk, and nobody else was told of it: by every way but
 //!   [`Way::NoLock`], which is here to be looked at.
-//! - A traveller has at most one seat. Who checks in twice, from wherever, is told the same seat twice.
-//! - "Full" means that every seat is taken for good: by every way but [`Way::SkipLocked`], which also says it of a seat that
-//!   somebody has only locked and may yet give back.
-//! - A traveller whose payment fails, or whose connection breaks before the answer, leaves no seat half taken.
+//! - A traveller has at most one seat, by the key of [`Rules::OneSeatEach`]. Who checks in twice, from wherever, though the
+//!   flight is full by then or the first answer was lost, is told the same seat twice; a group, the same seats.
+//! - "Full" means that every seat is taken for good, and by others: by every way but [`Way::SkipLocked`], which also says it of
+//!   a seat that somebody has only locked and may yet give back.
+//! - A traveller whose payment fails or panics leaves no seat taken; one whose connection breaks before the answer has a whole
+//!   seat or none.
 //! - A group is seated side by side, all of it, or not at all.
 
 mod audit;

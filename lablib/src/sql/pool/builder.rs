@@ -72,10 +72,10 @@ impl<M: Manager> Builder<M> {
         self
     }
 
-    /// A connection that nobody has used for this long is checked before it is lent; 1 s. One that was used just now is
-    /// not, unless another one has broken since.
-    pub fn check_after(mut self, idle: Duration) -> Self {
-        self.settings.check_after = idle;
+    /// A connection on which the pool has heard nothing of the server for this long is checked before it is lent; 1 s. One that
+    /// was dialled, checked or cleaned just now is not, unless something has broken since.
+    pub fn check_after(mut self, unheard: Duration) -> Self {
+        self.settings.check_after = unheard;
         self
     }
 
@@ -92,7 +92,7 @@ impl<M: Manager> Builder<M> {
         self
     }
 
-    /// After somebody could not reach the server, how long everybody else is told so without trying; 0.1 s.
+    /// After somebody could not reach the server, how long nobody tries again; 0.1 s. Then one does, and all others are told so.
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.settings.retry_after = pause;
         self

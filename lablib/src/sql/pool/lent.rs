@@ -42,6 +42,11 @@ impl Lent {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     /// The longest first.
     pub fn list(&self) -> Vec<Borrowed> {
         let held = self.places.iter().flatten();
@@ -67,6 +72,6 @@ mod tests {
         lent.remove(first);
         assert_eq!(lent.list().len(), 1);
         assert_eq!(lent.add(here, now), first);
-        assert_eq!(lent.list().len(), 2);
+        assert_eq!((lent.list().len(), lent.count()), (2, 2));
     }
 }

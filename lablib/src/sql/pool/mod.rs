@@ -7,8 +7,9 @@
 //! - **First come, first served**: a connection that comes back goes to whoever waits longest. Nobody slips in between.
 //! - **Nothing leaks**: a borrower that panics, or whose future is dropped, at whatever point, gives back what it had.
 //! - **Clean**: nobody is handed a connection on which somebody else's transaction or half-read answer is open.
-//! - **Honest about a server that is gone**: who finds it gone is told so, everybody else at once and without trying; nobody
-//!   waits longer than the acquire timeout; a connection from before is checked before it is lent.
+//! - **Honest about a server that is gone**: who finds it gone is told so; from then on one borrower at a time tries it again,
+//!   after a pause, and everybody else who comes is told at once. Nobody waits longer than the acquire timeout. A connection is
+//!   lent unchecked only if the pool itself has heard from its server a moment ago, and found nothing broken since.
 //! - **Closes gracefully**: a closed pool refuses new borrowers at once, and waits for the old ones up to a deadline.
 
 mod builder;
@@ -26,7 +27,7 @@ pub use builder::Builder;
 pub use error::{PoolError, Stage};
 pub use lent::Borrowed;
 pub use manager::{Condition, Manager};
-pub use mysql::MySql;
+pub use mysql::{MySql, MySqlConn};
 pub use permits::Skip;
 pub use picture::picture;
 pub use pool::{Closing, Pool, Pooled, Stats};

@@ -36,7 +36,7 @@ struct Entry<C> {
     born: Instant,
     /// When it gets too old.
     expires: Option<Instant>,
-    /// When its server was last known to be there.
+    /// When the pool last asked its server something that it answered: so long ago, at most, the server was known to be there.
     seen: Instant,
     /// When it came back from its last borrower.
     back: Instant,
@@ -47,8 +47,8 @@ struct Shared<M: Manager> {
     settings: Settings,
     permits: Permits<Entry<M::Connection>>,
     lent: Mutex<Lent>,
-    /// When, and why, the server could last not be reached.
-    down: Mutex<Option<(Instant, String)>>,
+    /// The server could not be reached when it was last tried.
+    down: Mutex<Option<Down>>,
     /// When a connection last broke, in nanoseconds since the epoch: what was last seen before may be broken as well.
     suspect: AtomicU64,
     counts: Counts,
@@ -56,10 +56,31 @@ struct Shared<M: Manager> {
     epoch: Instant,
 }
 
+/// What is known of a server that cannot be reached.
+struct Down {
+    /// When somebody last found that.
+    since: Instant,
+    cause: String,
+    /// Whether somebody is trying again just now.
+    trying: bool,
+}
+
+/// Somebody who dials; at his end, whatever it is, another one may try.
+struct Trying<'a>(&'a Mutex<Option<Down>>);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if let Some(down) = &mut *lock(self.0) {
+            down.trying = false;
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     lent: AtomicU64,
     dialled: AtomicU64,
+    refused: AtomicU64,
     closed: AtomicU64,
     checked: AtomicU64,
     cleaned: AtomicU64,
@@ -84,6 +105,8 @@ pub struct Stats {
     pub lent: u64,
     /// Connections that were dialled so far.
     pub dialled: u64,
+    /// Attempts to dial that failed.
+    pub refused: u64,
     /// Connections that were closed, or found broken.
     pub closed: u64,
     /// Checks before a connection was lent.
@@ -189,6 +212,7 @@ impl<M: Manager> Pool<M> {
             most_in_use: gauge.most_in_use,
             lent: count(&counts.lent),
             dialled: count(&counts.dialled),
+            refused: count(&counts.refused),
             closed: count(&counts.closed),
             checked: count(&counts.checked),
             cleaned: count(&counts.cleaned),
@@ -234,6 +258,11 @@ impl<M: Manager> Shared<M> {
                 }
             },
         };
+        if permit.is_none()
+            && let Some(error) = self.in_vain()
+        {
+            return Err(error);
+        }
         let (limit, size) = (self.settings.acquire_timeout, self.settings.size);
         let mut stage = Stage::Queue;
         let waiting = timeout(limit, self.clone().checkout(permit, at, &mut stage)).await;
@@ -283,10 +312,11 @@ impl<M: Manager> Shared<M> {
     /// Whether the server answers on this connection; if not, none of the older ones is trusted either.
     async fn answers(&self, entry: &mut Entry<M::Connection>) -> bool {
         add_one(&self.counts.checked);
+        let asked = Instant::now();
         let answer = timeout(self.settings.check_timeout, self.manager.check(&mut entry.connection)).await;
         let there = matches!(answer, Ok(Ok(())));
         if there {
-            entry.seen = Instant::now();
+            entry.seen = asked;
         } else {
             self.suspect();
         }
@@ -294,18 +324,13 @@ impl<M: Manager> Shared<M> {
     }
 
     async fn dial(&self) -> Result<Entry<M::Connection>, PoolError<M::Error>> {
-        if let Some((when, cause)) = &*lock(&self.down)
-            && when.elapsed() < self.settings.retry_after
-        {
-            add_one(&self.counts.failed_fast);
-            return Err(PoolError::Down { ago: when.elapsed(), cause: cause.clone() });
-        }
-        let limit = self.settings.connect_timeout;
+        let _trying = self.may_try()?;
+        let (limit, asked) = (self.settings.connect_timeout, Instant::now());
         let (error, down) = match timeout(limit, self.manager.connect()).await {
             Ok(Ok(connection)) => {
                 *lock(&self.down) = None;
                 let number = add_one(&self.counts.dialled);
-                return Ok(Entry::new(connection, self.settings.max_lifetime, number));
+                return Ok(Entry::new(connection, self.settings.max_lifetime, number, asked));
             }
             Ok(Err(error)) => {
                 let down = self.manager.is_down(&error);
@@ -313,10 +338,42 @@ impl<M: Manager> Shared<M> {
             }
             Err(_) => (PoolError::Unanswered(limit), true),
         };
+        add_one(&self.counts.refused);
         if down {
-            *lock(&self.down) = Some((Instant::now(), error.to_string()));
+            // A server that is gone has taken all connections along; if only new ones fail, a check of the others says so.
+            self.suspect();
         }
+        let mut known = lock(&self.down);
+        let trying = known.as_ref().is_some_and(|down| down.trying);
+        *known = down.then(|| Down { since: Instant::now(), cause: error.to_string(), trying });
+        drop(known);
         Err(error)
+    }
+
+    /// Leave to dial. While the server cannot be reached only one tries, and not before a pause; all others are told what
+    /// happened to the last.
+    fn may_try(&self) -> Result<Option<Trying<'_>>, PoolError<M::Error>> {
+        let mut known = lock(&self.down);
+        let Some(down) = &mut *known else { return Ok(None) };
+        if down.trying || down.since.elapsed() < self.settings.retry_after {
+            add_one(&self.counts.failed_fast);
+            return Err(PoolError::Down { ago: down.since.elapsed(), cause: down.cause.clone() });
+        }
+        down.trying = true;
+        Ok(Some(Trying(&self.down)))
+    }
+
+    /// Why there is no point in waiting for a connection: the server cannot be reached, and nobody has one to give back.
+    fn in_vain(&self) -> Option<PoolError<M::Error>> {
+        let known = lock(&self.down);
+        let down = known.as_ref().filter(|down| down.trying || down.since.elapsed() < self.settings.retry_after)?;
+        let error = PoolError::Down { ago: down.since.elapsed(), cause: down.cause.clone() };
+        drop(known);
+        if self.permits.is_closed() || lock(&self.lent).count() > 0 {
+            return None;
+        }
+        add_one(&self.counts.failed_fast);
+        Some(error)
     }
 
     fn lend(
@@ -332,8 +389,7 @@ impl<M: Manager> Shared<M> {
     }
 
     /// A connection comes back from its borrower, in whatever state and from whatever thread.
-    fn come_back(self: &Arc<Self>, mut entry: Entry<M::Connection>, permit: HeldPermit<M>, since: Instant) {
-        let now = Instant::now();
+    fn come_back(self: &Arc<Self>, mut entry: Entry<M::Connection>, permit: HeldPermit<M>) {
         let mut condition = self.manager.condition(&entry.connection);
         if std::thread::panicking() {
             condition = condition.max(Condition::Dirty);
@@ -343,12 +399,11 @@ impl<M: Manager> Shared<M> {
         }
         if condition == Condition::Broken {
             self.suspect();
-        } else if !self.is_suspect(since) {
-            // Whoever had it would have noticed.
-            entry.seen = now;
         }
-        entry.back = now;
-        if condition > Condition::Clean || entry.is_old(now) {
+        // That it comes back unbroken does not say that its server is still there: perhaps its borrower never asked it
+        // anything. So `seen` stays what it was.
+        entry.back = Instant::now();
+        if condition > Condition::Clean || entry.is_old(entry.back) {
             self.tidy(entry, permit, condition);
         } else if let Err((permit, entry)) = permit.give_back(entry) {
             self.tidy(entry, permit, Condition::Broken);
@@ -361,9 +416,9 @@ impl<M: Manager> Shared<M> {
         self.handle.spawn(async move {
             if condition == Condition::Dirty && !entry.is_old(entry.back) {
                 add_one(&shared.counts.cleaned);
-                let limit = shared.settings.check_timeout;
+                let (limit, asked) = (shared.settings.check_timeout, Instant::now());
                 if let Ok(Ok(())) = timeout(limit, shared.manager.clean(&mut entry.connection)).await {
-                    entry.seen = Instant::now();
+                    entry.seen = asked;
                     match permit.give_back(entry) {
                         Ok(()) => return,
                         Err(refused) => (permit, entry) = refused,
@@ -428,12 +483,12 @@ impl<M: Manager> Shared<M> {
 }
 
 impl<C> Entry<C> {
-    fn new(connection: C, lifetime: Option<Duration>, number: u64) -> Self {
+    fn new(connection: C, lifetime: Option<Duration>, number: u64, asked: Instant) -> Self {
         let now = Instant::now();
         // Connections that were dialled at once should not all go at once.
         let early = Rng::seeded(number, "a connection's lifetime").unit() / 10.0;
         let expires = lifetime.and_then(|lifetime| now.checked_add(lifetime.mul_f64(1.0 - early)));
-        Self { connection, born: now, expires, seen: now, back: now }
+        Self { connection, born: now, expires, seen: asked, back: now }
     }
 
     fn is_old(&self, now: Instant) -> bool {
@@ -456,7 +511,7 @@ impl<M: Manager> Drop for Pooled<M> {
     fn drop(&mut self) {
         if let Some((entry, permit)) = self.held.take() {
             lock(&self.shared.lent).remove(self.lent);
-            self.shared.come_back(entry, permit, self.since);
+            self.shared.come_back(entry, permit);
         }
     }
 }

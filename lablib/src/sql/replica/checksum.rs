@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Compared {
     table: String,
     key: String,
-    columns: Vec<String>,
+    /// Their names and types.
+    columns: Vec<(String, String)>,
 }
 
 /// Rows of a table that lie next to each other: above `after`, up to `to`; `None` is the end of the table.
@@ -93,14 +94,18 @@ impl Compared {
         Ok(Self {
             table: table.to_owned(),
             key: key.clone(),
-            columns: columns.into_iter().map(|(name, ..)| name).collect(),
+            columns: columns.into_iter().map(|(name, _, kind)| (name, kind)).collect(),
         })
     }
 
     /// A row as a number of 64 bits: any other row has another one, but for one chance in 10^19. A null is told from an
     /// empty text, and where a column ends from what is in it.
     fn digest(&self) -> String {
-        let column = |column: &String| format!("IFNULL(HEX(CAST({} AS BINARY)), 'N')", name(column));
+        let column = |(column, kind): &(String, String)| {
+            // A float is written with six digits, which many floats share; as a double it is written with all of them.
+            let value = if kind == "float" { format!("{} + 0e0", name(column)) } else { name(column) };
+            format!("IFNULL(MD5(CAST({value} AS BINARY)), 'N')")
+        };
         let columns: Vec<String> = self.columns.iter().map(column).collect();
         format!("CAST(CONV(LEFT(MD5(CONCAT_WS(',', {})), 16), 16, 10) AS UNSIGNED)", columns.join(", "))
     }
@@ -154,8 +159,10 @@ impl Cluster {
         }
         let run: u64 = rand::random();
         let mut chunks = Vec::new();
-        for table in tables {
-            let compared = Compared::new(&mut connection, table)?;
+        let compared: Vec<Compared> =
+            tables.iter().map(|table| Compared::new(&mut connection, table)).collect::<Result<_>>()?;
+        self.have(&compared)?;
+        for (table, compared) in tables.iter().zip(compared) {
             let mut after = None;
             loop {
                 let chunk = compared.chunk(&mut connection, after, rows)?;
@@ -183,7 +190,7 @@ impl Cluster {
             rows: ours.iter().map(|(_, held, _)| held).sum(),
             ..Comparison::default()
         };
-        for server in self.replicas() {
+        for server in self.followers() {
             self.wait_for(server, &position, PATIENCE)?;
             let theirs: Vec<(u64, u64, u64)> = self
                 .connect(server, PATIENCE)?
@@ -204,12 +211,31 @@ impl Cluster {
         Ok(comparison)
     }
 
+    /// That every replica has these tables with these columns: the statement that sums up would fail on another one, and stop
+    /// it.
+    fn have(&self, tables: &[Compared]) -> Result<()> {
+        let position = self.position()?;
+        for server in self.followers() {
+            self.wait_for(server, &position, PATIENCE)?;
+            let mut connection = self.connect(server, PATIENCE)?;
+            for table in tables {
+                let at = |error: Error| error.at(self.name(server));
+                if Compared::new(&mut connection, &table.table).map_err(at)? != *table {
+                    let doing = format!("compare the table {:?}", table.table);
+                    return Err(at(Error::new(doing, "its columns are not those of the primary")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Which rows of a chunk differ on the replica. The chunk is locked on the primary until the replica has got there.
     pub fn locate(&self, difference: &Difference) -> Result<Vec<(i128, RowFault)>> {
         self.look_into(difference, false)
     }
 
-    /// As [`locate`](Self::locate), and writes the primary's rows over the replica's, in the replica alone.
+    /// As [`locate`](Self::locate), and writes the primary's rows over the replica's, in the replica alone. Refused for a table
+    /// with triggers, which would run again.
     pub fn repair(&self, difference: &Difference) -> Result<Vec<(i128, RowFault)>> {
         self.look_into(difference, true)
     }
@@ -223,7 +249,7 @@ impl Cluster {
         let mut primary = self.connect(self.primary(), Duration::from_secs(60))?;
         let compared = Compared::new(&mut primary, table)?;
         let (key, columns) =
-            (name(&compared.key), compared.columns.iter().map(|column| name(column)).collect::<Vec<_>>());
+            (name(&compared.key), compared.columns.iter().map(|(column, _)| name(column)).collect::<Vec<_>>());
         let rows_of =
             format!("SELECT {key}, {} FROM {} WHERE {}", compared.digest(), name(table), compared.within(*chunk));
         // Locked before the position is asked for: whatever changed these rows is in the binary log by then, and
@@ -251,11 +277,21 @@ impl Cluster {
         faults.extend(theirs.keys().filter(|key| !ours.contains_key(key)).map(|key| (*key, RowFault::Extra)));
         faults.sort_unstable();
         if repair && !faults.is_empty() {
-            // What is put right here has happened on the primary long ago, and must not be news to anybody.
-            replica.query_drop("SET sql_log_bin = 0").doing(doing())?;
-            replica.query_drop("START TRANSACTION").doing(doing())?;
-            for (row, fault) in &faults {
+            let triggers = "SELECT COUNT(*) FROM information_schema.triggers WHERE event_object_schema = DATABASE() AND \
+                            event_object_table = ?";
+            if replica.exec_first::<u64, _, _>(triggers, (table,)).doing(doing())? != Some(0) {
+                return Err(Error::new(doing(), "it has triggers, which would run again").at(self.name(*server)));
+            }
+            // What is put right here has happened on the primary long ago, and must not be news to anybody: not to the log,
+            // and not to rows that refer to these.
+            for statement in ["SET sql_log_bin = 0", "SET foreign_key_checks = 0", "START TRANSACTION"] {
+                replica.query_drop(statement).doing(doing())?;
+            }
+            // First all of them go: one may stand where another belongs, by a unique key.
+            for (row, _) in &faults {
                 replica.query_drop(format!("DELETE FROM {} WHERE {key} = {row}", name(table))).doing(doing())?;
+            }
+            for (row, fault) in &faults {
                 if *fault != RowFault::Extra {
                     let whole = format!("SELECT {} FROM {} WHERE {key} = {row}", columns.join(", "), name(table));
                     let found: Option<mysql::Row> = locked.query_first(whole).doing(doing())?;

@@ -1,7 +1,8 @@
 //! The servers, who of them is the primary, and the wire by which each replica follows it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
@@ -23,6 +24,8 @@ struct Inner {
     /// How each server follows a primary; that of server 0 is used once it comes back as a replica.
     links: Vec<Link>,
     primary: AtomicUsize,
+    /// Who follows the primary. A server that missed a promotion, or parted, does not.
+    followers: Mutex<BTreeSet<usize>>,
 }
 
 impl Cluster {
@@ -39,8 +42,9 @@ impl Cluster {
             return Err(Error::new("make a cluster", cause).remedy("let the lab start the servers: Replicated::of(2)"));
         };
         links.insert(0, Link::to(first.address())?);
-        let servers = std::iter::once(primary).chain(replicas).collect();
-        Ok(Self(Arc::new(Inner { servers, links, primary: AtomicUsize::new(0) })))
+        let servers: Vec<MariaDb> = std::iter::once(primary).chain(replicas).collect();
+        let followers = Mutex::new((1..servers.len()).collect());
+        Ok(Self(Arc::new(Inner { servers, links, primary: AtomicUsize::new(0), followers })))
     }
 
     /// How many servers there are, the primary included.
@@ -62,7 +66,21 @@ impl Cluster {
         self.0.primary.store(server, Ordering::SeqCst);
     }
 
-    /// Everybody who is not the primary now.
+    /// Those who follow the primary now, as far as the cluster knows: not a server that missed a promotion or parted, until it
+    /// [rejoins](Self::rejoin).
+    pub fn followers(&self) -> Vec<usize> {
+        self.following().iter().copied().collect()
+    }
+
+    pub(super) fn follows(&self, server: usize) -> bool {
+        self.following().contains(&server)
+    }
+
+    pub(super) fn following(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.0.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everybody who is not the primary now, whether they follow it or not.
     pub fn replicas(&self) -> Vec<usize> {
         (0..self.len()).filter(|&server| server != self.primary()).collect()
     }
@@ -102,11 +120,11 @@ impl Cluster {
         self.server(self.primary())?.try_position()?.parse()
     }
 
-    /// Waits until these replicas have replayed everything that the primary has committed by now.
+    /// Waits until those who follow the primary have replayed everything that it has committed by now.
     pub fn catch_up(&self, patience: Duration) -> Result<Duration> {
         let asked = Instant::now();
         let position = self.position()?;
-        for replica in self.replicas() {
+        for replica in self.followers() {
             self.wait_for(replica, &position, patience)?;
         }
         Ok(asked.elapsed())

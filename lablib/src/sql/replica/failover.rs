@@ -1,5 +1,6 @@
 //! When the primary is gone: which replica takes over, what it does first, and how an old primary may come back.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
@@ -7,6 +8,7 @@ use mysql::prelude::Queryable;
 use super::Skip;
 use super::cluster::Cluster;
 use super::position::{Gtid, Position};
+use crate::lab::service::MariaDb;
 use crate::lab::{Doing, Error, Result};
 
 /// A promotion that was done.
@@ -18,7 +20,8 @@ pub struct Promotion {
     pub to: usize,
     /// What each replica had received, and what of it it had replayed, when it was asked.
     pub candidates: Vec<Candidate>,
-    /// Replicas that did not answer; they follow nobody until they [rejoin](Cluster::rejoin).
+    /// Replicas that did not answer, at first or when they were to follow the new primary; they follow nobody, and are no
+    /// replicas any more, until they [rejoin](Cluster::rejoin).
     pub silent: Vec<usize>,
     /// How long it took, in seconds.
     pub took: f64,
@@ -41,8 +44,11 @@ impl Cluster {
     ///
     /// The old primary is fenced first, as far as replicas go: their wires are cut, so that nothing of it arrives any
     /// more. Clients that still reach it are the caller's to keep away. A replica that does not answer is left out,
-    /// with whatever it alone has received. Where no replica can take over, none does, and all follow the old primary
-    /// as before.
+    /// with whatever it alone has received; so is a server that follows nobody, because it missed an earlier promotion or
+    /// parted. Where no replica can take over, none does, and all follow the old primary as before.
+    ///
+    /// The new primary waits for no replica at its commits until it is told to: [`semi_sync`](Self::semi_sync) is a setting of
+    /// the old one.
     pub fn promote(&self, patience: Duration) -> Result<Promotion> {
         self.promote_without(patience, None)
     }
@@ -50,22 +56,25 @@ impl Cluster {
     /// As [`promote`](Self::promote), with a step left out.
     pub fn promote_without(&self, patience: Duration, skip: Option<Skip>) -> Result<Promotion> {
         let (began, from) = (Instant::now(), self.primary());
+        let candidates = self.followers();
         let mut stopped = Vec::new();
-        let result = self.take_over(patience, skip, &mut stopped);
-        match result {
-            Ok((to, candidates)) => {
+        match self.take_over(&candidates, patience, skip, &mut stopped) {
+            Ok((to, received)) => {
                 self.set_primary(to);
-                for other in stopped.iter().copied().filter(|&other| other != to) {
-                    self.follow(other, to)?;
-                }
-                let silent = self.replicas().into_iter().filter(|server| *server != from && !stopped.contains(server));
-                Ok(Promotion { from, to, candidates, silent: silent.collect(), took: began.elapsed().as_secs_f64() })
+                let followers = stopped.into_iter().filter(|&other| other != to && self.follow(other, to).is_ok());
+                let followers: BTreeSet<usize> = followers.collect();
+                let silent = candidates.into_iter().filter(|server| *server != to && !followers.contains(server));
+                let silent = silent.collect();
+                *self.following() = followers;
+                Ok(Promotion { from, to, candidates: received, silent, took: began.elapsed().as_secs_f64() })
             }
             Err(error) => {
-                for &server in &stopped {
+                for &server in &candidates {
                     self.link(server)?.heal();
-                    // It may be gone by now, which is why the promotion failed.
-                    let _ = self.server(server)?.try_execute("START SLAVE");
+                    // One that did not answer may have been stopped all the same; one that is gone has been stopped anyway.
+                    let _ = self
+                        .connect(server, Duration::from_secs(1))
+                        .and_then(|mut connection| connection.query_drop("START SLAVE").doing("go on"));
                 }
                 Err(error)
             }
@@ -74,13 +83,14 @@ impl Cluster {
 
     fn take_over(
         &self,
+        replicas: &[usize],
         patience: Duration,
         skip: Option<Skip>,
         stopped: &mut Vec<usize>,
     ) -> Result<(usize, Vec<Candidate>)> {
         let doing = "promote a replica";
         let mut candidates = Vec::new();
-        for server in self.replicas() {
+        for &server in replicas {
             // In front of a replica that is dead or stands still, a cut wire does no harm.
             self.link(server)?.cut();
             if let Ok(candidate) = self.stop_receiving(server, patience, skip) {
@@ -159,18 +169,7 @@ impl Cluster {
             return Err(Error::new(doing, "it is the primary").at(self.name(server)));
         }
         let old = self.server(server)?;
-        let own: Position = old.try_position()?.parse()?;
-        // Nobody writes to it any more, and not in its own name either: it has the primary's rights still.
-        let user =
-            mysql::Opts::from_url(old.url()).doing("read the server's URL")?.get_user().unwrap_or_default().to_owned();
-        old.administer(&[
-            old.dialect().set_read_only(true).into(),
-            "SET sql_log_bin = 0".into(),
-            format!("REVOKE READ_ONLY ADMIN ON *.* FROM '{user}'@'127.0.0.1'"),
-            // A replica goes on where its last replayed transaction was; this one's last are its own.
-            "STOP SLAVE".into(),
-            format!("SET GLOBAL gtid_slave_pos = '{own}'"),
-        ])?;
+        let own = self.retire(old, patience)?;
         if let Some(parted) = self.parted(&own)? {
             let cause = format!("it has transactions up to {parted} that the primary does not have");
             return Err(Error::new(doing, cause)
@@ -187,6 +186,7 @@ impl Cluster {
                         || old.try_wait_for(&position.to_string(), Duration::from_millis(100)).unwrap_or(false)
                 });
             if followed {
+                self.following().insert(server);
                 return Ok(());
             }
             if began.elapsed() > patience {
@@ -198,6 +198,44 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Keeps everybody from writing to an old primary, then asks for the last that it has: in this order, for what is written
+    /// after the question would be known to nobody.
+    fn retire(&self, old: &MariaDb, patience: Duration) -> Result<Position> {
+        let doing = "keep clients from writing to an old primary";
+        let user =
+            mysql::Opts::from_url(old.url()).doing("read the server's URL")?.get_user().unwrap_or_default().to_owned();
+        let mut administrator = old.connect_as_administrator()?;
+        let at = |error: Error| error.at(old.name());
+        let theirs = format!("SELECT id FROM information_schema.processlist WHERE user = '{user}'");
+        for statement in [
+            old.dialect().set_read_only(true),
+            "SET sql_log_bin = 0",
+            // It has the primary's rights still, and whoever is connected keeps them for as long as that lasts.
+            &format!("REVOKE READ_ONLY ADMIN ON *.* FROM '{user}'@'127.0.0.1'"),
+            "STOP SLAVE",
+        ] {
+            administrator.query_drop(statement).doing(doing).map_err(at)?;
+        }
+        let connected: Vec<u64> = administrator.query(&theirs).doing(doing).map_err(at)?;
+        administrator.query_drop(format!("KILL USER '{user}'")).doing(doing).map_err(at)?;
+        // Killed is not gone: what one of them was committing may still come.
+        let began = Instant::now();
+        loop {
+            let left: Vec<u64> = administrator.query(&theirs).doing(doing).map_err(at)?;
+            if !left.iter().any(|id| connected.contains(id)) {
+                break;
+            }
+            if began.elapsed() > patience {
+                return Err(at(Error::new(doing, "a client of it does not go away")));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let own: Position = old.try_position()?.parse()?;
+        // A replica goes on where its last replayed transaction was; this one's last are its own.
+        administrator.query_drop(format!("SET GLOBAL gtid_slave_pos = '{own}'")).doing(doing).map_err(at)?;
+        Ok(own)
     }
 
     /// The first of these transactions that the primary never had. Waiting for positions cannot tell: it compares numbers, and

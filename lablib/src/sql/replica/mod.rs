@@ -5,17 +5,19 @@
 //!
 //! - **A session keeps its promise**: it sees what it wrote, and never less than it saw ([`Consistency`]). The
 //!   position of its last commit, or of what it last read, is what every later read has to show: a replica that does
-//!   not reach it in time is passed over, and the primary is read.
+//!   not reach it in time is passed over, and the primary is read. Where an answer was lost, the primary is asked how far it is
+//!   first.
 //! - **Reads go where they are fresh**: a replica gets the fewer reads the further it is behind, none beyond a limit,
 //!   and none when it is silent; a read that a replica fails is asked again elsewhere.
 //! - **A replica is a prefix of the primary**: whatever it shows is a state that the primary was in, in the primary's
 //!   own order of commits ([`CommitLog::prefix`]).
 //! - **A promotion gives up nothing that a replica which answers has**: the one that received the most takes over,
 //!   after it has replayed all of it. With semi-synchronous replication before its timeout, that is everything that was
-//!   acknowledged.
-//! - **A server that parted is not taken back**: an old primary with transactions of its own is refused, by GTID.
+//!   acknowledged, if a replica that acknowledged it answers.
+//! - **A server that parted is not taken back**: an old primary with transactions of its own is refused, by GTID, and nobody
+//!   can write to it any more. A server that missed a promotion is no replica, and no candidate, until it was taken back.
 //! - **Divergence is found**: rows that differ are found by checksums taken at the same place in the order of
-//!   commits, while everybody writes; and can be put right.
+//!   commits, while everybody writes; and can be put right, which changes no other row.
 //!
 //! A failover that loses transactions is not noticed by a session that holds their positions: numbers go on at the new
 //! primary, and a promise counts from there.

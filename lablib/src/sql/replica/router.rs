@@ -19,7 +19,8 @@ use crate::lab::{Doing, Error, Result, Rng, Weighted};
 pub struct RouterSpec {
     /// A replica that is further behind than this gets no reads.
     pub max_lag: Duration,
-    /// How long a read waits on a replica for its session's position before it goes to the primary.
+    /// How long a read waits on a replica for its session's position before it goes to the primary; at most half of a silence,
+    /// so that a replica which waits is not taken for one that is gone.
     pub wait: Duration,
     /// A replica that is silent for this long is taken for gone.
     pub silence: Duration,
@@ -52,7 +53,8 @@ pub struct Seen {
 /// Watches the replicas of a cluster, and opens sessions that read from them. Its watching ends with it.
 ///
 /// Lag is measured without comparing two machines' clocks: the router itself notes when each heartbeat was committed,
-/// and a replica that does not show the next one yet is behind by at least the time since then.
+/// and a replica that does not show the next one yet is behind by at least the time since then. A router that cannot reach the
+/// primary gives no heartbeats, and cannot know what others write there meanwhile: it takes replicas for as fresh as they were.
 #[derive(Debug)]
 pub struct Router {
     shared: Arc<Shared>,
@@ -125,7 +127,7 @@ impl Router {
     /// A replica may be down from the start; that is no reason to wait for ever.
     fn until_seen(&self, patience: Duration) {
         let began = Instant::now();
-        let unseen = || self.shared.cluster.replicas().iter().any(|&replica| self.shared.seen(replica).is_none());
+        let unseen = || self.shared.cluster.followers().iter().any(|&replica| self.shared.seen(replica).is_none());
         while unseen() && began.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -195,7 +197,8 @@ impl Shared {
     pub(super) fn weights(&self, without: &[usize]) -> Vec<f64> {
         let primary = self.cluster.primary();
         let weight = |server: usize| {
-            let seen = self.seen(server).filter(|_| server != primary && !without.contains(&server));
+            let may = server != primary && self.cluster.follows(server) && !without.contains(&server);
+            let seen = self.seen(server).filter(|_| may);
             let lag = seen.map(|seen| self.by_now(&seen)).filter(|lag| *lag <= self.spec.max_lag);
             // A lag below the time between two heartbeats is none that could be seen.
             lag.map_or(0.0, |lag| 1.0 / (lag + self.spec.beat).as_secs_f64())
@@ -263,7 +266,7 @@ impl Shared {
                 let seen = match asked {
                     Ok((seen, alive)) => {
                         connection = Some(alive);
-                        Some(seen)
+                        seen
                     }
                     Err(_) => None,
                 };
@@ -275,7 +278,8 @@ impl Shared {
         }
     }
 
-    fn look(&self, server: usize, connection: &mut Conn, last: &mut Delivered) -> Result<Seen> {
+    /// How far a replica is behind; nothing where it never showed a heartbeat of this router, for then nobody knows.
+    fn look(&self, server: usize, connection: &mut Conn, last: &mut Delivered) -> Result<Option<Seen>> {
         let replayed = self.cluster.server(server)?.dialect().replayed();
         // The position first: what is replayed in between may be shown by the heartbeat, which does no harm.
         let question = format!("SELECT {replayed}, (SELECT beat FROM heartbeats WHERE router = ?)");
@@ -284,7 +288,7 @@ impl Shared {
         let (position, shown) = row.unwrap_or_default();
         let beats = lock(&self.beats);
         let at = Instant::now();
-        let shown = shown.unwrap_or(0);
+        let Some(shown) = shown else { return Ok(None) };
         let first_unseen = beats.recent.get(beats.recent.partition_point(|(beat, _)| *beat <= shown));
         let unseen = first_unseen.map_or(Duration::ZERO, |(_, committed)| at.saturating_duration_since(*committed));
         // Where the primary is too busy for heartbeats, a late replica shows the last of them, and is late all the same: as
@@ -296,6 +300,6 @@ impl Shared {
             *last = Delivered { beat: shown, after: after.saturating_sub(2 * self.spec.beat) };
         }
         let lag = unseen.max(last.after);
-        Ok(Seen { lag, position: position.unwrap_or_default().parse()?, at })
+        Ok(Some(Seen { lag, position: position.unwrap_or_default().parse()?, at }))
     }
 }

@@ -66,7 +66,7 @@ impl Cluster {
             primary.try_execute(&statement)?;
         }
         let mut expected = 0;
-        for replica in self.replicas() {
+        for replica in self.followers() {
             let replica = self.mariadb(replica)?;
             if !replica.is_running() || replica.is_paused() {
                 continue;

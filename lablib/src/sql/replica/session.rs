@@ -21,7 +21,7 @@ pub enum Consistency {
     Pinned,
     /// It sees what it has written.
     ReadYourWrites,
-    /// It never sees an older state than it has seen.
+    /// No read shows an older state than a read before it.
     MonotonicReads,
     /// Both.
     Session,
@@ -82,9 +82,34 @@ pub struct Session {
     connections: Vec<Option<Conn>>,
     /// What every read has to show.
     needs: Position,
+    /// A write whose position nobody learned: the primary has to say where it is before a replica may be read.
+    owes: Owes,
+    /// The last transaction that each kept connection committed, as far as the session knows.
+    last: Vec<Option<Position>>,
     pinned: Option<usize>,
     rng: Rng,
     stats: SessionStats,
+}
+
+/// Whether a write is somewhere behind a position that nobody learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owes {
+    Nothing,
+    /// It may have happened. Nobody was promised to see it, but who can should.
+    Perhaps,
+    /// It did happen, and was promised.
+    Surely,
+}
+
+/// How far a write had come when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// Not to its commit: it has changed nothing. The server refused it, or did not answer.
+    Work { refused: bool },
+    /// Its commit was not answered.
+    Commit,
+    /// It was committed, and its position was not told.
+    Committed,
 }
 
 impl Session {
@@ -92,6 +117,8 @@ impl Session {
         let servers = shared.cluster.len();
         Self {
             connections: (0..servers).map(|_| None).collect(),
+            owes: Owes::Nothing,
+            last: vec![None; servers],
             stats: SessionStats { reads: vec![0; servers], ..SessionStats::default() },
             shared,
             consistency,
@@ -124,28 +151,76 @@ impl Session {
     }
 
     /// Does some work in a transaction on the primary; returns what the work returned, and the position that the commit
-    /// made.
+    /// made: where nothing was changed, one that covers what the work can have seen.
     ///
     /// An error before the commit has changed nothing. One during the commit leaves open whether it happened, and says
     /// so.
     pub fn write<T>(&mut self, work: impl FnOnce(&mut Conn) -> mysql::Result<T>) -> Result<(T, Position)> {
         let primary = self.shared.cluster.primary();
         let server = self.shared.cluster.server(primary)?;
-        let (question, name) = (server.dialect().last_position(), server.name().to_owned());
+        let (dialect, name) = (server.dialect(), server.name().to_owned());
         let mut connection = self.connection(primary)?;
+        let remembers = matches!(self.consistency, Consistency::ReadYourWrites | Consistency::Session)
+            && self.skip != Some(Skip::WriteToken);
         // A connection that failed is not used again; the server rolls back what it left.
-        let (value, position) = commit(&mut connection, question, work).map_err(|error| error.at(name))?;
+        let (value, mut position) = match commit_or(&mut connection, dialect.last_position(), work) {
+            Ok(done) => done,
+            Err((reached, error)) => {
+                match reached {
+                    // The work has seen something, all the same.
+                    Reached::Work { refused: true } => {
+                        let _ = self.note(primary, &mut connection);
+                    }
+                    Reached::Work { refused: false } => {}
+                    Reached::Commit if remembers => self.owes = self.owes.max(Owes::Perhaps),
+                    Reached::Committed if remembers => self.owes = Owes::Surely,
+                    Reached::Commit | Reached::Committed => {}
+                }
+                return Err(error.at(name));
+            }
+        };
+        // Where nothing was changed, nothing was committed either, and the last transaction is an older one.
+        let changed = !position.is_start() && self.last[primary].as_ref() != Some(&position);
+        self.last[primary] = Some(position.clone());
+        if !changed {
+            position = position_by(&mut connection, dialect.position()).map_err(|error| error.at(name))?;
+        }
         self.connections[primary] = Some(connection);
-        let remembers = matches!(self.consistency, Consistency::ReadYourWrites | Consistency::Session);
-        if remembers && self.skip != Some(Skip::WriteToken) {
+        if remembers {
             self.needs.join(&position);
         }
         Ok((value, position))
     }
 
+    /// Asks the primary for the position that covers a write whose own nobody learned.
+    fn pay(&mut self) -> Result<()> {
+        let primary = self.shared.cluster.primary();
+        let question = self.shared.cluster.server(primary)?.dialect().position();
+        let patience = if self.owes == Owes::Surely { PRIMARY } else { self.shared.spec.silence };
+        let asked = self
+            .shared
+            .cluster
+            .connect(primary, patience)
+            .and_then(|mut connection| Ok((position_by(&mut connection, question)?, connection)));
+        match asked {
+            Ok((position, connection)) => {
+                self.needs.join(&position);
+                self.owes = Owes::Nothing;
+                self.keep(primary, connection);
+                Ok(())
+            }
+            // It stays owed; until the primary can be asked, what may have happened is not to be seen.
+            Err(_) if self.owes == Owes::Perhaps => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Does some reading where the router says, and keeps the session's promise. The work may be asked more than once,
     /// of different servers; the primary's error is final.
     pub fn read<T>(&mut self, mut work: impl FnMut(&mut Conn) -> mysql::Result<T>) -> Result<Answer<T>> {
+        if self.owes != Owes::Nothing {
+            self.pay()?;
+        }
         let mut without: Vec<usize> = Vec::new();
         let primary = self.shared.cluster.primary();
         while self.consistency != Consistency::Primary {
@@ -184,8 +259,9 @@ impl Session {
         if self.consistency != Consistency::Pinned {
             return self.shared.choose(&self.needs, without, &mut self.rng);
         }
-        let stays = |server: &usize| !without.contains(server) && *server != self.shared.cluster.primary();
-        let pinned = self.pinned.filter(stays);
+        // Where nobody else is sent any more, a pinned session does not stay either.
+        let weights = self.shared.weights(without);
+        let pinned = self.pinned.filter(|&server| weights.get(server).is_some_and(|&weight| weight > 0.0));
         self.pinned = pinned.or_else(|| self.shared.choose(&Position::start(), without, &mut self.rng));
         self.pinned
     }
@@ -208,7 +284,8 @@ impl Session {
         if !known && self.skip != Some(Skip::Wait) {
             let began = Instant::now();
             let dialect = self.shared.cluster.server(server)?.dialect();
-            let wait = self.shared.spec.wait.min(self.shared.spec.silence / 2);
+            // No time at all would be for ever in the words of a MySQL.
+            let wait = self.shared.spec.wait.min(self.shared.spec.silence / 2).max(Duration::from_millis(1));
             let question = dialect.wait_for_position(&self.needs.to_string(), wait.as_secs_f64());
             self.stats.waited += 1;
             let reached = match connection.query_first::<Option<i64>, _>(question) {
@@ -261,7 +338,14 @@ impl Session {
             return Ok(connection);
         }
         let patience = if server == self.shared.cluster.primary() { PRIMARY } else { self.shared.spec.silence };
+        self.last[server] = None;
         self.shared.cluster.connect(server, patience)
+    }
+
+    /// Keeps a fresh connection, which has committed nothing yet.
+    fn keep(&mut self, server: usize, connection: Conn) {
+        self.last[server] = None;
+        self.connections[server] = Some(connection);
     }
 }
 
@@ -271,18 +355,30 @@ pub(super) fn commit<T>(
     question: &str,
     work: impl FnOnce(&mut Conn) -> mysql::Result<T>,
 ) -> Result<(T, Position)> {
-    connection.query_drop("START TRANSACTION").doing("write")?;
+    commit_or(connection, question, work).map_err(|(_, error)| error)
+}
+
+/// As [`commit`]; with an error, how far it came.
+fn commit_or<T>(
+    connection: &mut Conn,
+    question: &str,
+    work: impl FnOnce(&mut Conn) -> mysql::Result<T>,
+) -> Result<(T, Position), (Reached, Error)> {
+    let unanswered = Reached::Work { refused: false };
+    connection.query_drop("START TRANSACTION").doing("write").map_err(|error| (unanswered, error))?;
     let value = match work(connection) {
         Ok(value) => value,
         Err(error) => {
             // Where the connection is gone, so is the transaction.
             let _ = connection.query_drop("ROLLBACK");
-            return Err(Error::new("write", error));
+            let refused = matches!(error, mysql::Error::MySqlError(_));
+            return Err((Reached::Work { refused }, Error::new("write", error)));
         }
     };
     let open = "it may have happened: read before you write again";
-    connection.query_drop("COMMIT").doing("commit").map_err(|error| error.remedy(open))?;
-    let position = position_by(connection, question)
-        .map_err(|error| Error::new("learn a commit's position", error.cause()).remedy("it did happen"))?;
+    connection.query_drop("COMMIT").doing("commit").map_err(|error| (Reached::Commit, error.remedy(open)))?;
+    let position = position_by(connection, question).map_err(|error| {
+        (Reached::Committed, Error::new("learn a commit's position", error.cause()).remedy("it did happen"))
+    })?;
     Ok((value, position))
 }

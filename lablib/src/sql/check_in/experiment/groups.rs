@@ -13,7 +13,7 @@ pub struct Seated {
     pub groups: u64,
     /// Groups that got seats, all of them.
     pub seated: u64,
-    /// … of these, how many sit side by side.
+    /// … of these, how many sit side by side, by the table: what they were told is one thing, where they sit another.
     pub together: u64,
     /// Groups of which some have a seat and some have none.
     pub torn: u64,
@@ -39,7 +39,7 @@ pub fn groups(server: &MariaDb, layout: Layout, desks: usize, seed: u64) -> [Sea
 }
 
 impl Seated {
-    /// Of the groups that have all their seats, the share that sits side by side, in percent.
+    /// Of the groups that have all their seats, the share that sits side by side, in percent; no number where no group has.
     pub fn share(&self) -> f64 {
         100.0 * self.together as f64 / self.seated as f64
     }
@@ -101,17 +101,22 @@ fn seat_all(
         .collect();
     let size = |index: usize| groups[index].len();
     let seated: Vec<&Answer> = answers.iter().filter(|(index, seats, _)| seats.len() == size(*index)).collect();
-    let beside = |seats: &[Seat]| {
-        let mut sorted = seats.to_vec();
-        sorted.sort_unstable();
-        sorted.windows(2).all(|pair| pair[0].row() == pair[1].row() && pair[1].number() == pair[0].number() + 1)
+    // In the table's order, which is that of the seats.
+    let beside = |index: usize| {
+        let taken: Vec<Seat> = table
+            .iter()
+            .filter(|(_, traveller)| traveller.is_some_and(|traveller| groups[index].contains(&traveller)))
+            .map(|(seat, _)| *seat)
+            .collect();
+        taken.len() == size(index)
+            && taken.windows(2).all(|pair| pair[0].row() == pair[1].row() && pair[1].number() == pair[0].number() + 1)
     };
     let room = longest_run(layout, &table);
     let audit = Audit::of(&told, &table);
     Ok(Seated {
         groups: groups.len() as u64,
         seated: seated.len() as u64,
-        together: seated.iter().filter(|(_, seats, _)| beside(seats)).count() as u64,
+        together: seated.iter().filter(|(index, ..)| beside(*index)).count() as u64,
         torn: answers.iter().filter(|(index, seats, _)| !seats.is_empty() && seats.len() < size(*index)).count() as u64,
         sent_away: answers.iter().filter(|(index, seats, _)| seats.is_empty() && size(*index) <= room).count() as u64,
         audit,

@@ -10,11 +10,11 @@ mod undersell;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-pub use broken::{Broken, broken_connections};
+pub use broken::{Broken, KeepAlive, broken_connections, keep_alive, seat_holder_process};
 pub use groups::{Seated, groups};
 pub use race::{Arm, Checked, Counter, check_in_race};
 pub use sale::{Sale, SaleSpec, sale, sales_table};
-pub use twice::{Twice, twice};
+pub use twice::{Guard, Twice, twice};
 pub use undersell::{LastSeat, last_seat};
 
 use super::audit::Told;

@@ -85,7 +85,7 @@ pub fn contest(server: &MariaDb, spec: ContestSpec) -> Vec<Contestant> {
 async fn try_contest(server: &MariaDb, spec: ContestSpec) -> Result<Vec<Contestant>> {
     let mut field = Vec::new();
     for rival in Rival::ALL {
-        let pool = AnyPool::new(rival, server, Setup::of(spec.size)).await?;
+        let pool = AnyPool::new(rival, server.url(), Setup::of(spec.size)).await?;
         pool.warm(spec.size).await?;
         let [seconds, longest_over_mean, waiting_p99, statements] = std::array::from_fn(|_| Samples::default());
         let waiting = Latency::new();
@@ -172,7 +172,7 @@ pub fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip
 
 async fn try_queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Result<Queue> {
     let setup = Setup { skip, acquire_timeout: Duration::from_secs(10), ..Setup::of(1) };
-    let pool = AnyPool::new(rival, server, setup).await?;
+    let pool = AnyPool::new(rival, server.url(), setup).await?;
     let held = pool.get().await?;
     let (done, mut all_done) = mpsc::unbounded_channel();
     for number in 0..borrowers {
@@ -201,7 +201,7 @@ async fn try_queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Optio
 }
 
 /// Until the last borrower stands in the queue. Ours says so; with the others it takes a guess, and a generous one.
-async fn in_the_queue(pool: &AnyPool, borrowers: usize) -> Result<()> {
+pub(super) async fn in_the_queue(pool: &AnyPool, borrowers: usize) -> Result<()> {
     let AnyPool::Ours(pool) = pool else {
         tokio::time::sleep(Duration::from_millis(3)).await;
         return Ok(());

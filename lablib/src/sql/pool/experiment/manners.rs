@@ -1,16 +1,20 @@
 //! Borrowers with bad manners: who gives up, panics, is cut off, or leaves something open. What does the next one get?
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use mysql::prelude::Queryable as _;
 use mysql_async::consts::StatusFlags;
-use mysql_async::prelude::Queryable;
+use mysql_async::prelude::Queryable as _;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::contest::queue;
+use super::contest::{in_the_queue, queue};
 use super::observer::Observer;
 use super::rivals::{AnyConn, AnyPool, Rival, Setup};
 use crate::lab::runtime::block_on;
@@ -60,8 +64,10 @@ pub struct Aftermath {
     pub leaked: usize,
     /// Borrowers who were handed a connection that the server had closed while it lay idle.
     pub dead: u64,
-    /// Connections in use at once beyond the size, by the pool's own count; only ours tells.
+    /// Connections lent at once beyond the size, as the borrowers counted them.
     pub beyond: usize,
+    /// Borrowers who were not woken although the one before them in the queue had gone away and left them a connection.
+    pub not_woken: u64,
     /// The most connections that the server had at once. One more than the size ends abandoned statements.
     pub most_at_server: u64,
     /// Pairs of borrowers served in the wrong order.
@@ -77,7 +83,7 @@ impl Aftermath {
 
 impl Aftermath {
     /// Each fault by its name.
-    fn faults(&self) -> [(&'static str, u64); 9] {
+    fn faults(&self) -> [(&'static str, u64); 10] {
         [
             ("open things handed on", self.handed_on),
             ("rows lost", self.lost),
@@ -87,6 +93,7 @@ impl Aftermath {
             ("connections leaked", self.leaked as u64),
             ("dead connections lent", self.dead),
             ("beyond the size", self.beyond as u64),
+            ("not woken", self.not_woken),
             ("overtakings", self.overtaken as u64),
         ]
     }
@@ -127,8 +134,28 @@ pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: us
     // A pool without its bound, or one that wakes nobody, has no queue to speak of.
     if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
         seen.overtaken = queue(server, rival, 20, skip).overtakings();
+        seen.not_woken = u64::from(!block_on(wakes_the_next(server, rival, skip)).or_fail());
     }
     seen
+}
+
+/// A pool of one connection, which somebody holds; two wait. The first of them goes away when its turn comes: is the second one
+/// woken?
+async fn wakes_the_next(server: &MariaDb, rival: Rival, skip: Option<Skip>) -> Result<bool> {
+    let patience = patience(skip);
+    let setup = Setup { skip, acquire_timeout: patience, careful: true, ..Setup::of(1) };
+    let pool = AnyPool::new(rival, server.url(), setup).await?;
+    let held = pool.get().await?;
+    let (first, second) = (pool.clone(), pool.clone());
+    let giving_up = tokio::spawn(async move { give_up(&first).await });
+    in_the_queue(&pool, 1).await?;
+    let waiting = tokio::spawn(async move { timeout(patience, second.get()).await.is_ok_and(|got| got.is_ok()) });
+    in_the_queue(&pool, 2).await?;
+    drop(held);
+    giving_up.await.doing("go away")?;
+    let woken = waiting.await.doing("wait in the queue")?;
+    pool.end().await;
+    Ok(woken)
 }
 
 const SIZE: usize = 6;
@@ -152,7 +179,8 @@ async fn try_manners(
         server.try_execute(&format!("CREATE OR REPLACE TABLE {table} (borrower INT PRIMARY KEY)"))?;
     }
     let pool =
-        AnyPool::new(rival, server, Setup { size: SIZE, acquire_timeout: patience(skip), careful: true, skip }).await?;
+        AnyPool::new(rival, server.url(), Setup { size: SIZE, acquire_timeout: patience(skip), careful: true, skip })
+            .await?;
     pool.warm(SIZE).await?;
     let mut observer = Observer::of(server, SIZE)?;
     let name = skip.map_or_else(|| rival.to_string(), |skip| format!("without {}", step(skip)));
@@ -162,13 +190,14 @@ async fn try_manners(
     settle(&pool, &mut observer, &mut seen).await?;
     lose_idle_ones(server, &pool, &mut seen).await?;
     seen.most_at_server = observer.most()?;
-    if let AnyPool::Ours(pool) = &pool {
-        seen.beyond = pool.stats().most_in_use.saturating_sub(SIZE);
-    }
     pool.end().await;
-    let count = |question: &str| server.try_ask(question)?.parse::<u64>().doing("count rows");
-    seen.lost = acknowledged - count("SELECT COUNT(*) FROM pool_ledger")?.min(acknowledged);
-    seen.kept = count("SELECT COUNT(*) FROM pool_abandoned")?;
+    let rows = |table: &str| -> Result<BTreeSet<usize>> {
+        let rows: Vec<usize> =
+            server.connect()?.query(format!("SELECT borrower FROM {table}")).doing("read the rows")?;
+        Ok(rows.into_iter().collect())
+    };
+    seen.lost = acknowledged.difference(&rows("pool_ledger")?).count() as u64;
+    seen.kept = rows("pool_abandoned")?.len() as u64;
     Ok(seen)
 }
 
@@ -186,13 +215,19 @@ fn step(skip: Skip) -> &'static str {
 /// What one borrower has to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
-    Served { dirty: bool, written: bool },
+    Served { dirty: bool, written: Option<usize> },
     Nothing,
     Stuck,
 }
 
-/// Everybody comes within a twentieth of a second. Returns how many rows were acknowledged.
-async fn crowd(pool: &AnyPool, borrowers: usize, patience: Duration, seed: u64, seen: &mut Aftermath) -> Result<u64> {
+/// Everybody comes within a twentieth of a second. Returns whose rows were acknowledged.
+async fn crowd(
+    pool: &AnyPool,
+    borrowers: usize,
+    patience: Duration,
+    seed: u64,
+    seen: &mut Aftermath,
+) -> Result<BTreeSet<usize>> {
     use Manner::{Forgets, GivesUp, Good, HalfReads, Interrupted, Panics, SwitchesOff};
     let mut manners = Vec::new();
     for number in 0..borrowers {
@@ -204,30 +239,56 @@ async fn crowd(pool: &AnyPool, borrowers: usize, patience: Duration, seed: u64, 
     let mut rng = Rng::seeded(seed, "bad manners");
     rng.shuffle(&mut manners);
     let mut running = JoinSet::new();
+    let holders = Arc::new(Holders::default());
     for (number, manner) in manners.into_iter().enumerate() {
-        let (pool, late) = (pool.clone(), Duration::from_micros(rng.below(50_000)));
+        let (pool, holders, late) = (pool.clone(), holders.clone(), Duration::from_micros(rng.below(50_000)));
         running.spawn(async move {
             sleep(late).await;
-            behave(&pool, manner, patience, number).await
+            behave(&pool, manner, patience, number, &holders).await
         });
     }
-    let mut acknowledged = 0;
+    let mut acknowledged = BTreeSet::new();
     while let Some(done) = running.join_next().await {
         match done {
             Ok(Told::Served { dirty, written }) => {
                 seen.served += 1;
                 seen.handed_on += u64::from(dirty);
-                acknowledged += u64::from(written);
+                acknowledged.extend(written);
             }
             Ok(Told::Stuck) => seen.stuck += 1,
             // Those who panic, do.
             Ok(Told::Nothing) | Err(_) => {}
         }
     }
+    seen.beyond = holders.most.load(Ordering::Relaxed).saturating_sub(SIZE);
     Ok(acknowledged)
 }
 
-async fn behave(pool: &AnyPool, manner: Manner, patience: Duration, number: usize) -> Told {
+/// How many hold a connection, as they count themselves: any pool, whatever it says of itself.
+#[derive(Default)]
+struct Holders {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// One who holds a connection, from when it was lent until just before it goes back, whatever becomes of its borrower.
+struct Holding<'a>(&'a Holders);
+
+impl<'a> Holding<'a> {
+    fn one(holders: &'a Holders) -> Self {
+        let now = holders.now.fetch_add(1, Ordering::SeqCst) + 1;
+        holders.most.fetch_max(now, Ordering::SeqCst);
+        Self(holders)
+    }
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn behave(pool: &AnyPool, manner: Manner, patience: Duration, number: usize, holders: &Holders) -> Told {
     if manner == Manner::GivesUp {
         give_up(pool).await;
         return Told::Nothing;
@@ -236,6 +297,8 @@ async fn behave(pool: &AnyPool, manner: Manner, patience: Duration, number: usiz
     let Ok(mut connection) = pool.get().await else {
         return if began.elapsed() >= patience { Told::Stuck } else { Told::Nothing };
     };
+    // Dropped before the connection is: declared after it.
+    let _holding = Holding::one(holders);
     let abandoned = format!("INSERT INTO pool_abandoned VALUES ({number})");
     match manner {
         Manner::Good => return good(&mut connection, number).await,
@@ -271,6 +334,7 @@ async fn good(connection: &mut AnyConn, number: usize) -> Told {
         status.contains(StatusFlags::SERVER_STATUS_IN_TRANS) || !status.contains(StatusFlags::SERVER_STATUS_AUTOCOMMIT)
     });
     let written = connection.query_drop(format!("INSERT INTO pool_ledger VALUES ({number})")).await.is_ok();
+    let written = written.then_some(number);
     let _ = connection.query_drop("SELECT SLEEP(0.001)").await;
     Told::Served { dirty, written }
 }

@@ -11,7 +11,7 @@ use super::rivals::{AnyPool, Rival, Setup};
 use crate::lab::chart::Timeline;
 use crate::lab::runtime::{block_on, runtime};
 use crate::lab::service::MariaDb;
-use crate::lab::{Chart, Doing, OrFail, Result, Samples, Table};
+use crate::lab::{Chart, Doing, Link, OrFail, Result, Samples, Table};
 
 /// The outage.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,7 @@ pub struct Endured {
     clients: usize,
     back: f64,
     killed: f64,
+    tried: u64,
 }
 
 /// The whole outage: all pools went through the same one.
@@ -74,13 +75,16 @@ fn try_outage(server: &MariaDb, spec: OutageSpec) -> Result<Outage> {
     let mut pools = Vec::new();
     for rival in Rival::ALL {
         let setup = Setup { acquire_timeout: spec.acquire_timeout, careful: true, ..Setup::of(spec.size) };
-        let pool = block_on(AnyPool::new(rival, server, setup))?;
+        // A wire of its own, which counts how often a pool dials: whatever the pool says of itself, and whether it says it.
+        let link = Link::to(server.address())?;
+        let url = server.url().replacen(server.address(), link.address(), 1);
+        let pool = block_on(AnyPool::new(rival, &url, setup))?;
         block_on(pool.warm(spec.size))?;
-        pools.push((rival, pool));
+        pools.push((rival, pool, link));
     }
     let (start, over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let mut running = JoinSet::new();
-    for (index, (_, pool)) in pools.iter().enumerate() {
+    for (index, (_, pool, _)) in pools.iter().enumerate() {
         for client in 0..spec.clients {
             let (pool, over) = (pool.clone(), over.clone());
             let work = async move { (index, work(&pool, client, start, &over).await) };
@@ -91,7 +95,11 @@ fn try_outage(server: &MariaDb, spec: OutageSpec) -> Result<Outage> {
     wait(spec.before);
     let killed = start.elapsed().as_secs_f64();
     server.try_kill()?;
+    let dialled = || pools.iter().map(|(_, _, link)| link.stats().total).collect::<Vec<_>>();
+    let before = dialled();
     wait(spec.away);
+    // Starting takes a moment, too, and whoever tries in it tries in vain as well.
+    let tried: Vec<u64> = dialled().iter().zip(before).map(|(now, before)| now - before).collect();
     server.try_restart()?;
     let back = start.elapsed().as_secs_f64();
     wait(spec.after);
@@ -106,9 +114,9 @@ fn try_outage(server: &MariaDb, spec: OutageSpec) -> Result<Outage> {
     })?;
     let ended = start.elapsed().as_secs_f64();
     let mut endured = Vec::new();
-    for ((rival, pool), calls) in pools.into_iter().zip(calls) {
+    for (((rival, pool, _link), calls), tried) in pools.into_iter().zip(calls).zip(tried) {
         block_on(pool.end());
-        endured.push(Endured { rival, calls, clients: spec.clients, back, killed });
+        endured.push(Endured { rival, calls, clients: spec.clients, back, killed, tried });
     }
     Ok(Outage { killed, back, over: ended, pools: endured })
 }
@@ -142,6 +150,17 @@ impl Endured {
         let away =
             self.calls.iter().filter(|call| !call.answered && call.began >= self.killed && call.began < self.back);
         away.map(|call| (call.ended - call.began) * 1e3).collect()
+    }
+
+    /// Attempts to dial from the kill until the server was started again.
+    pub fn tried(&self) -> u64 {
+        self.tried
+    }
+
+    /// When the last call began that failed, in milliseconds after the server's return; nothing where none began after it.
+    pub fn failing_until(&self) -> f64 {
+        let late = self.calls.iter().filter(|call| !call.answered && call.began >= self.back);
+        late.map(|call| (call.began - self.back) * 1e3).fold(0.0, f64::max)
     }
 
     /// Borrowers who were handed a connection after the server was back, and it was a dead one.
@@ -209,6 +228,7 @@ impl Outage {
         Table::new(title)
             .text("", self.pools.iter().map(|pool| pool.rival.name()))
             .numbers("failing call", "ms", figures(&|pool| pool.failing_took().median()))
+            .counts("dialled in vain", "", self.pools.iter().map(Endured::tried))
             .counts("failed afterwards", "", self.pools.iter().map(|pool| pool.failed_after() as u64))
             .counts("on dead ones", "", self.pools.iter().map(|pool| pool.dead_after() as u64))
             .numbers("first answer", "ms", figures(&|pool| pool.recovery().min()))

@@ -12,7 +12,6 @@ use tokio::runtime::Handle;
 
 use super::super::mysql::opts;
 use crate::lab::runtime::runtime;
-use crate::lab::service::MariaDb;
 use crate::lab::{Doing, Error, Result};
 use crate::sql::pool::{MySql, Pool, Pooled, Skip};
 
@@ -71,7 +70,7 @@ impl Setup {
     }
 }
 
-/// Ours trusts a connection that was used within this time.
+/// Ours trusts a connection whose server it has heard from within this time.
 const CHECK_AFTER: Duration = Duration::from_millis(100);
 
 /// How the rivals dial and check; what deadpool, bb8 and r2d2 call a manager.
@@ -102,15 +101,15 @@ pub(super) enum AnyConn {
 }
 
 impl AnyPool {
-    pub async fn new(rival: Rival, server: &MariaDb, setup: Setup) -> Result<Self> {
-        let opts = opts(server.url())?;
+    pub async fn new(rival: Rival, url: &str, setup: Setup) -> Result<Self> {
+        let opts = opts(url)?;
         let (size, limit, careful) = (setup.size, setup.acquire_timeout, setup.careful);
         let number = u32::try_from(size).doing("size a pool")?;
         let adapter = Adapter { opts: opts.clone(), careful, handle: runtime().handle().clone() };
         Ok(match rival {
             Rival::Ours => {
-                let pool = Pool::builder(MySql::new(server.url())?).size(size).acquire_timeout(limit).skip(setup.skip);
-                let pool = pool.check_after(CHECK_AFTER);
+                let pool = Pool::builder(MySql::new(url)?).size(size).acquire_timeout(limit).skip(setup.skip);
+                let pool = pool.check_after(if careful { CHECK_AFTER } else { Duration::MAX });
                 Self::Ours(pool.build()?)
             }
             Rival::Deadpool => {

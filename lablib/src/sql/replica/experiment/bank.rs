@@ -27,6 +27,8 @@ struct Inner {
     accounts: u64,
     writers: AtomicU64,
     log: Mutex<CommitLog>,
+    /// Transfers that were acknowledged so far.
+    acknowledged: AtomicU64,
     looks: Mutex<Vec<Look>>,
 }
 
@@ -34,6 +36,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Look {
     server: usize,
+    /// Transfers that had been acknowledged before it: what a server shows that is not behind.
+    acknowledged: u64,
     snapshot: Snapshot,
 }
 
@@ -42,7 +46,7 @@ struct Look {
 pub struct PrefixChecks {
     /// Looks at a server.
     pub looks: u64,
-    /// … that showed fewer transactions than had been committed at the end: a prefix that is not simply the whole.
+    /// … that showed fewer transfers than had been acknowledged by then: a prefix that is not simply the whole.
     pub behind: u64,
     /// … that showed something that the primary never was.
     pub broken: u64,
@@ -108,7 +112,8 @@ impl Bank {
         }
         cluster.catch_up(Duration::from_secs(30))?;
         let (writers, log, looks) = (AtomicU64::new(1), Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner { cluster: cluster.clone(), accounts, writers, log, looks })))
+        let acknowledged = AtomicU64::new(0);
+        Ok(Self(Arc::new(Inner { cluster: cluster.clone(), accounts, writers, log, acknowledged, looks })))
     }
 
     /// The cluster that it is on.
@@ -137,6 +142,10 @@ impl Bank {
         lock(&self.0.log).clone()
     }
 
+    fn acknowledged(&self) -> u64 {
+        self.0.acknowledged.load(Ordering::SeqCst)
+    }
+
     /// What a server shows at one moment.
     pub fn snapshot(&self, server: usize) -> Result<Snapshot> {
         let mut connection = self.0.cluster.connect(server, Duration::from_secs(10))?;
@@ -145,8 +154,9 @@ impl Bank {
 
     /// Looks at a server now; [`checks`](Self::checks) judges what it showed.
     pub fn look(&self, server: usize) -> Result<()> {
+        let acknowledged = self.acknowledged();
         let snapshot = self.snapshot(server)?;
-        lock(&self.0.looks).push(Look { server, snapshot });
+        lock(&self.0.looks).push(Look { server, acknowledged, snapshot });
         Ok(())
     }
 
@@ -167,10 +177,11 @@ impl Bank {
                             let asked = connection
                                 .take()
                                 .map_or_else(|| self.0.cluster.connect(server, Duration::from_millis(400)).ok(), Some);
+                            let acknowledged = self.acknowledged();
                             if let Some(mut alive) = asked
                                 && let Ok(snapshot) = snapshot(&mut alive)
                             {
-                                lock(&self.0.looks).push(Look { server, snapshot });
+                                lock(&self.0.looks).push(Look { server, acknowledged, snapshot });
                                 connection = Some(alive);
                             }
                         }
@@ -191,10 +202,10 @@ impl Bank {
     pub fn checks(&self) -> PrefixChecks {
         let log = lock(&self.0.log);
         let mut checks = PrefixChecks::default();
-        for Look { server, snapshot } in lock(&self.0.looks).iter() {
+        for Look { server, acknowledged, snapshot } in lock(&self.0.looks).iter() {
             checks.looks += 1;
             match log.prefix(snapshot) {
-                Ok(length) => checks.behind += u64::from(length < log.len()),
+                Ok(length) => checks.behind += u64::from(length < *acknowledged),
                 Err(why) => {
                     checks.broken += 1;
                     checks.first.get_or_insert_with(|| format!("{}: {why}", self.0.cluster.name(*server)));
@@ -250,6 +261,7 @@ impl Hand {
                 })?;
                 self.count += 1;
                 self.log.acknowledge(self.writer, gtid);
+                self.bank.0.acknowledged.fetch_add(1, Ordering::SeqCst);
                 let id = self.writer << 32 | self.count;
                 Ok(Transfer { id, accounts, position, acknowledged: Instant::now() })
             }

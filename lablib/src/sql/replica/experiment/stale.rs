@@ -51,6 +51,8 @@ pub struct AtDelay {
     pub eventual: Readers,
     /// By position.
     pub session: Readers,
+    /// By position, without waiting for a replica.
+    pub hasty: Readers,
 }
 
 /// Stale reads by delay.
@@ -152,29 +154,30 @@ fn sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSwe
     let cluster = bank.cluster();
     let lag = undelayed(bank, spec)?;
     let run = || -> Result<Vec<AtDelay>> {
-        let router_spec = patient(spec.wait);
-        let router = Router::new(cluster, router_spec)?;
+        let [router, hasty] = [spec.wait, Duration::ZERO].map(|wait| Router::new(cluster, patient(wait)));
+        let (router, hasty) = (router?, hasty?);
         let mut at_delays = Vec::new();
         for delay in delays {
             for replica in cluster.replicas() {
                 cluster.link(replica)?.delay_toward(Direction::ToClient, *delay);
             }
-            let arm = |consistency| {
-                readers(bank, &router, (consistency, None), spec, |teller, latency| {
+            let arm = |router, consistency| {
+                readers(bank, router, (consistency, None), spec, |teller, latency| {
                     let transfer = teller.transfer()?;
                     std::thread::sleep(spec.think.mul_f64(teller.chance()));
                     let (account, _) = transfer.accounts[0];
                     timed(latency, || teller.read(account)).map(drop)
                 })
             };
-            // Side by side: both see the same wires and the same noise.
-            let (eventual, session) = std::thread::scope(|scope| {
-                let other = scope.spawn(|| arm(Consistency::Eventual));
-                let session = arm(Consistency::Session);
-                (joined("read", other.join()), session)
+            // Side by side: all see the same wires and the same noise.
+            let (eventual, hasty, session) = std::thread::scope(|scope| {
+                let eventual = scope.spawn(|| arm(&router, Consistency::Eventual));
+                let hasty = scope.spawn(|| arm(&hasty, Consistency::Session));
+                let session = arm(&router, Consistency::Session);
+                (joined("read", eventual.join()), joined("read", hasty.join()), session)
             });
-            let (eventual, session) = (eventual?, session?);
-            at_delays.push(AtDelay { delay: delay.as_secs_f64(), eventual, session });
+            let (eventual, session, hasty) = (eventual?, session?, hasty?);
+            at_delays.push(AtDelay { delay: delay.as_secs_f64(), eventual, session, hasty });
         }
         Ok(at_delays)
     };
@@ -242,6 +245,7 @@ impl StaleSweep {
             .y("reads that replicas answer", "%")
             .y_range(0.0, 105.0)
             .line("by position", self.delays.iter().map(|at| (at.delay * 1e3, at.session.on_replicas(0))))
+            .line("without waiting", self.delays.iter().map(|at| (at.delay * 1e3, at.hasty.on_replicas(0))))
             .predicted("1 − (delay + lag − wait) ÷ think time", move |delay| {
                 Self::predicted_on_replicas(delay / 1e3, lag, think, wait)
             })
@@ -261,9 +265,17 @@ impl StaleSweep {
         self.delays.last().map_or(f64::NAN, |at| at.eventual.stale())
     }
 
+    /// How many more of the reads by position replicas answer because a session waits for them: in points, at each delay up to
+    /// half of the time to think. Beyond that, a wait may be too short for anything.
+    pub fn won_by_waiting(&self) -> Samples {
+        let near = self.delays.iter().filter(|at| 0.0 < at.delay && at.delay <= self.spec.think.as_secs_f64() / 2.0);
+        near.map(|at| at.session.on_replicas(0) - at.hasty.on_replicas(0)).collect()
+    }
+
     /// Reads by position that broke their promise at any delay, and at how many was looked.
     pub fn broken(&self) -> (u64, u64) {
-        let of = |of: fn(&Broken) -> u64| self.delays.iter().map(|at| of(&at.session.broken)).sum();
+        let of =
+            |of: fn(&Broken) -> u64| self.delays.iter().map(|at| of(&at.session.broken) + of(&at.hasty.broken)).sum();
         (of(Broken::all), of(|broken| broken.own_reads))
     }
 
