@@ -189,19 +189,16 @@ fn the_victim_is_the_one_with_less_to_lose() {
 fn a_client_tries_again_and_leaves_nothing_half_done() {
     let server = service::mysql();
     let moved = transfers(&server, 4, 4, 60, 7);
-    assert_eq!(
-        (moved.as_they_come.done, moved.ordered.done, moved.off, moved.miscounted),
-        (240, 240, 0, 0),
-        "{moved:?}"
-    );
+    assert_eq!((moved.as_they_come.done, moved.ordered.done), (240, 240), "{moved:?}");
+    assert_eq!((moved.off, moved.missing, moved.untold), (0, 0, 0), "{moved:?}");
     assert!(moved.as_they_come.deadlocks > 0 && moved.ordered.deadlocks == 0, "{moved:?}");
     assert_eq!(moved.server_counted, moved.as_they_come.deadlocks);
 
     let patience = timeouts(&server);
-    assert_eq!((patience.timed_out, patience.half_done, patience.client_left), (1205, 1, 0), "{patience:?}");
-    assert_eq!(patience.nowait, server.dialect().nowait_error());
-    assert!(patience.waited >= 1.0 && patience.nowait_took < 0.5, "{patience:?}");
-    assert_eq!(patience.skipping_found, [2, 3, 4, 5]);
+    let told = [patience.patient, patience.client, patience.nowait].map(|one| (one.error, one.left));
+    assert_eq!(told, [(1205, 1), (1205, 0), (server.dialect().nowait_error(), 1)], "{patience:?}");
+    assert!(patience.patient.after >= 1.0 && patience.nowait.after < 0.5, "{patience:?}");
+    assert_eq!((patience.skipping_found.as_slice(), patience.skipping_held), (&[2, 3, 4, 5][..], [4, 0, 0]));
     assert!(patience.client_said.contains("has asked for another try 1 times"), "{}", patience.client_said);
 
     let mut client = Client::connect(&server, Retry::default(), Rng::seeded(1, "x")).unwrap();
@@ -210,6 +207,72 @@ fn a_client_tries_again_and_leaves_nothing_half_done() {
     assert_eq!(client.tries(), Tries::default());
     assert_eq!(open_transactions(&server), "0");
     assert!(Client::connect(&server, Retry { most: 0, ..Retry::default() }, Rng::seeded(1, "x")).is_err());
+}
+
+/// Each of the three errors that mean "begin again" is met once, and then it goes well.
+#[test]
+fn a_client_begins_again_after_each_error_that_asks_for_it() {
+    let server = service::mysql();
+    server.execute("CREATE TABLE again (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB");
+    server.execute("INSERT INTO again VALUES (1, 0), (2, 0)");
+    let mut other = Client::connect(&server, Retry::default(), Rng::seeded(1, "other")).unwrap();
+    let mut client = Client::connect(&server, Retry::default(), Rng::seeded(1, "again")).unwrap();
+
+    // 1205: somebody holds the row, until our first try has failed.
+    client.set("SET SESSION innodb_lock_wait_timeout = 0").unwrap();
+    other.set("START TRANSACTION").unwrap();
+    other.set("UPDATE again SET n = n + 1 WHERE id = 1").unwrap();
+    let mut tries = 0;
+    client
+        .transaction(|connection| {
+            tries += 1;
+            if tries == 2 {
+                other.set("COMMIT").unwrap();
+            }
+            connection.query_drop("UPDATE again SET n = n + 10 WHERE id = 2")?;
+            connection.query_drop("UPDATE again SET n = n + 10 WHERE id = 1")
+        })
+        .unwrap();
+    assert_eq!((tries, client.tries()), (2, Tries { done: 1, timeouts: 1, ..Tries::default() }));
+
+    // 1020: somebody changes the row after we have read it.
+    client.set("SET SESSION innodb_snapshot_isolation = 1").unwrap();
+    let mut tries = 0;
+    client
+        .transaction(|connection| {
+            tries += 1;
+            let n: Option<i64> = connection.query_first("SELECT n FROM again WHERE id = 1")?;
+            if tries == 1 {
+                other.set("UPDATE again SET n = n + 1 WHERE id = 1").unwrap();
+            }
+            connection.query_drop(format!("UPDATE again SET n = {} WHERE id = 1", n.unwrap() + 10))
+        })
+        .unwrap();
+    assert_eq!((tries, client.tries()), (2, Tries { done: 2, timeouts: 1, stale: 1, ..Tries::default() }));
+    // What failed was rolled back as a whole: row 2 has counted one change, and row 1 all of them.
+    assert_eq!(server.ask("SELECT GROUP_CONCAT(n ORDER BY id) FROM again"), "22,10");
+
+    // Any other error is the caller's, and nothing of its transaction stays, neither a change nor a lock.
+    let error = client.transaction(|connection| {
+        connection.query_drop("UPDATE again SET n = n + 100 WHERE id = 2")?;
+        connection.query_drop("INSERT INTO nowhere VALUES (1)")
+    });
+    assert!(error.unwrap_err().to_string().contains("nowhere"));
+    assert_eq!(server.ask("SELECT n FROM again WHERE id = 2 FOR UPDATE NOWAIT"), "10");
+    assert_eq!(client.tries().done, 2);
+    server.execute("DROP TABLE again");
+}
+
+/// A plain `SELECT` waits at SERIALIZABLE inside of a transaction only.
+#[test]
+fn a_select_outside_of_a_transaction_waits_for_nobody() {
+    let server = service::mysql();
+    let mut stage = Stage::open(&server, 2).unwrap();
+    let strict = Setting::of(Level::Serializable);
+    let (inside, outside) =
+        (stage.play(&plain_select(), strict).unwrap(), stage.play(&autocommitted_select(), strict).unwrap());
+    assert_eq!((inside.waited(), inside.value_read(3)), (1, 11.0));
+    assert_eq!((outside.waited(), outside.value_read(4)), (0, 10.0), "{:#?}", outside.steps);
 }
 
 #[test]
@@ -236,7 +299,8 @@ fn nobody_loses_an_increment_but_the_careless() {
     let spec = ContentionSpec { rows: vec![1, 16], clients: 6, each: 30, rounds: 2, seed: 1 };
     let contention = contention(&server, spec);
     for way in [Way::ForUpdate, Way::Optimistic, Way::Atomic] {
-        assert_eq!(contention.lost(way), 0, "{way}");
+        assert_eq!((contention.lost(way), contention.untold(way)), (0, 0), "{way}");
+        assert_eq!(contention.acknowledged(way), 2 * 3 * 6 * 30, "{way}");
     }
     assert!(contention.lost(Way::ReadThenWrite) > 0);
     assert!(contention.of(Way::Optimistic, 1).again > contention.of(Way::Optimistic, 16).again);

@@ -1,7 +1,7 @@
 //! The guarantees of `sql::upsert`, on a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use lablib::lab::service::{self, MariaDb};
+use lablib::lab::service::{self, Counters, MariaDb};
 use lablib::sql::upsert::experiment::*;
 use lablib::sql::upsert::*;
 use proptest::prelude::*;
@@ -97,6 +97,12 @@ fn any_text_comes_back_as_it_was() {
             Ok(())
         })
         .unwrap();
+    // As much as a contact takes: 190 bytes, and 64 characters of four bytes.
+    let longest = Contact::new("é".repeat(95), "🦀".repeat(64), "🦀".repeat(64)).unwrap();
+    for (way, table) in &tables {
+        Writer::new(&server, table, *way).unwrap().put(std::slice::from_ref(&longest)).unwrap();
+        assert!(table.rows(&server).unwrap().iter().any(|row| row.contact == longest), "{way}");
+    }
 }
 
 #[test]
@@ -166,12 +172,25 @@ fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
     let crowded = crowd(&server, 4, 3, 60, 7);
     for way in crowded.iter().filter(|crowd| crowd.way.keeps_the_row()) {
         assert_eq!((way.done.put, way.lost, way.doubled, way.done.refused), (240, 0, 0, 0), "{}", way.way);
+        assert_eq!(way.extra, 0, "{} has counted what nobody was told of", way.way);
     }
     // REPLACE forgets all but the last change of each contact.
     let replaced = crowded.iter().find(|crowd| crowd.way == Way::Replace).unwrap();
     assert_eq!(replaced.lost, 240 - 3);
     let met = meeting(&server);
     assert_eq!((met.refused, met.counted), (1, 2));
+}
+
+/// Where gaps are not locked, two may find nothing and insert the same contact; that is no reason to refuse a put.
+#[test]
+fn the_ways_that_keep_the_row_do_so_at_read_committed_too() {
+    let server = MariaDb::with("transaction_isolation", "READ-COMMITTED").start().unwrap();
+    for round in 0..4 {
+        for way in crowd(&server, 4, 20, 15, round).iter().filter(|crowd| crowd.way.keeps_the_row()) {
+            let faults = (way.lost, way.extra, way.doubled, way.done.refused);
+            assert_eq!((way.done.put, faults), (60, (0, 0, 0, 0)), "{}", way.way);
+        }
+    }
 }
 
 #[test]
@@ -194,6 +213,10 @@ fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
             assert_eq!((meaning.harm(), fired), (0, [10, 10, 0]), "{way}");
         }
     }
+    for held in restricted(&server) {
+        assert_eq!((held.refused.is_some(), held.kept), (held.way == Way::Replace, true), "{held:?}");
+        assert!(held.refused.is_none_or(|said| said.contains("1451")));
+    }
     let cut = too_long(&server);
     assert_eq!((cut[0].stored, cut[1].stored), (0, 64));
     assert!(cut[0].answer.contains("1406"), "{}", cut[0].answer);
@@ -201,10 +224,30 @@ fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
 
 #[test]
 fn a_killed_server_keeps_every_acknowledged_batch_whole() {
-    for survived in survives(&service::private_mysql(), 3, 20, 10) {
+    let survived = survives(&service::private_mysql(), 3, 20, 10);
+    assert_eq!(survived.len(), Way::ALL.len());
+    for survived in survived {
         assert!(survived.acknowledged >= 10, "{survived:?}");
         assert_eq!((survived.lost, survived.half), (0, 0), "{survived:?}");
-        assert!(survived.told.starts_with("could not put 20 contacts"), "{}", survived.told);
+        let many = if survived.way.takes_many() { "20 contacts" } else { "a contact" };
+        assert!(survived.told.starts_with(&format!("could not put {many}")), "{}", survived.told);
+    }
+}
+
+/// A killed process leaves to the disk what it had written; that it was synced, too, the server's counter says.
+#[test]
+fn an_acknowledged_put_has_been_synced() {
+    let server = service::private_mysql();
+    assert_eq!(server.ask("SELECT CONCAT(@@sync_binlog, @@log_bin)"), "11");
+    for way in Way::ALL {
+        let table = table(&server);
+        let mut writer = Writer::new(&server, &table, way).unwrap();
+        let syncs = || Counters::of_server(&server).unwrap().get("Innodb_data_fsyncs").unwrap();
+        let before = syncs();
+        for number in 0..25 {
+            writer.put(&[contact(&format!("{number}"), "1")]).unwrap();
+        }
+        assert!(syncs() - before >= 25.0, "{way}: {} for 25 puts", syncs() - before);
     }
 }
 
@@ -219,10 +262,39 @@ fn all_ways_end_with_the_same_table() {
 }
 
 #[test]
+fn batches_of_all_sizes_end_with_the_same_table() {
+    let batches = batch_sizes(&service::mysql(), 200, 60, &[1, 7, 60], 2, 5);
+    assert_eq!(batches.wrong(), 0, "{batches:?}");
+}
+
+#[test]
 fn the_prototypes_second_phase_runs_on_one_connection() {
     let server = service::mysql();
-    let pooled = prototype(&server, PoolSpec { size: 6, rows: 100, updates: 60, seed: 1 }, 1);
-    assert_eq!((pooled.published[1].most, pooled.reversed[1].most), (1, 1));
-    assert_eq!(pooled.published[0].permits_left, 1);
-    assert!(pooled.fair.iter().flatten().all(|phase| phase.permits_left == 6 && phase.most > 1));
+    let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
+    let Published { leaky, fair } = prototype(&server, spec);
+    assert_eq!(leaky.connections(1).values(), [1.0; 4]);
+    assert_eq!(leaky.permits_left(0).values(), [1.0; 4]);
+    assert_eq!((leaky.permits_left(1).values(), fair.permits_left(1).values()), (&[1.0; 4][..], &[6.0; 4][..]));
+    assert!(leaky.connections(0).min() > 1.0 && fair.connections(1).min() > 1.0, "{leaky:?} {fair:?}");
+    // Alone, each commit goes to the disk by itself.
+    assert_eq!(leaky.commits_together(1).values(), [1.0; 4]);
+    assert_eq!(leaky.published().len(), 2);
+}
+
+/// On the prototype's table both statements give the engine the same work; where the server chooses the numbers, REPLACE gives
+/// every index of the table an entry with the new one.
+#[test]
+fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none() {
+    let server = service::mysql();
+    let spec = PoolSpec { size: 4, rows: 3_000, updates: 400, pairs: 2, seed: 1 };
+    let plain = prototype(&server, spec).fair;
+    let book = address_book(&server, spec);
+    for (ratio, low, high) in [
+        (plain.log(), 0.9, 1.1),
+        (plain.page_changes(), 0.9, 1.1),
+        (book.log(), 1.3, 4.0),
+        (book.page_changes(), 1.2, 3.0),
+    ] {
+        assert!((low..high).contains(&ratio.median()), "{ratio}, not {low} to {high}");
+    }
 }

@@ -14,7 +14,7 @@ pub enum Level {
     ReadCommitted,
     /// All reads of a transaction see what was committed at its first one; writes see the newest rows all the same.
     RepeatableRead,
-    /// Every plain read locks what it reads.
+    /// Every plain read in a transaction locks what it reads; a `SELECT` that is a transaction by itself does not.
     Serializable,
 }
 

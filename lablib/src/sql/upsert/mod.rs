@@ -8,18 +8,20 @@
 //! - What is put in one call by [`Way::Batched`] or [`Way::Staged`] is there as a whole or not at all.
 //! - The ways that [keep a row](Way::keeps_the_row) leave its number, its other columns and what refers to it as they are,
 //!   and count each change once, however many clients put the same contact. The other two are here to be looked at.
-//! - A deadlock is tried again and counted; anything else that the server refuses is an error.
+//! - Whoever has to give way tries again and counts that: at a deadlock, and where [`Way::SelectForUpdate`] meets a contact that
+//!   was inserted after it had looked. Anything else that the server refuses is an error.
 //! - Any text that a contact accepts comes back byte for byte, by every way.
 
 mod contact;
 pub mod experiment;
 mod picture;
+mod prototype;
 mod table;
 mod way;
 mod writer;
 
 pub use contact::Contact;
 pub use picture::picture;
-pub use table::{Extras, Row, Table};
+pub use table::{Event, Extras, OnDelete, Row, Table};
 pub use way::Way;
 pub use writer::{Done, Writer};

@@ -1,11 +1,15 @@
 //! The table of contacts, with what may hang on it.
 
+use std::time::Duration;
+
 use mysql::prelude::Queryable;
 
 use super::contact::{Contact, LONGEST_TEXT};
 use crate::lab::service::MariaDb;
 use crate::lab::{Doing, Error, Result};
 
+/// What a statement over a whole table of millions may take on a busy machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1_800);
 /// The secondary indexes: their names and columns.
 const INDEXES: [(&str, &str); 3] = [("by_name", "name"), ("by_phone", "phone"), ("by_both", "name, phone")];
 
@@ -14,10 +18,32 @@ const INDEXES: [(&str, &str); 3] = [("by_name", "name"), ("by_phone", "phone"), 
 pub struct Extras {
     /// Three secondary indexes: on the name, on the phone, and on both.
     pub indexes: bool,
-    /// Orders that refer to contacts and go with them (`ON DELETE CASCADE`).
-    pub orders: bool,
+    /// Orders that refer to contacts.
+    pub orders: Option<OnDelete>,
     /// Triggers that write down each insert, update and delete.
     pub triggers: bool,
+}
+
+/// What the server does about an order when somebody deletes the contact that it refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDelete {
+    /// The order goes along.
+    Cascade,
+    /// The contact stays: whoever would delete it is refused.
+    Restrict,
+}
+
+/// What a trigger wrote down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `INSERT`, `UPDATE` or `DELETE`.
+    pub what: String,
+    /// Whose row it was.
+    pub email: String,
+    /// The phone and the count of changes that the row had after it, or before a delete.
+    pub phone: String,
+    /// See there.
+    pub changes: u64,
 }
 
 /// A table of contacts on a server.
@@ -63,18 +89,27 @@ impl Table {
              note VARCHAR({LONGEST_TEXT}) NOT NULL DEFAULT '', changes BIGINT UNSIGNED NOT NULL DEFAULT 1, \
              UNIQUE KEY by_email (email){indexes}) ENGINE = InnoDB CHARACTER SET utf8mb4"
         )];
-        if extras.orders {
+        if let Some(on_delete) = extras.orders {
+            let rule = match on_delete {
+                OnDelete::Cascade => "CASCADE",
+                OnDelete::Restrict => "RESTRICT",
+            };
             statements.push(format!(
                 "CREATE TABLE {name}_orders (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-                 contact BIGINT UNSIGNED NOT NULL, FOREIGN KEY (contact) REFERENCES {name} (id) ON DELETE CASCADE) ENGINE = InnoDB"
+                 contact BIGINT UNSIGNED NOT NULL, FOREIGN KEY (contact) REFERENCES {name} (id) ON DELETE {rule}) ENGINE = InnoDB"
             ));
         }
         if extras.triggers {
-            statements.push(format!("CREATE TABLE {name}_fired (event VARCHAR(8) NOT NULL) ENGINE = InnoDB"));
-            for event in ["INSERT", "UPDATE", "DELETE"] {
+            statements.push(format!(
+                "CREATE TABLE {name}_fired (n BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, event VARCHAR(8) NOT NULL, \
+                 email VARBINARY(190) NOT NULL, phone VARCHAR({LONGEST_TEXT}) NOT NULL, changes BIGINT UNSIGNED NOT NULL) \
+                 ENGINE = InnoDB CHARACTER SET utf8mb4"
+            ));
+            for (event, row) in [("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")] {
                 statements.push(format!(
                     "CREATE TRIGGER {name}_{event} AFTER {event} ON {name} FOR EACH ROW \
-                     INSERT INTO {name}_fired (event) VALUES ('{event}')"
+                     INSERT INTO {name}_fired (event, email, phone, changes) \
+                     VALUES ('{event}', {row}.email, {row}.phone, {row}.changes)"
                 ));
             }
         }
@@ -90,7 +125,7 @@ impl Table {
     /// Fills an empty table with contacts, each with a note and, where the table has orders, with two of them.
     pub fn load(&self, server: &MariaDb, contacts: &[Contact]) -> Result<()> {
         let doing = || format!("load the table {}", self.name);
-        let mut connection = server.connect()?;
+        let mut connection = server.connect_within(PATIENCE)?;
         let alter = |changes: [String; 3]| format!("ALTER TABLE {} {}", self.name, changes.join(", "));
         // Row by row, each index would be read and written all over; built afterwards, it is sorted and written once.
         if self.extras.indexes {
@@ -107,7 +142,7 @@ impl Table {
             let add = INDEXES.map(|(name, columns)| format!("ADD KEY {name} ({columns})"));
             connection.query_drop(alter(add)).doing(doing())?;
         }
-        if self.extras.orders {
+        if self.extras.orders.is_some() {
             let sql = format!("INSERT INTO {0}_orders (contact) SELECT id FROM {0} ORDER BY id", self.name);
             connection.query_drop(&sql).doing(doing())?;
             connection.query_drop(&sql).doing(doing())?;
@@ -120,7 +155,7 @@ impl Table {
 
     /// Everything in it, in the order of the addresses.
     pub fn rows(&self, server: &MariaDb) -> Result<Vec<Row>> {
-        let orders = match self.extras.orders {
+        let orders = match self.extras.orders.is_some() {
             true => format!("(SELECT COUNT(*) FROM {}_orders WHERE contact = c.id)", self.name),
             false => "0".into(),
         };
@@ -136,18 +171,21 @@ impl Table {
             .collect()
     }
 
-    /// How often the triggers fired: for inserts, updates and deletes.
-    pub fn fired(&self, server: &MariaDb) -> Result<[u64; 3]> {
+    /// What the triggers wrote down, in the order of each row's changes; nothing where there are none.
+    pub fn events(&self, server: &MariaDb) -> Result<Vec<Event>> {
         if !self.extras.triggers {
-            return Ok([0; 3]);
+            return Ok(Vec::new());
         }
-        let sql = format!(
-            "SELECT COALESCE(SUM(event = 'INSERT'), 0), COALESCE(SUM(event = 'UPDATE'), 0), \
-             COALESCE(SUM(event = 'DELETE'), 0) FROM {}_fired",
-            self.name
-        );
-        let sums: Option<(u64, u64, u64)> = server.connect()?.query_first(sql).doing("count what the triggers did")?;
-        Ok(sums.map_or([0; 3], |(inserts, updates, deletes)| [inserts, updates, deletes]))
+        // A trigger writes while its row is locked, so the numbers of one row's events are in their order.
+        let sql = format!("SELECT event, email, phone, changes FROM {}_fired ORDER BY n", self.name);
+        let doing = "read what the triggers wrote down";
+        let events: Vec<(String, Vec<u8>, String, u64)> = server.connect()?.query(sql).doing(doing)?;
+        events
+            .into_iter()
+            .map(|(what, email, phone, changes)| {
+                Ok(Event { what, email: String::from_utf8(email).doing(doing)?, phone, changes })
+            })
+            .collect()
     }
 
     /// The number that the next new row would get.

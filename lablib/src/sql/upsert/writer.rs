@@ -138,6 +138,8 @@ impl Writer {
             };
             match failure {
                 Failure::Server(DEADLOCK, _) => self.roll_back(),
+                // Where the server locks no gaps, both have found nothing there; the second one finds the first one's row now.
+                Failure::Server(DUPLICATE, _) if self.way == Way::SelectForUpdate => self.roll_back(),
                 Failure::Server(DUPLICATE, _) if self.way == Way::SelectThenWrite => {
                     return Ok(Done { put: 0, refused: contacts.len() as u64, deadlocks });
                 }

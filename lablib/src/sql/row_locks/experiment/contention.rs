@@ -1,5 +1,6 @@
 //! Four ways to add one to a row, when many clients want the same rows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Barrier;
 use std::time::Instant;
@@ -8,9 +9,9 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::lab::chart::{Chart, Lines};
-use crate::lab::service::MariaDb;
-use crate::lab::{Error, OrFail, Progress, Result, Rng, Samples, Table, joined};
-use crate::sql::row_locks::{Client, Retry};
+use crate::lab::service::{Counters, MariaDb};
+use crate::lab::{Doing, Error, OrFail, Progress, Result, Rng, Samples, Table, joined};
+use crate::sql::row_locks::{Client, Retry, Tries};
 
 const TABLE: &str = "counters";
 
@@ -69,8 +70,12 @@ pub struct Contended {
     pub per_second: Samples,
     /// Times that somebody had to begin anew, for each increment.
     pub again: f64,
-    /// Increments that were acknowledged and that no row has counted.
+    /// Commits that shared a way to the disk, one sample a round; none from a MySQL, which does not count them.
+    pub together: Samples,
+    /// Increments that were acknowledged and that their row has not counted as one of its own.
     pub lost: u64,
+    /// What rows have counted and nobody was told of: an increment that was made twice, for one.
+    pub untold: u64,
     /// Increments that were acknowledged.
     pub acknowledged: u64,
 }
@@ -92,8 +97,16 @@ pub fn contention(server: &MariaDb, spec: ContentionSpec) -> Contention {
         let mut progress = Progress::new("adding one", (spec.rows.len() * (spec.rounds + 1)) as u64);
         let mut points = Vec::new();
         for &rows in &spec.rows {
-            let empty =
-                |way| Contended { way, rows, per_second: Samples::default(), again: 0.0, lost: 0, acknowledged: 0 };
+            let empty = |way| Contended {
+                way,
+                rows,
+                per_second: Samples::default(),
+                again: 0.0,
+                together: Samples::default(),
+                lost: 0,
+                untold: 0,
+                acknowledged: 0,
+            };
             let mut here: Vec<Contended> = Way::ALL.into_iter().map(empty).collect();
             let clients = |way: Way| clients(server, way, spec.clients, spec.seed);
             let mut teams = Way::ALL.into_iter().map(clients).collect::<Result<Vec<_>>>()?;
@@ -105,13 +118,20 @@ pub fn contention(server: &MariaDb, spec: ContentionSpec) -> Contention {
                 for at in order {
                     let (way, point) = (here[at].way, &mut here[at]);
                     fill(server, rows)?;
-                    let (seconds, again) = add(&mut teams[at], way, rows, &spec, round)?;
-                    let acknowledged = spec.clients as u64 * spec.each;
-                    let counted: u64 = number(server, &format!("SELECT SUM(n) FROM {TABLE}"))?;
-                    point.lost += acknowledged.saturating_sub(counted);
+                    let before = Counters::of_server(server)?;
+                    let (seconds, added) = add(&mut teams[at], way, rows, &spec, round)?;
+                    let done = Counters::of_server(server)?.since(&before);
+                    let (lost, untold) = audit(&added, &counted(server)?);
+                    let acknowledged = added.len() as u64;
+                    point.lost += lost;
+                    point.untold += untold;
                     point.acknowledged += acknowledged;
                     if round > 0 {
+                        let again: u64 = added.iter().map(|one| one.again).sum();
                         point.per_second.push(acknowledged as f64 / seconds);
+                        if server.dialect().is_mariadb() {
+                            point.together.push(done.get("Binlog_commits")? / done.get("Binlog_group_commits")?);
+                        }
                         point.again += again as f64 / (acknowledged * spec.rounds as u64) as f64;
                     }
                 }
@@ -125,8 +145,30 @@ pub fn contention(server: &MariaDb, spec: ContentionSpec) -> Contention {
     run().or_fail()
 }
 
-fn number(server: &MariaDb, sql: &str) -> Result<u64> {
-    server.try_ask(sql)?.parse().map_err(|error| Error::new("count", format!("{error}")))
+/// An increment that was acknowledged.
+#[derive(Debug, Clone, Copy)]
+struct Added {
+    row: u64,
+    /// What it made of the row. Of two clients that made the same of it, one has added nothing.
+    made: u64,
+    /// How often it had to begin anew.
+    again: u64,
+}
+
+/// Increments that are lost, and counts that nobody was told of, increment by increment: a loss and an increment that was made
+/// twice are two faults and not none. Each of a row's counts, from 1 to where it stands, must have been made by exactly one.
+fn audit(added: &[Added], counted: &BTreeMap<u64, u64>) -> (u64, u64) {
+    let stands = |row: u64| counted.get(&row).copied().unwrap_or(0);
+    let made: BTreeSet<(u64, u64)> =
+        added.iter().map(|one| (one.row, one.made)).filter(|&(row, made)| (1..=stands(row)).contains(&made)).collect();
+    let kept = made.len() as u64;
+    (added.len() as u64 - kept, counted.values().sum::<u64>() - kept)
+}
+
+/// Where each row stands.
+fn counted(server: &MariaDb) -> Result<BTreeMap<u64, u64>> {
+    let rows: Vec<(u64, u64)> = server.connect()?.query(format!("SELECT id, n FROM {TABLE}")).doing("count")?;
+    Ok(rows.into_iter().collect())
 }
 
 fn fill(server: &MariaDb, rows: u64) -> Result<()> {
@@ -156,8 +198,8 @@ fn clients(server: &MariaDb, way: Way, count: usize, seed: u64) -> Result<Vec<Ad
         .collect()
 }
 
-/// Seconds, and how often somebody began anew.
-fn add(team: &mut [Adder], way: Way, rows: u64, spec: &ContentionSpec, round: usize) -> Result<(f64, u64)> {
+/// Seconds, and all that was acknowledged.
+fn add(team: &mut [Adder], way: Way, rows: u64, spec: &ContentionSpec, round: usize) -> Result<(f64, Vec<Added>)> {
     let start = Barrier::new(team.len() + 1);
     std::thread::scope(|scope| {
         let start = &start;
@@ -165,64 +207,75 @@ fn add(team: &mut [Adder], way: Way, rows: u64, spec: &ContentionSpec, round: us
             .iter_mut()
             .enumerate()
             .map(|(number, adder)| {
-                scope.spawn(move || -> Result<u64> {
+                scope.spawn(move || -> Result<Vec<Added>> {
                     // The same rows for every way.
                     let mut rng = Rng::seeded(spec.seed, &format!("round {round}, rows of {number}"));
                     start.wait();
-                    (0..spec.each).map(|_| adder.add_one(way, rng.below(rows))).sum()
+                    (0..spec.each).map(|_| adder.add_one(way, rng.below(rows))).collect()
                 })
             })
             .collect();
         start.wait();
         let began = Instant::now();
-        let again = threads.into_iter().map(|thread| joined("add one", thread.join())).sum::<Result<u64>>()?;
-        Ok((began.elapsed().as_secs_f64(), again))
+        let added: Vec<Vec<Added>> =
+            threads.into_iter().map(|thread| joined("add one", thread.join())).collect::<Result<_>>()?;
+        Ok((began.elapsed().as_secs_f64(), added.concat()))
     })
 }
 
 impl Adder {
-    /// Adds one to a row; returns how often it had to begin anew.
-    fn add_one(&mut self, way: Way, row: u64) -> Result<u64> {
-        match self {
+    /// Adds one to a row.
+    fn add_one(&mut self, way: Way, row: u64) -> Result<Added> {
+        let (made, again) = match self {
             Self::Transactions(client) => {
                 let before = client.tries();
                 let lock = if way == Way::ForUpdate { "FOR UPDATE" } else { "" };
-                client.transaction(|connection| {
+                let made = client.transaction(|connection| {
                     let n: Option<u64> =
                         connection.query_first(format!("SELECT n FROM {TABLE} WHERE id = {row} {lock}"))?;
                     let n = n.unwrap_or(0) + 1;
-                    connection.query_drop(format!("UPDATE {TABLE} SET n = {n} WHERE id = {row}"))
+                    connection.query_drop(format!("UPDATE {TABLE} SET n = {n} WHERE id = {row}"))?;
+                    Ok(n)
                 })?;
                 let after = client.tries();
-                Ok(after.deadlocks + after.timeouts + after.stale - before.deadlocks - before.timeouts - before.stale)
+                let again = |tries: Tries| tries.deadlocks + tries.timeouts + tries.stale;
+                (made, again(after) - again(before))
             }
-            Self::Statements(connection, rng) => {
-                statements(connection, rng, way, row).map_err(|error| Error::new("add one", error))
-            }
-        }
+            Self::Statements(connection, _) if way == Way::Atomic => (atomic(connection, row).doing("add one")?, 0),
+            Self::Statements(connection, rng) => optimistic(connection, rng, row)?,
+        };
+        Ok(Added { row, made, again })
     }
 }
 
-fn statements(connection: &mut Conn, rng: &mut Rng, way: Way, row: u64) -> Result<u64, mysql::Error> {
-    if way == Way::Atomic {
-        connection.query_drop(format!("UPDATE {TABLE} SET n = n + 1, version = version + 1 WHERE id = {row}"))?;
-        return Ok(0);
-    }
+/// In one statement, whose answer says what it made of the row.
+fn atomic(connection: &mut Conn, row: u64) -> Result<u64, mysql::Error> {
+    connection
+        .query_drop(format!("UPDATE {TABLE} SET n = LAST_INSERT_ID(n + 1), version = version + 1 WHERE id = {row}"))?;
+    Ok(connection.last_insert_id())
+}
+
+/// What it made of the row, and how often it had to begin anew.
+fn optimistic(connection: &mut Conn, rng: &mut Rng, row: u64) -> Result<(u64, u64)> {
+    let doing = "add one";
     let retry = Retry { first: std::time::Duration::from_micros(200), ..Retry::default() };
-    for failure in 0_u32.. {
+    let mut failures = 0;
+    loop {
         let read: Option<(u64, u64)> =
-            connection.query_first(format!("SELECT n, version FROM {TABLE} WHERE id = {row}"))?;
-        let (n, version) = read.unwrap_or_default();
+            connection.query_first(format!("SELECT n, version FROM {TABLE} WHERE id = {row}")).doing(doing)?;
+        let Some((n, version)) = read else { return Err(Error::new(doing, format!("there is no row {row}"))) };
         let (n, next) = (n + 1, version + 1);
-        connection.query_drop(format!(
-            "UPDATE {TABLE} SET n = {n}, version = {next} WHERE id = {row} AND version = {version}"
-        ))?;
+        connection
+            .query_drop(format!(
+                "UPDATE {TABLE} SET n = {n}, version = {next} WHERE id = {row} AND version = {version}"
+            ))
+            .doing(doing)?;
         if connection.affected_rows() == 1 {
-            return Ok(u64::from(failure));
+            return Ok((n, u64::from(failures)));
         }
-        std::thread::sleep(retry.bound(failure).mul_f64(rng.unit()));
+        std::thread::sleep(retry.bound(failures).mul_f64(rng.unit()));
+        failures = failures.saturating_add(1);
     }
-    Ok(0)
 }
 
 impl Contention {
@@ -243,9 +296,13 @@ impl Contention {
         self.points.iter().filter(|point| point.way == way).map(|point| point.lost).sum()
     }
 
-    fn lost_by_the_careful(&self, rows: u64) -> u64 {
-        let here = self.points.iter().filter(|point| point.rows == rows && point.way != Way::ReadThenWrite);
-        here.map(|point| point.lost).sum()
+    /// What rows have counted and nobody was told of, by one way at all numbers of rows.
+    pub fn untold(&self, way: Way) -> u64 {
+        self.points.iter().filter(|point| point.way == way).map(|point| point.untold).sum()
+    }
+
+    fn careful(&self, rows: u64, of: fn(&Contended) -> u64) -> u64 {
+        self.points.iter().filter(|point| point.rows == rows && point.way != Way::ReadThenWrite).map(of).sum()
     }
 
     /// Increments acknowledged to one way.
@@ -271,10 +328,35 @@ impl Contention {
         let mut table = Table::new("Increments lost, and tries that were in vain").counts("rows", "", rows());
         let lost = |way: Way| of(way).map(|point| 100.0 * point.lost as f64 / point.acknowledged as f64);
         table = table.numbers(&format!("lost: {}", Way::ReadThenWrite), "%", lost(Way::ReadThenWrite));
-        table = table.counts("lost: others", "", rows().map(|rows| self.lost_by_the_careful(rows)));
+        table = table.counts("lost: others", "", rows().map(|rows| self.careful(rows, |point| point.lost)));
+        table = table.counts("made twice: others", "", rows().map(|rows| self.careful(rows, |point| point.untold)));
         for way in [Way::ForUpdate, Way::Optimistic] {
             table = table.numbers(&format!("in vain: {way}"), "each", of(way).map(|point| point.again));
         }
-        table
+        let together = of(Way::Atomic).map(|point| point.together.median());
+        table.numbers(&format!("commits to a sync: {}", Way::Atomic), "", together)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_and_an_increment_that_was_made_twice_are_two_faults() {
+        let added = |made: &[(u64, u64)]| -> Vec<Added> {
+            made.iter().map(|&(row, made)| Added { row, made, again: 0 }).collect()
+        };
+        let stands = |rows: &[(u64, u64)]| rows.iter().copied().collect::<BTreeMap<u64, u64>>();
+        assert_eq!(audit(&added(&[(0, 1), (0, 2), (1, 1)]), &stands(&[(0, 2), (1, 1)])), (0, 0));
+        // Two were told the same: one is lost.
+        assert_eq!(audit(&added(&[(0, 1), (0, 1)]), &stands(&[(0, 1)])), (1, 0));
+        // One was made twice, in a row of its own, in the row of a loss, and where the totals agree.
+        assert_eq!(audit(&added(&[(0, 2)]), &stands(&[(0, 2)])), (0, 1));
+        assert_eq!(audit(&added(&[(0, 1), (0, 1), (1, 2)]), &stands(&[(0, 1), (1, 2)])), (1, 1));
+        assert_eq!(audit(&added(&[(0, 1), (0, 1), (0, 3)]), &stands(&[(0, 3)])), (1, 1));
+        // An older count was written over newer ones, and nobody knows of a row.
+        assert_eq!(audit(&added(&[(0, 1), (0, 2), (0, 3)]), &stands(&[(0, 1)])), (2, 0));
+        assert_eq!(audit(&added(&[(7, 1)]), &stands(&[])), (1, 0));
     }
 }

@@ -107,13 +107,10 @@ impl Matrix {
         self.column(setting).iter().filter(|cell| cell.unserializable > 0).count() as u64
     }
 
-    /// Schedules of which that is expected at a setting.
-    pub fn expected_at(&self, setting: Setting) -> u64 {
-        self.column(setting).iter().filter(|cell| cell.spoilt).count() as u64
-    }
-
+    /// A setting that was not played has not let nothing through.
     fn column(&self, setting: Setting) -> Vec<&Cell> {
-        let Some(at) = self.settings.iter().position(|known| *known == setting) else { return Vec::new() };
+        let at = self.settings.iter().position(|known| *known == setting);
+        let at = at.ok_or_else(|| Error::new("find a column", format!("nothing was played at {setting}"))).or_fail();
         self.cells.iter().filter_map(|row| row.get(at)).collect()
     }
 

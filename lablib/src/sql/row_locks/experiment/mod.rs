@@ -14,6 +14,6 @@ pub use contention::{Contended, Contention, ContentionSpec, Way, contention};
 pub use gaps::{Gaps, gap_deadlock, gap_waits, gaps, waits_table};
 pub use matrix::{Cell, Matrix, matrix};
 pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
-pub use seed::{deadlock, no_wait, plain_select, play, sharing_select, victims};
-pub use timeouts::{Timeouts, timeouts};
+pub use seed::{autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims};
+pub use timeouts::{Refused, Timeouts, timeouts};
 pub use transfers::{Transfers, transfers};

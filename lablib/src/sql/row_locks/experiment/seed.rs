@@ -30,6 +30,17 @@ pub fn plain_select() -> Schedule {
         .commit(2)
 }
 
+/// Case 2 again, where T2 has no transaction around its `SELECT`.
+pub fn autocommitted_select() -> Schedule {
+    Schedule::new("case 2, autocommit", "a SELECT of no transaction meets a lock")
+        .run(2, "COMMIT")
+        .lock(1, 1, Reads::Update)
+        .write(1, 1, 11)
+        .read(2, 1)
+        .commit(1)
+        .commit(2)
+}
+
 /// Case 2 again, where T2 reads in order to be sure: with a shared lock.
 pub fn sharing_select() -> Schedule {
     Schedule::new("case 2, shared", "a SELECT that locks meets a lock")

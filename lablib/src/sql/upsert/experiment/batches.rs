@@ -1,5 +1,6 @@
 //! How many contacts in one statement, and in which order.
 
+use super::price::{faults, model};
 use super::{Arm, contact, contacts, side_by_side, take_turns, writers};
 use crate::lab::chart::{Chart, Lines};
 use crate::lab::service::MariaDb;
@@ -19,6 +20,8 @@ pub struct BatchSize {
     pub commits: f64,
     /// Bytes of the binary log for each contact.
     pub binlog: f64,
+    /// Rows that are not what they must be.
+    pub wrong: u64,
 }
 
 /// The batches of both ways.
@@ -31,11 +34,19 @@ impl BatchSizes {
         self.0.iter().filter(|arm| arm.way == way).cloned().collect()
     }
 
-    /// How many times as fast as one at a time in a statement, by the size of the batch.
+    /// How many times as fast as one at a time in a statement, by the size of the batch and round by round.
     pub fn speeds(&self, way: Way) -> Vec<(f64, Samples)> {
-        let slowest = self.of(Way::Batched).first().map_or(f64::NAN, |arm| arm.seconds.median());
-        let speed = |arm: BatchSize| (arm.size as f64, arm.seconds.map(|seconds| slowest / seconds));
+        let one_by_one = self.of(Way::Batched).first().map(|arm| arm.seconds.clone()).unwrap_or_default();
+        let speed = |arm: BatchSize| {
+            let ratios = one_by_one.values().iter().zip(arm.seconds.values()).map(|(base, seconds)| base / seconds);
+            (arm.size as f64, ratios.collect())
+        };
         self.of(way).into_iter().map(speed).collect()
+    }
+
+    /// Rows that are not what they must be, of all sizes and both ways.
+    pub fn wrong(&self) -> u64 {
+        self.0.iter().map(|arm| arm.wrong).sum()
     }
 
     /// Contacts a second by the size of a batch, as multiples of one at a time.
@@ -83,12 +94,14 @@ pub fn batch_sizes(server: &MariaDb, rows: u64, puts: u64, sizes: &[usize], roun
         }
         let mut progress = Progress::new("batches of each size", rounds as u64 + 1);
         let mut rng = Rng::seeded(seed, "batches");
-        take_turns(server, &mut arms, rows, puts, rounds, &mut rng, &mut progress)?;
+        let put = take_turns(server, &mut arms, rows, puts, rounds, &mut rng, &mut progress)?;
+        let model = model(&loaded, &put);
         let counted = (rounds as u64 * puts) as f64;
         let finish = |arm: Arm| -> Result<BatchSize> {
+            let wrong = faults(&model, &arm.table.rows(server)?, arm.way);
             arm.table.drop(server)?;
             let (commits, binlog) = (arm.cost.commits / counted * 1e3, arm.cost.binlog / counted);
-            Ok(BatchSize { way: arm.way, size: arm.batch, seconds: arm.seconds, commits, binlog })
+            Ok(BatchSize { way: arm.way, size: arm.batch, seconds: arm.seconds, commits, binlog, wrong })
         };
         Ok(BatchSizes(arms.into_iter().map(finish).collect::<Result<_>>()?))
     };

@@ -26,9 +26,11 @@ pub struct Survived {
     pub told: String,
 }
 
-/// Kills a server with `kill -9` after so many acknowledged batches, and starts it again.
+/// Kills a server with `kill -9` after so many acknowledged batches, and starts it again, once for each way. A way that takes
+/// one contact at a time puts batches of one.
 pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Vec<Survived> {
     let run = |way: Way| -> Result<Survived> {
+        let batch = if way.takes_many() { batch } else { 1 };
         let table = Table::create(server, way.slug(), Extras { indexes: true, ..Extras::default() })?;
         let (tried, heard) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut writers = writers(server, &table, way, clients)?;
@@ -74,5 +76,5 @@ pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Vec
         table.drop(server)?;
         Ok(survived)
     };
-    [Way::Batched, Way::Staged].into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
 }

@@ -5,7 +5,7 @@ use mysql::prelude::Queryable;
 use super::{Cost, contact, contacts};
 use crate::lab::service::MariaDb;
 use crate::lab::{self, Doing, Error, OrFail, Result};
-use crate::sql::upsert::{Extras, Table, Way, Writer};
+use crate::sql::upsert::{Extras, OnDelete, Table, Way, Writer};
 
 /// What one way did to the same rows with the same contacts as the others.
 #[derive(Debug, Clone)]
@@ -57,13 +57,16 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
         if known == 0 {
             return Err(Error::new("look at what the ways do", "there are no contacts"));
         }
-        let table = Table::create(server, way.slug(), Extras { indexes: true, orders: true, triggers: true })?;
+        let extras = Extras { indexes: true, orders: Some(OnDelete::Cascade), triggers: true };
+        let table = Table::create(server, way.slug(), extras)?;
         table.load(server, &contacts(known)?)?;
         let (before, first_number) = (table.rows(server)?, table.next_id(server)?);
         let work = (0..2 * known).map(|number| contact(number, 1)).collect::<Result<Vec<_>>>()?;
         let mut writer = Writer::new(server, &table, way)?;
         let (_, cost) = Cost::of(server, || writer.put(&work))?;
         let after = table.rows(server)?;
+        let events = table.events(server)?;
+        let fired = |what: &str| events.iter().filter(|event| event.what == what).count() as u64;
         let mut meaning = Meaning {
             way,
             renumbered: 0,
@@ -71,7 +74,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
             miscounted: 0,
             orders_lost: 0,
             wrong: after.len().abs_diff(work.len()) as u64,
-            fired: table.fired(server)?,
+            fired: ["INSERT", "UPDATE", "DELETE"].map(fired),
             numbers: (table.next_id(server)? - first_number) as f64 / known as f64,
             deleted: cost.rows[2] as u64,
         };
@@ -85,11 +88,44 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
             if let Some(old) = old {
                 meaning.renumbered += u64::from(new.id != old.id);
                 meaning.notes_lost += u64::from(new.note != old.note);
-                meaning.orders_lost += old.orders.saturating_sub(new.orders);
+                meaning.orders_lost += old.orders.abs_diff(new.orders);
             }
         }
         table.drop(server)?;
         Ok(meaning)
+    };
+    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+}
+
+/// What one way was answered for a known contact with an order that does not let it go.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Which way.
+    pub way: Way,
+    /// What the server refused it with, if it did.
+    pub refused: Option<String>,
+    /// Whether the contact's row is, in the end, what it was before, apart from what the way was to change.
+    pub kept: bool,
+}
+
+/// Puts a known contact by each way, where orders refer to it with `ON DELETE RESTRICT`.
+pub fn restricted(server: &MariaDb) -> Vec<Held> {
+    let run = |way: Way| -> Result<Held> {
+        let extras = Extras { orders: Some(OnDelete::Restrict), ..Extras::default() };
+        let table = Table::create(server, way.slug(), extras)?;
+        table.load(server, &contacts(1)?)?;
+        let before = table.rows(server)?;
+        let put = Writer::new(server, &table, way)?.put(&[contact(0, 1)?]);
+        let after = table.rows(server)?;
+        table.drop(server)?;
+        let mut should = before;
+        if put.is_ok() {
+            should.iter_mut().try_for_each(|row| {
+                (row.contact, row.changes) = (contact(0, 1)?, row.changes + 1);
+                Ok::<(), Error>(())
+            })?;
+        }
+        Ok(Held { way, refused: put.err().map(|error| error.to_string()), kept: after == should })
     };
     Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
 }

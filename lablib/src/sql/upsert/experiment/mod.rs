@@ -2,20 +2,20 @@
 
 mod batches;
 mod crowd;
-mod leaky_pool;
 mod lost_server;
 mod meaning;
 mod price;
+mod published;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use batches::{BatchSize, BatchSizes, Deadlocks, batch_sizes, deadlocks};
 pub use crowd::{Crowd, Meeting, crowd, meeting};
-pub use leaky_pool::{Phase, PoolSpec, Pooled, prototype};
 pub use lost_server::{Survived, survives};
-pub use meaning::{Cut, Meaning, meaning, meaning_table, too_long};
+pub use meaning::{Cut, Held, Meaning, meaning, meaning_table, restricted, too_long};
 pub use price::{Price, PriceSpec, Prices, prices};
+pub use published::{Pair, Pairs, Phase, PoolSpec, Published, address_book, prototype, work_table};
 
 use super::contact::Contact;
 use super::table::Table;
@@ -155,7 +155,15 @@ fn writers(server: &MariaDb, table: &Table, way: Way, count: usize) -> Result<Ve
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
     commits: f64,
+    /// Times that the binary log was written and synced, for one commit or for several together.
+    groups: f64,
+    /// Bytes of the binary log, and of the storage engine's own.
     binlog: f64,
+    log: f64,
+    /// Changes of pages in memory.
+    page_changes: f64,
+    /// Pages that had to be read from the disk.
+    pages_read: f64,
     /// Rows written, updated and deleted, as the storage engine was asked for them.
     rows: [f64; 3],
 }
@@ -163,7 +171,11 @@ struct Cost {
 impl Cost {
     fn add(&mut self, other: &Self) {
         self.commits += other.commits;
+        self.groups += other.groups;
         self.binlog += other.binlog;
+        self.log += other.log;
+        self.page_changes += other.page_changes;
+        self.pages_read += other.pages_read;
         (0..3).for_each(|what| self.rows[what] += other.rows[what]);
     }
 
@@ -171,8 +183,15 @@ impl Cost {
         let before = Counters::of_server(server)?;
         let answer = work()?;
         let done = Counters::of_server(server)?.since(&before);
-        let rows = [done.get("Handler_write")?, done.get("Handler_update")?, done.get("Handler_delete")?];
-        let (commits, binlog) = (done.get("Binlog_commits")?, done.get("Binlog_bytes_written")?);
-        Ok((answer, Self { commits, binlog, rows }))
+        let cost = Self {
+            commits: done.get("Binlog_commits")?,
+            groups: done.get("Binlog_group_commits")?,
+            binlog: done.get("Binlog_bytes_written")?,
+            log: done.get("Innodb_lsn_current")?,
+            page_changes: done.get("Innodb_buffer_pool_write_requests")?,
+            pages_read: done.get("Innodb_pages_read")?,
+            rows: [done.get("Handler_write")?, done.get("Handler_update")?, done.get("Handler_delete")?],
+        };
+        Ok((answer, cost))
     }
 }

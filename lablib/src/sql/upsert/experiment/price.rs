@@ -96,7 +96,7 @@ pub fn prices(server: &MariaDb, spec: PriceSpec) -> Prices {
 }
 
 /// Which contacts must be there, with the last phone that was put and the changes that they must have counted, by address.
-fn model(loaded: &[Contact], put: &[Contact]) -> BTreeMap<String, (Contact, u64)> {
+pub(super) fn model(loaded: &[Contact], put: &[Contact]) -> BTreeMap<String, (Contact, u64)> {
     let mut model = BTreeMap::new();
     for contact in loaded.iter().chain(put) {
         let entry = model.entry(contact.email().to_string()).or_insert_with(|| (contact.clone(), 0));
@@ -106,7 +106,7 @@ fn model(loaded: &[Contact], put: &[Contact]) -> BTreeMap<String, (Contact, u64)
 }
 
 /// Rows that are missing, too many, or not as in the model. REPLACE knows no history, so its rows have counted one change.
-fn faults(model: &BTreeMap<String, (Contact, u64)>, rows: &[Row], way: Way) -> u64 {
+pub(super) fn faults(model: &BTreeMap<String, (Contact, u64)>, rows: &[Row], way: Way) -> u64 {
     let right = |row: &&Row| {
         model.get(row.contact.email()).is_some_and(|(contact, changes)| {
             *contact == row.contact && (way == Way::Replace || *changes == row.changes)
