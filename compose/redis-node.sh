@@ -1,6 +1,6 @@
 #!/bin/sh
 # One Redis server: alone on REDIS_PORT, or with REDIS_BUS_PORT as a node of the cluster.
-# The configuration is the lab's own (lablib/src/lab/service/redis.rs and redis_cluster.rs). It goes through standard
+# The configuration is the lab's own (lablib/lab/src/service/redis.rs and redis_cluster.rs). It goes through standard
 # input, so that the password stands in no process list.
 set -eu
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE, ENV, MAKE_ENV = "compose/compose.yaml", "compose/.env.example", "compose/make-env"
 DOCKERFILE, IGNORE = "compose/Dockerfile", "compose/Dockerfile.dockerignore"
 NODE, CLUSTER = "compose/redis-node.sh", "compose/redis-cluster.sh"
-SERVICES = "lablib/src/lab/service/"
+SERVICES = "lablib/lab/src/service/"
 KAFKA_POM = "ci/kafka/pom.xml"
 
 VARIABLE = re.compile(

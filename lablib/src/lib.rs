@@ -1,7 +1,9 @@
 //! Every system of the system design lab, and the workbench that measures them.
 //!
-//! One folder is one chapter; one file or folder in it is one system. Imports run one way: notebooks, chapters, [`lab`].
-//! Chapters do not import each other, except that any may use `placing` and `identity`.
+//! One crate is one room, and its folder beside this one's `src` carries its name; one file or folder in it is one system. Imports run one
+//! way: notebooks, chapters, [`lab`]. Chapters do not import each other, except that any may use `placing` and `identity`: Cargo
+//! knows which room depends on which, and an edit compiles that room and this map. Here they come together, for notebooks and for
+//! the binary `lab`.
 //!
 //! | room | what is in it | notebooks |
 //! |---|---|---|
@@ -25,10 +27,7 @@
 //!
 //! A notebook begins with `use lablib::prelude::*;`.
 
-pub mod edge;
-pub mod identity;
-pub mod lab;
-pub mod placing;
+pub use {edge, identity, lab, placing, sql};
+
 pub mod prelude;
-pub mod sql;
 pub mod tour;

@@ -21,9 +21,9 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::lab::chart::{Chart, Latencies, Timeline};
-use crate::lab::service::{Kafka, MariaDb, Node, Redis};
-use crate::lab::{Doing, Error, Latency, OrFail, Progress, Result, Samples};
+use lab::chart::{Chart, Latencies, Timeline};
+use lab::service::{Kafka, MariaDb, Node, Redis};
+use lab::{Doing, Error, Latency, OrFail, Progress, Result, Samples};
 
 /// What seven kinds of round trip cost, measured in turns.
 #[derive(Debug, Clone)]

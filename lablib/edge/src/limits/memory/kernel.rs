@@ -1,0 +1,277 @@
+//! What the kernel says about its own memory: the slab caches, the sockets, the machine.
+
+use std::collections::BTreeMap;
+
+use lab::{Doing, Error, Result};
+
+/// The size of a page; what /proc/slabinfo and /proc/net/sockstat count in.
+pub(crate) const PAGE: f64 = 4096.0;
+
+/// One of the kernel's caches of equal objects: a line of /proc/slabinfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slab {
+    /// Objects in use.
+    pub active: u64,
+    /// Bytes of one object.
+    pub object: u64,
+    /// Objects in one slab.
+    pub per_slab: u64,
+    /// Pages of one slab.
+    pub pages: u64,
+}
+
+impl Slab {
+    /// What an object costs with its part of what is left over at the end of a slab.
+    pub fn bytes_each(&self) -> f64 {
+        self.pages as f64 * PAGE / self.per_slab.max(1) as f64
+    }
+}
+
+/// The kernel's slab caches by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slabs(BTreeMap<String, Slab>);
+
+impl Slabs {
+    /// Reads /proc/slabinfo, which only root may.
+    pub fn read() -> Result<Self> {
+        let text = std::fs::read_to_string("/proc/slabinfo")
+            .doing("read /proc/slabinfo")
+            .map_err(|error| error.remedy("only root may: run as root to see the kernel's own memory"))?;
+        Self::parse(&text)
+    }
+
+    /// Reads the text of /proc/slabinfo, version 2.
+    pub fn parse(text: &str) -> Result<Self> {
+        let failure = |cause: String| Error::new("read /proc/slabinfo", cause);
+        let mut lines = text.lines();
+        match lines.next() {
+            Some(first) if first.starts_with("slabinfo - version: 2.") => {}
+            first => return Err(failure(format!("it begins with {first:?}"))),
+        }
+        let mut slabs = BTreeMap::new();
+        for line in lines.filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let numbers: Option<Vec<u64>> = words.take(5).map(|word| word.parse().ok()).collect();
+            match numbers.as_deref() {
+                Some(&[active, _, object, per_slab, pages]) => {
+                    slabs.insert(name.to_string(), Slab { active, object, per_slab, pages })
+                }
+                _ => return Err(failure(format!("it has the line {line:?}"))),
+            };
+        }
+        Ok(Self(slabs))
+    }
+
+    /// One cache by its name; none where the kernel has merged it into another one of the same size.
+    pub fn get(&self, name: &str) -> Option<Slab> {
+        self.0.get(name).copied()
+    }
+
+    /// By how many objects a cache has grown.
+    pub fn grown(&self, since: &Self, name: &str) -> f64 {
+        let active = |slabs: &Self| slabs.get(name).map_or(0.0, |slab| slab.active as f64);
+        active(self) - active(since)
+    }
+}
+
+/// What one connection needs in the kernel, at both ends together, by cache.
+///
+/// Both ends are a socket of TCP with the inode, the directory entry and the open file that make it a file, and an
+/// item in an epoll set. The end that connects also holds its port, in two tables. Kernels merge caches of one size, so
+/// the small ones stand under the name that the kernel of this machine lists.
+pub const PARTS: [(&str, f64); 8] = [
+    ("TCP", 2.0),
+    ("sock_inode_cache", 2.0),
+    ("filp", 2.0),
+    ("dentry", 2.0),
+    ("eventpoll_epi", 4.0),
+    ("ep_head", 2.0),
+    ("lsm_inode_cache", 2.0),
+    ("lsm_file_cache", 2.0),
+];
+
+/// The bytes that a pair of connected sockets must cost, from the sizes that the kernel states and the objects that it needs.
+pub fn predicted_pair_bytes(slabs: &Slabs) -> f64 {
+    PARTS.iter().filter_map(|(name, objects)| Some(objects * slabs.get(name)?.bytes_each())).sum()
+}
+
+/// One line of /proc/net/sockstat, of the network that the process `pid` is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SockStat {
+    /// TCP sockets that are connected or listen, in that network.
+    pub inuse: u64,
+    /// Sockets that wait out TIME_WAIT, in that network.
+    pub time_wait: u64,
+    /// Sockets that no process holds any more.
+    pub orphan: u64,
+    /// Pages in the buffers of all TCP sockets of the machine.
+    pub pages: u64,
+}
+
+impl SockStat {
+    /// Of this process's network.
+    pub fn read() -> Result<Self> {
+        Self::read_at("/proc/net/sockstat")
+    }
+
+    /// Of the network that this process is in.
+    pub fn of(pid: u32) -> Result<Self> {
+        Self::read_at(&format!("/proc/{pid}/net/sockstat"))
+    }
+
+    fn read_at(path: &str) -> Result<Self> {
+        Self::parse(&std::fs::read_to_string(path).doing(format!("read {path}"))?)
+    }
+
+    /// Reads the text of a sockstat file.
+    pub fn parse(text: &str) -> Result<Self> {
+        let tcp = text.lines().find_map(|line| line.strip_prefix("TCP: "));
+        let words: Vec<&str> = tcp.map(|line| line.split_whitespace().collect()).unwrap_or_default();
+        let value = |name: &str| {
+            let at = words.iter().position(|word| *word == name);
+            let value = at.and_then(|at| words.get(at + 1)).and_then(|word| word.parse().ok());
+            value.ok_or_else(|| Error::new("read the sockets that are in use", format!("the kernel names no {name}")))
+        };
+        Ok(Self { inuse: value("inuse")?, time_wait: value("tw")?, orphan: value("orphan")?, pages: value("mem")? })
+    }
+}
+
+/// Bytes of the machine's memory, from /proc/meminfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MachineMemory {
+    /// All of it.
+    pub total: u64,
+    /// What processes can still have without swapping.
+    pub available: u64,
+    /// In slab caches.
+    pub slab: u64,
+    /// In the kernel's stacks, one a thread.
+    pub kernel_stack: u64,
+}
+
+impl MachineMemory {
+    /// Reads /proc/meminfo.
+    pub fn read() -> Result<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/meminfo").doing("read /proc/meminfo")?)
+    }
+
+    /// Reads the text of /proc/meminfo.
+    pub fn parse(text: &str) -> Result<Self> {
+        let value = |name: &str| {
+            kilobytes(text, name)
+                .ok_or_else(|| Error::new("read the machine's memory", format!("the kernel names no {name}")))
+        };
+        Ok(Self {
+            total: value("MemTotal")?,
+            available: value("MemAvailable")?,
+            slab: value("Slab")?,
+            kernel_stack: value("KernelStack")?,
+        })
+    }
+}
+
+/// Bytes of one process, from /proc/PID/status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessMemory {
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Memory of its own that is really there.
+    pub resident: u64,
+    /// How many threads it has.
+    pub threads: u64,
+}
+
+impl ProcessMemory {
+    /// Of the process `pid`.
+    pub fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        Self::parse(&std::fs::read_to_string(&path).doing(format!("read {path}"))?)
+    }
+
+    /// Reads the text of a status file.
+    pub fn parse(text: &str) -> Result<Self> {
+        let missing = |name: &str| Error::new("read a process's memory", format!("the kernel names no {name}"));
+        let value = |name: &str| kilobytes(text, name).ok_or_else(|| missing(name));
+        let threads = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        Ok(Self {
+            virtual_bytes: value("VmSize")?,
+            resident: value("RssAnon")?,
+            threads: threads.ok_or_else(|| missing("Threads"))?,
+        })
+    }
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+/// Open files of the machine, and how many there may be: /proc/sys/fs/file-nr.
+pub fn open_files() -> Result<(u64, u64)> {
+    let doing = "read the number of open files";
+    let text = std::fs::read_to_string("/proc/sys/fs/file-nr").doing(doing)?;
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [open, _, most] => Ok((open, most)),
+        _ => Err(Error::new(doing, format!("the kernel says {text:?}"))),
+    }
+}
+
+/// A number from a file of /proc.
+pub(crate) fn number_in(path: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(path).doing(format!("read {path}"))?;
+    text.trim().parse().doing(format!("read {path}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const SLABINFO: &str = "slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>
+TCP                  130    130   2368   13    8 : tunables    0    0    0 : slabdata     10     10      0
+filp                 840    840    192   21    1 : tunables    0    0    0 : slabdata     40     40      0
+";
+
+    #[test]
+    fn a_slab_cache_is_read_with_what_packing_costs() {
+        let slabs = Slabs::parse(SLABINFO).unwrap();
+        let tcp = slabs.get("TCP").unwrap();
+        assert_eq!((tcp.active, tcp.object), (130, 2368));
+        assert!((tcp.bytes_each() - 32_768.0 / 13.0).abs() < 1e-9);
+        assert_eq!(slabs.get("UDP"), None);
+        let later = Slabs::parse(&SLABINFO.replace(" 130    130", " 143    143")).unwrap();
+        assert_eq!(later.grown(&slabs, "TCP"), 13.0);
+        let expected = 2.0 * 32_768.0 / 13.0 + 2.0 * 4096.0 / 21.0;
+        assert!((predicted_pair_bytes(&slabs) - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_no_slabinfo_is_refused() {
+        for text in [
+            "",
+            "slabinfo - version: 1.0\n",
+            "slabinfo - version: 2.1\nTCP 1 2\n",
+            "slabinfo - version: 2.1\nTCP a 1 1 1 1",
+        ] {
+            assert!(Slabs::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sockets_and_memory_are_read_by_name() {
+        let text = "sockets: used 18\nTCP: inuse 7 orphan 1 tw 2 alloc 9 mem 143\nUDP: inuse 0 mem 0\n";
+        let expected = SockStat { inuse: 7, time_wait: 2, orphan: 1, pages: 143 };
+        assert_eq!(SockStat::parse(text).unwrap(), expected);
+        assert!(SockStat::parse("TCP: inuse 7").is_err());
+        assert!(SockStat::parse("").is_err());
+        let memory =
+            MachineMemory::parse("MemTotal: 10 kB\nMemAvailable: 4 kB\nSlab: 3 kB\nKernelStack: 2 kB\n").unwrap();
+        assert_eq!((memory.total, memory.available), (10_240, 4_096));
+        assert!(MachineMemory::parse("MemTotal: 10 kB\n").is_err());
+        let process = ProcessMemory::parse("VmSize:\t 20 kB\nRssAnon:\t 5 kB\nThreads:\t3\n").unwrap();
+        assert_eq!(process, ProcessMemory { virtual_bytes: 20_480, resident: 5_120, threads: 3 });
+    }
+}

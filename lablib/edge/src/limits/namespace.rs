@@ -1,0 +1,410 @@
+//! A network of the experiment's own: a namespace with nothing in it but loopback.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+};
+use nix::{setsockopt_impl, sockopt_impl};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::kernel::TIME_WAIT;
+use lab::clock::deadline_in;
+use lab::{Doing, Error, Result};
+
+/// Set to `shared`, it keeps the experiments in the machine's own network, as where a namespace is not allowed.
+const NETWORK: &str = "LAB_LIMITS_NETWORK";
+
+/// The network in which an experiment runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A namespace of this process's own: nothing but loopback in it, every setting of it ours.
+    Own,
+    /// The machine's network: nothing may be changed in it.
+    Shared {
+        /// Why there is no namespace.
+        why: String,
+    },
+}
+
+sockopt_impl!(
+    /// How often one socket sends its SYN again.
+    SynCount, SetOnly, libc::IPPROTO_TCP, libc::TCP_SYNCNT, i32
+);
+
+/// Of Linux 6.3, and not in the library yet.
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+
+// The options that the library has no name for.
+sockopt_impl!(
+    /// Holds a connection back from `accept` until it carries data.
+    DeferAccept, SetOnly, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32
+);
+sockopt_impl!(
+    /// The ephemeral ports that one socket may use, within the system's: the lowest in the low half, the highest in the high.
+    LocalPortRange, SetOnly, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, u32
+);
+
+impl Network {
+    /// Moves this thread, and whatever it starts from now on, into a network of its own, if the machine allows it. Who is not
+    /// root is only let into one while the process has a single thread.
+    pub fn enter() -> Result<Self> {
+        if std::env::var(NETWORK).is_ok_and(|value| value == "shared") {
+            return Ok(Self::Shared { why: format!("{NETWORK} asks for the machine's own network") });
+        }
+        // Root may; anybody else may as the root of a user namespace, where the machine allows those.
+        let entered = unshare(CloneFlags::CLONE_NEWNET)
+            .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET));
+        match entered {
+            Ok(()) => raise_loopback().map(|()| Self::Own),
+            Err(errno) => Ok(Self::Shared { why: format!("this machine allows no network namespace ({errno:?})") }),
+        }
+    }
+
+    /// Whether the network is the experiment's own.
+    pub fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
+
+    /// Why it is not, in a sentence; nothing where it is.
+    pub fn why_shared(&self) -> Option<&str> {
+        match self {
+            Self::Own => None,
+            Self::Shared { why } => Some(why),
+        }
+    }
+
+    /// Changes a setting below `/proc/sys/net`, in a network of our own only.
+    pub(super) fn set(&self, name: &str, value: impl ToString) -> Result<()> {
+        let value = value.to_string();
+        let doing = format!("set {name} to {value}");
+        if let Self::Shared { why } = self {
+            return Err(Error::new(doing, why));
+        }
+        std::fs::write(setting(name), &value).doing(doing)
+    }
+
+    /// A listener on an address of loopback, outside every range that [`narrow`](Self::narrow) makes.
+    pub(super) fn listen(&self, address: Ipv4Addr, backlog: i32) -> Result<Listener> {
+        static NEXT: AtomicU16 = AtomicU16::new(2_000);
+        let port = match self {
+            Self::Own => NEXT.fetch_add(1, Ordering::Relaxed),
+            Self::Shared { .. } => 0,
+        };
+        Listener::on(SocketAddrV4::new(address, port), backlog)
+    }
+
+    /// Leaves so many ephemeral ports.
+    pub(super) fn narrow(&self, ports: u16) -> Result<Narrowed> {
+        let doing = || format!("narrow the range to {ports} ports");
+        if ports == 0 {
+            return Err(Error::new(doing(), "a range has a port"));
+        }
+        let first = match self {
+            Self::Own => 32_768,
+            Self::Shared { .. } => quiet_range(ports)?,
+        };
+        let last = first + (ports - 1);
+        if self.is_own() {
+            self.set("ipv4/ip_local_port_range", format!("{first} {last}"))?;
+        }
+        let narrowed = Narrowed { first, last, by_socket: !self.is_own() };
+        if narrowed.by_socket {
+            let probe = narrowed.socket().doing(doing())?;
+            drop(probe);
+        }
+        Ok(narrowed)
+    }
+}
+
+/// A setting of the network that this process is in.
+pub(super) fn setting(name: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(name)
+}
+
+/// Its value, where there is such a setting.
+pub(super) fn value_of(name: &str) -> Option<String> {
+    std::fs::read_to_string(setting(name)).ok().map(|text| text.trim().to_string())
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: Socket,
+    pub(super) address: SocketAddrV4,
+}
+
+impl Listener {
+    pub(super) fn on(address: SocketAddrV4, backlog: i32) -> Result<Self> {
+        let made = Self::bound(address)?;
+        made.listen(backlog)?;
+        Ok(made)
+    }
+
+    /// Bound, and not listening yet.
+    pub(super) fn bound(address: SocketAddrV4) -> Result<Self> {
+        let doing = || format!("bind to {address}");
+        let socket = tcp().doing(doing())?;
+        socket.set_reuse_address(true).doing(doing())?;
+        socket.bind(&address.into()).doing(doing())?;
+        let local = socket.local_addr().doing(doing())?.as_socket_ipv4();
+        Ok(Self { socket, address: local.ok_or_else(|| Error::new(doing(), "it has no address"))? })
+    }
+
+    pub(super) fn listen(&self, backlog: i32) -> Result<()> {
+        self.socket.listen(backlog).doing(format!("listen at {}", self.address))
+    }
+
+    /// Lets bare handshakes wait, until they carry data, for so many seconds.
+    pub(super) fn defer(&self, seconds: i32) -> Result<()> {
+        setsockopt(&self.socket, DeferAccept, &seconds).doing("defer the accepting of bare connections")
+    }
+}
+
+/// A socket for TCP on loopback.
+pub(super) fn tcp() -> std::io::Result<Socket> {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))
+}
+
+/// How often this socket sends its SYN again before it gives up.
+pub(super) fn give_up_after(socket: &Socket, times: i32) -> Result<()> {
+    setsockopt(socket, SynCount, &times).doing("bound how often a SYN is sent again")
+}
+
+/// How a client that has more than one address takes its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// The kernel chooses address and port when it connects.
+    Anywhere,
+    /// The client chooses the address, and the port is chosen when it connects.
+    Address(Ipv4Addr),
+    /// The client binds address and port before it knows where it connects to.
+    Bound(Ipv4Addr),
+}
+
+/// The ephemeral ports that are left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Narrowed {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    by_socket: bool,
+}
+
+impl Narrowed {
+    /// How many ports.
+    pub(super) fn ports(&self) -> u64 {
+        u64::from(self.last - self.first) + 1
+    }
+
+    /// A client's socket that keeps to the range.
+    pub(super) fn socket(&self) -> std::io::Result<Socket> {
+        let socket = tcp()?;
+        if self.by_socket {
+            setsockopt(&socket, LocalPortRange, &(u32::from(self.last) << 16 | u32::from(self.first)))?;
+        }
+        Ok(socket)
+    }
+
+    /// A connection, or what the kernel says.
+    pub(super) fn connect(&self, from: From, to: SocketAddrV4) -> std::io::Result<Socket> {
+        let socket = self.socket()?;
+        match from {
+            From::Anywhere => {}
+            From::Address(address) => {
+                setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+                socket.bind(&SocketAddrV4::new(address, 0).into())?;
+            }
+            From::Bound(address) => socket.bind(&SocketAddrV4::new(address, 0).into())?,
+        }
+        socket.connect(&to.into())?;
+        Ok(socket)
+    }
+}
+
+/// The name of an error, as manuals have it.
+pub(super) fn errno(error: &std::io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)))
+}
+
+/// A port from which so many in a row are used by nobody, in a network that is not ours. Where others have just closed many
+/// connections, their ports are free after a minute.
+fn quiet_range(ports: u16) -> Result<u16> {
+    let end = deadline_in(TIME_WAIT + Duration::from_secs(5));
+    loop {
+        if let Some(first) = quiet_range_now(ports) {
+            return Ok(first);
+        }
+        if Instant::now() > end {
+            return Err(Error::new("find a quiet range of ports", format!("no {ports} ports in a row are free"))
+                .remedy("stop what opens and closes connections on this machine"));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn quiet_range_now(ports: u16) -> Option<u16> {
+    let used = used_ports();
+    // A socket's own range counts where it lies within the system's.
+    let range = value_of("ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ends = range.split_whitespace().filter_map(|text| text.parse::<u32>().ok());
+    let (lowest, highest) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999).min(65_534));
+    let mut first = lowest;
+    for port in lowest..=highest {
+        if used.contains_key(&(port as u16)) {
+            first = port + 1;
+        } else if port - first + 1 >= u32::from(ports) {
+            return Some(first as u16);
+        }
+    }
+    None
+}
+
+fn used_ports() -> BTreeMap<u16, u64> {
+    let mut used = BTreeMap::new();
+    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        for line in std::fs::read_to_string(file).unwrap_or_default().lines().skip(1) {
+            if let Some(socket) = Seen::read(line) {
+                *used.entry(socket.local).or_default() += 1;
+            }
+        }
+    }
+    used
+}
+
+/// One line of `/proc/net/tcp`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Seen {
+    pub(super) local: u16,
+    pub(super) remote: u16,
+    pub(super) state: u8,
+    /// Connections in a listener's accept queue; bytes to be read for other sockets.
+    pub(super) waiting: u64,
+    /// Seconds until the socket's timer fires.
+    pub(super) timer: f64,
+}
+
+impl Seen {
+    pub(super) const SYN_SENT: u8 = 2;
+    pub(super) const SYN_RECEIVED: u8 = 3;
+    pub(super) const TIME_WAIT: u8 = 6;
+    pub(super) const LISTEN: u8 = 10;
+
+    /// Whether it listens at this port.
+    pub(super) fn is_listening(&self, port: u16) -> bool {
+        self.local == port && self.state == Self::LISTEN
+    }
+
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
+        let (local, remote) = (port()?, port()?);
+        let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+        let waiting = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
+        let ticks = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
+        // The kernel speaks of hundredths to everybody, whatever it counts in itself.
+        Some(Self { local, remote, state, waiting, timer: ticks as f64 / 100.0 })
+    }
+
+    /// All TCP sockets of the network that this process is in.
+    pub(super) fn all() -> Result<Vec<Self>> {
+        let text = std::fs::read_to_string("/proc/self/net/tcp").doing("read /proc/self/net/tcp")?;
+        Ok(text.lines().skip(1).filter_map(Self::read).collect())
+    }
+}
+
+/// The kernel's TCP counters of the network that this process is in, by name: `TcpExt:ListenOverflows`.
+pub(super) fn counters() -> Result<BTreeMap<String, i64>> {
+    let mut all = BTreeMap::new();
+    for file in ["/proc/self/net/netstat", "/proc/self/net/snmp"] {
+        let text = std::fs::read_to_string(file).doing(format!("read {file}"))?;
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks_exact(2) {
+            let (mut names, values) = (pair[0].split_whitespace(), pair[1].split_whitespace().skip(1));
+            let table = names.next().unwrap_or_default();
+            for (name, value) in names.zip(values) {
+                all.insert(format!("{table}{name}"), value.parse().unwrap_or(0));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What a counter grew by.
+pub(super) fn grown(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>, name: &str) -> u64 {
+    let at = |counters: &BTreeMap<String, i64>| counters.get(name).copied().unwrap_or(0);
+    u64::try_from(at(after) - at(before)).unwrap_or(0)
+}
+
+/// Brings loopback up, as `ip link set lo up` does: one message to the kernel, and its answer.
+fn raise_loopback() -> Result<()> {
+    let doing = "bring loopback up";
+    let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+        .doing(doing)?;
+    const LOOPBACK: i32 = 1; // the first interface of every namespace
+    let up = libc::IFF_UP as u32;
+    let mut message = Vec::with_capacity(32);
+    message.extend_from_slice(&32_u32.to_ne_bytes());
+    message.extend_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+    message.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
+    message.extend_from_slice(&[0; 8]); // sequence and port
+    message.extend_from_slice(&[libc::AF_UNSPEC as u8, 0, 0, 0]);
+    message.extend_from_slice(&LOOPBACK.to_ne_bytes());
+    message.extend_from_slice(&up.to_ne_bytes()); // the flags …
+    message.extend_from_slice(&up.to_ne_bytes()); // … and which of them are meant
+    sendto(netlink.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty()).doing(doing)?;
+    let mut answer = [0_u8; 256];
+    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty()).doing(doing)?;
+    // An acknowledgement is an error message whose error, behind the header, is zero.
+    let code = answer[..length].get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => Err(Error::new(doing, Errno::from_raw(-code))),
+        None => Err(Error::new(doing, "the kernel's answer is too short")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_proc_net_tcp_reads_as_it_should() {
+        let line =
+            "   1: 0100007F:4E20 0100007F:2328 06 00000000:00000005 03:0000176D 00000000     0        0 0 3 00000000";
+        let seen = Seen::read(line).unwrap();
+        assert_eq!((seen.local, seen.remote, seen.state, seen.waiting), (20_000, 9_000, Seen::TIME_WAIT, 5));
+        assert!((seen.timer - 59.97).abs() < 1e-9);
+        let six = "   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 \
+                   00:00000000 00000000";
+        assert_eq!(Seen::read(six).unwrap().local, 8_080);
+        for bad in ["", "0: x", "0: 0100007F:4E20", "0: 0100007F:4E20 0100007F:2328 06", "a b c d e f g"] {
+            assert_eq!(Seen::read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_network_is_left_as_it_is() {
+        let shared = Network::Shared { why: "for this test".into() };
+        let error = shared.set("ipv4/tcp_tw_reuse", 0).unwrap_err();
+        assert_eq!(error.to_string(), "could not set ipv4/tcp_tw_reuse to 0: for this test");
+        assert!(shared.narrow(0).is_err());
+    }
+
+    #[test]
+    fn counters_are_read_by_name() {
+        let counters = counters().unwrap();
+        assert!(counters.contains_key("TcpExt:ListenOverflows") && counters.contains_key("Tcp:ActiveOpens"));
+        let later = BTreeMap::from([("a".to_string(), 7)]);
+        assert_eq!(grown(&BTreeMap::new(), &later, "a"), 7);
+        assert_eq!(grown(&later, &BTreeMap::new(), "a"), 0, "a counter does not shrink");
+    }
+}

@@ -1,0 +1,427 @@
+//! TIME_WAIT: who closes first keeps the port, for a minute or for a second.
+
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use socket2::Socket;
+
+use super::chamber::{self, Errand, Running};
+use super::kernel::TIME_WAIT;
+use super::lanes::raise_descriptors;
+use super::namespace::{From, Listener, Narrowed, Network, Seen, errno, value_of};
+use lab::chart::{Bars, Chart, Lines};
+use lab::{Doing, Error, OrFail, Progress, Result, Samples, Table};
+
+/// Who closes a connection first, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closes {
+    /// The client, as most do.
+    ClientFirst,
+    /// The server.
+    ServerFirst,
+    /// The client, with a reset: SO_LINGER of zero.
+    ClientResets,
+}
+
+/// One client that makes short connections as fast as it can.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TimeWaitSpec {
+    /// What charts and tables call it.
+    pub name: String,
+    /// Ephemeral ports that it may use.
+    pub ports: u16,
+    /// What `tcp_tw_reuse` is set to.
+    pub reuse: u8,
+    /// Who closes first.
+    pub closes: Closes,
+    /// For how long it makes connections.
+    pub watch: Duration,
+    /// After how many it stops; in the machine's own network no more are made, either.
+    pub most: u64,
+    /// How many it tries to make each second; as many as it can where nothing is said.
+    pub pace: Option<f64>,
+}
+
+impl TimeWaitSpec {
+    /// A client with so many ports that closes first, and goes on until the time is up.
+    pub fn new(name: &str, reuse: u8, ports: u16, watch: Duration) -> Self {
+        Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX, pace: None }
+    }
+
+    /// Tries so many each second, and no more.
+    pub fn paced(mut self, each_second: f64) -> Self {
+        self.pace = Some(each_second);
+        self
+    }
+
+    /// Closed in another way; a client that never runs out stops after three times its ports.
+    pub fn closing(mut self, closes: Closes) -> Self {
+        self.closes = closes;
+        self.most = 3 * u64::from(self.ports);
+        self
+    }
+}
+
+/// What became of one of these clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waited {
+    /// What charts and tables call it.
+    pub name: String,
+    /// Where it was measured.
+    pub network: Network,
+    /// Why it was not measured; then there is nothing in it.
+    pub left_out: Option<String>,
+    /// What `tcp_tw_reuse` was set to.
+    pub reuse: u8,
+    /// Ephemeral ports that there were.
+    pub ports: u64,
+    /// Seconds from the beginning to each connection.
+    pub opened_at: Vec<f64>,
+    /// The first refusal: the error, and how many connections had succeeded by then.
+    pub refused: Option<(String, u64)>,
+    /// Ports in TIME_WAIT at the client's side and at the server's, just after the first refusal, or at the end.
+    pub kept: (u64, u64),
+    /// How long a port is kept, in seconds, by the kernel's timer of the port that was closed last.
+    pub kept_for: Option<f64>,
+    /// Seconds until the client stopped.
+    pub lasted: f64,
+}
+
+/// Such clients, each in a process and a network of its own, while the notebook goes on.
+#[derive(Debug)]
+pub struct TimeWaits {
+    running: Vec<Running<Waited>>,
+    done: Vec<Waited>,
+}
+
+/// Sends the clients off.
+pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> TimeWaits {
+    let run = || -> Result<TimeWaits> {
+        let doing = "wait for TIME_WAIT";
+        if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
+            let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
+            return Err(Error::new(doing, cause).remedy("ask for an even range"));
+        }
+        if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
+            return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
+        }
+        if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
+            return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
+        }
+        let running = specs.iter().map(|spec| chamber::begin(&Errand::TimeWait(spec.clone())));
+        Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
+    };
+    run().or_fail()
+}
+
+/// The pause of a client that was refused a port: some of them wait for a minute, beside whatever else is measured.
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
+    raise_descriptors()?;
+    let mut waited = Waited {
+        name: spec.name.clone(),
+        network: network.clone(),
+        left_out: None,
+        reuse: spec.reuse,
+        ports: u64::from(spec.ports),
+        opened_at: Vec::new(),
+        refused: None,
+        kept: (0, 0),
+        kept_for: None,
+        lasted: 0.0,
+    };
+    if network.is_own() {
+        network.set("ipv4/tcp_tw_reuse", spec.reuse)?;
+    } else if value_of("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
+        let why = network.why_shared().unwrap_or_default();
+        waited.left_out = Some(format!("tcp_tw_reuse cannot be set to {}: {why}", spec.reuse));
+        return Ok(waited);
+    }
+    let range = network.narrow(spec.ports)?;
+    let server = network.listen(Ipv4Addr::LOCALHOST, 4_096)?;
+    let began = Instant::now();
+    let since = || began.elapsed().as_secs_f64();
+    let step = spec.pace.map(|pace| Duration::from_secs_f64(1.0 / pace));
+    let mut due = began;
+    while began.elapsed() < spec.watch && (waited.opened_at.len() as u64) < spec.most {
+        if let Some(step) = step {
+            // Whoever is late does not make up for it.
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            due = Instant::now().max(due + step);
+        }
+        let tried = Instant::now();
+        match short_connection(&range, &server, spec.closes) {
+            Ok(()) => waited.opened_at.push(since()),
+            Err(error) => {
+                if waited.refused.is_none() {
+                    waited.refused = Some((errno(&error), waited.opened_at.len() as u64));
+                    look(&mut waited, &server, began)?;
+                    continue;
+                }
+                // The kernel has looked at every port of the range: with many of them, that is work.
+                std::thread::sleep(PAUSE.max(3 * tried.elapsed()));
+            }
+        }
+    }
+    waited.lasted = since();
+    if waited.refused.is_none() {
+        look(&mut waited, &server, began)?;
+    }
+    Ok(waited)
+}
+
+/// Counts the ports that are kept, and reads the youngest one's timer.
+fn look(waited: &mut Waited, server: &Listener, began: Instant) -> Result<()> {
+    let now = began.elapsed().as_secs_f64();
+    let seen = Seen::all()?;
+    let port = server.address.port();
+    let kept = seen.iter().filter(|seen| seen.state == Seen::TIME_WAIT);
+    let of_server = kept.clone().filter(|seen| seen.local == port).count() as u64;
+    let of_client = kept.clone().filter(|seen| seen.remote == port).count() as u64;
+    waited.kept = (of_client, of_server);
+    let youngest = kept.map(|seen| seen.timer).fold(f64::NEG_INFINITY, f64::max);
+    let last = waited.opened_at.last().copied().filter(|_| youngest.is_finite());
+    waited.kept_for = last.map(|closed| youngest + (now - closed));
+    Ok(())
+}
+
+/// Connects, asks one byte, gets one byte, closes.
+fn short_connection(range: &Narrowed, server: &Listener, closes: Closes) -> std::io::Result<()> {
+    let client = range.connect(From::Anywhere, server.address)?;
+    let (peer, _) = server.socket.accept()?;
+    client.send(b"?")?;
+    read_one(&peer)?;
+    peer.send(b"!")?;
+    read_one(&client)?;
+    let (first, last) = match closes {
+        Closes::ServerFirst => (peer, client),
+        Closes::ClientFirst => (client, peer),
+        Closes::ClientResets => {
+            client.set_linger(Some(Duration::ZERO))?;
+            drop(client);
+            return Ok(());
+        }
+    };
+    drop(first);
+    // The end of the stream: whoever reads it has seen the other side close, and closes second.
+    last.recv(&mut [MaybeUninit::uninit()])?;
+    Ok(())
+}
+
+fn read_one(socket: &Socket) -> std::io::Result<()> {
+    match socket.recv(&mut [MaybeUninit::uninit()])? {
+        1 => Ok(()),
+        _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+impl TimeWaits {
+    /// Waits for those that are still at it. A cell may call it again.
+    pub fn finish(&mut self) -> Vec<Waited> {
+        let mut finish = || -> Result<Vec<Waited>> {
+            let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
+            for running in self.running.drain(..) {
+                self.done.push(running.finish()?);
+                progress.step();
+            }
+            Ok(self.done.clone())
+        };
+        finish().or_fail()
+    }
+
+    /// Processes that are at it.
+    pub fn pids(&self) -> Vec<u32> {
+        self.running.iter().filter_map(Running::pid).collect()
+    }
+}
+
+impl Waited {
+    /// Whether it was measured.
+    pub fn ran(&self) -> bool {
+        self.left_out.is_none()
+    }
+
+    /// Connections made.
+    pub fn opened(&self) -> u64 {
+        self.opened_at.len() as u64
+    }
+
+    /// Connections made in the first so many seconds.
+    pub fn opened_by(&self, seconds: f64) -> u64 {
+        self.opened_at.partition_point(|at| *at <= seconds) as u64
+    }
+
+    /// Connections for each port, over the time up to `end`; it ends where a client had enough.
+    fn progress(&self, end: f64) -> Vec<(f64, f64)> {
+        const STEPS: u32 = 300;
+        let end = if self.refused.is_some() { end } else { self.lasted.min(end) };
+        let at = |step: u32| end * f64::from(step) / f64::from(STEPS);
+        (0..=STEPS).map(|step| (at(step), self.opened_by(at(step)) as f64 / self.ports as f64)).collect()
+    }
+
+    /// Seconds from a connection to the one that used its port again: the range is used up each time before it begins anew.
+    pub fn round_trips(&self) -> Samples {
+        let ports = self.ports as usize;
+        let pairs = self.opened_at.iter().zip(self.opened_at.iter().skip(ports));
+        pairs.map(|(first, again)| again - first).collect()
+    }
+
+    /// Connections a second that it really made on its ports, from each time that it had used all of them to the next: a sample
+    /// for each. Nothing where it was never let in a second time.
+    pub fn rounds(&self) -> Samples {
+        let starts: Vec<f64> = self.opened_at.iter().copied().step_by(self.ports as usize).collect();
+        starts.windows(2).map(|pair| self.ports as f64 / (pair[1] - pair[0])).collect()
+    }
+
+    /// Connections made in each second of the time that it was at it.
+    pub fn each_second(&self) -> Vec<(f64, u64)> {
+        let made = |second: u32| self.opened_by(f64::from(second) + 1.0) - self.opened_by(f64::from(second));
+        (0..self.lasted as u32).map(|second| (f64::from(second), made(second))).collect()
+    }
+
+    /// Connections a second that it made between two moments, in seconds from its first.
+    pub fn between(&self, from: f64, to: f64) -> f64 {
+        (self.opened_by(to) - self.opened_by(from)) as f64 / (to - from)
+    }
+}
+
+/// The client whose name contains this, if it was measured.
+pub fn arm<'a>(waited: &'a [Waited], name: &str) -> Option<&'a Waited> {
+    waited.iter().find(|arm| arm.ran() && arm.name.contains(name))
+}
+
+/// How many connections each port has carried by when, for as long as all of them were at it.
+pub fn progress_chart(waited: &[Waited], title: &str) -> Lines {
+    let ran = || waited.iter().filter(|arm| arm.ran());
+    // Who was never refused may have had enough early on; the others went on until their time was up.
+    let end = ran().filter(|arm| arm.refused.is_some()).map(|arm| arm.lasted).fold(f64::INFINITY, f64::min);
+    let end = if end.is_finite() { end } else { ran().map(|arm| arm.lasted).fold(0.0, f64::max) };
+    let chart = Chart::lines(title).x("since the first connection", "s").y("connections made for each port", "");
+    let chart = ran().fold(chart, |chart, arm| chart.line(&arm.name, arm.progress(end)));
+    chart.predicted_points("once a second", stairs(1.0, end))
+}
+
+/// The same for one of them, until its time was up.
+pub fn long_chart(waited: &Waited, title: &str) -> Lines {
+    Chart::lines(title)
+        .x("since the first connection", "s")
+        .y("connections made for each port", "")
+        .from_zero()
+        .line(&waited.name, waited.progress(waited.lasted))
+        .predicted_points("once a minute", stairs(TIME_WAIT.as_secs_f64(), waited.lasted))
+}
+
+/// One at the beginning, and one more each time that `step` has passed.
+fn stairs(step: f64, end: f64) -> Vec<(f64, f64)> {
+    let mut points = vec![(0.0, 1.0)];
+    for number in 1..=(end / step) as u64 {
+        let at = number as f64 * step;
+        points.extend([(at, number as f64), (at + end / 1e4, number as f64 + 1.0)]);
+    }
+    let last = points.last().map_or(1.0, |point| point.1);
+    points.push((end, last));
+    points
+}
+
+/// Connections a second for each port: predicted, and made, by those who were let in again.
+pub fn rate_chart(waited: &[Waited], title: &str) -> Bars {
+    let mut chart = Chart::bars(title).y("short connections a second, for each port", "").log();
+    // Only who is refused has a rate that the ports allow; the others make as many as the machine can.
+    for arm in waited.iter().filter(|arm| arm.ran() && arm.refused.is_some()) {
+        let made = arm.rounds().map(|rate| rate / arm.ports as f64);
+        if !made.is_empty() {
+            chart = chart.bar_with_spread(&arm.name, made.median_and_quartiles());
+        }
+        chart = chart.predicted(&arm.name, if arm.reuse == 0 { 1.0 / TIME_WAIT.as_secs_f64() } else { 1.0 });
+    }
+    chart
+}
+
+/// Connections made each second by one of them, with what the ports allow in the long run and the seed's figure for that.
+pub fn each_second_chart(waited: &Waited, title: &str) -> Lines {
+    let allowed = waited.ports as f64 / TIME_WAIT.as_secs_f64();
+    Chart::lines(title)
+        .x("since the first connection", "s")
+        .y("connections made each second", "")
+        .from_zero()
+        .line(&waited.name, waited.each_second())
+        .predicted("ports ÷ 60 s", move |_| allowed)
+        .mark_y("the seed's 28,000 ÷ 60 s", 467.0)
+}
+
+/// Who kept the ports.
+pub fn kept_table(waited: &[Waited], title: &str) -> Table {
+    let ran = || waited.iter().filter(|arm| arm.ran());
+    let refused = |arm: &Waited| match &arm.refused {
+        Some((error, after)) => format!("{error} after {after}"),
+        None => "never refused".to_string(),
+    };
+    Table::new(title)
+        .text("", ran().map(|arm| arm.name.as_str()))
+        .counts("ports", "", ran().map(|arm| arm.ports))
+        .counts("connections", "", ran().map(Waited::opened))
+        .text("refused", ran().map(refused))
+        .counts("TIME_WAIT at the client", "", ran().map(|arm| arm.kept.0))
+        .counts("at the server", "", ran().map(|arm| arm.kept.1))
+        .numbers("kept for, says the kernel", "s", ran().map(|arm| arm.kept_for.unwrap_or(f64::NAN)))
+}
+
+/// What a reset on closing costs: bytes that the client had sent and the server never saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// What the client's `send` took.
+    pub sent: u64,
+    /// What the server read until the end, or until an error.
+    pub received: u64,
+}
+
+impl Reset {
+    /// What the server could read of what was sent, in per cent: one sample for each.
+    pub fn received(closed: &[Self]) -> Samples {
+        closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64).collect()
+    }
+
+    /// What a graceful close and a reset deliver, in turns, so many times each.
+    pub fn chart(graceful: &[Self], resets: &[Self], title: &str) -> Bars {
+        Chart::bars(title)
+            .y("bytes sent that the server could read", "%")
+            .bar_with_spread("close", Self::received(graceful).median_and_quartiles())
+            .predicted("close", 100.0)
+            .bar_with_spread("reset", Self::received(resets).median_and_quartiles())
+    }
+}
+
+/// A client sends all that the kernel takes and closes at once, gracefully or with a reset; then the server reads.
+pub fn close_after_sending(resets: bool) -> Reset {
+    let run = || -> Result<Reset> {
+        let doing = "send and close";
+        let server = Listener::on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1)?;
+        let client = super::namespace::tcp().doing(doing)?;
+        client.connect(&server.address.into()).doing(doing)?;
+        let (peer, _) = server.socket.accept().doing(doing)?;
+        client.set_nonblocking(true).doing(doing)?;
+        let mut sent = 0;
+        // More than the server's buffer holds, so that some of it still waits on the client's side.
+        loop {
+            match client.send(&[7; 65_536]) {
+                Ok(length) => sent += length as u64,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(Error::new(doing, error)),
+            }
+        }
+        if resets {
+            client.set_linger(Some(Duration::ZERO)).doing(doing)?;
+        }
+        drop(client);
+        peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
+        let (mut received, mut buffer) = (0, vec![MaybeUninit::uninit(); 65_536]);
+        while let Ok(length @ 1..) = peer.recv(&mut buffer) {
+            received += length as u64;
+        }
+        Ok(Reset { sent, received })
+    };
+    run().or_fail()
+}

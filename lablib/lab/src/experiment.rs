@@ -1,0 +1,374 @@
+//! A notebook's run: its name, scale and seed, the claims that it makes, and the verdict at its end.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::claim::{Claim, Claiming, Prediction, claims_as_html};
+use crate::display::{self, escape};
+use crate::scale::seed_from_env;
+use crate::{
+    Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, significant, style,
+};
+
+/// One run of one notebook.
+///
+/// ```no_run
+/// use lab::*;
+///
+/// let mut lab = Experiment::new("01-consistent-hashing");
+/// let keys = lab.pick(10_000, 1_000_000);
+/// let moved = lab.predict("the share of keys that move, in %", 5.0, 0.2);
+/// // … the experiment runs …
+/// # let measured = 4.95;
+/// lab.claim("the ring moves its share").predicted(moved).measured(measured).unit("%").between(4.5, 5.5);
+/// lab.verdict();
+/// ```
+#[derive(Debug)]
+pub struct Experiment {
+    name: String,
+    scale: Scale,
+    seed: u64,
+    started: Instant,
+    claims: Vec<Claim>,
+    left_out: usize,
+    rehearsal: bool,
+}
+
+/// What a run leaves in `target/results/NAME.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The experiment's name, which is the notebook's.
+    pub name: String,
+    /// `quick` or `full`.
+    pub scale: String,
+    /// The seed of everything random in it.
+    pub seed: u64,
+    /// How long the run took, from the experiment's first line to its verdict.
+    pub seconds: f64,
+    /// The commit that was run, with `+` where files had been changed.
+    pub revision: String,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// Which run wrote this: what the runner set as `LAB_RUN`.
+    pub run: Option<String>,
+    /// Whether every claim holds.
+    pub holds: bool,
+    /// The claims.
+    pub claims: Vec<Claim>,
+    /// Figures shown, in order, as file names without extension below `target/reports/NAME/`.
+    pub figures: Vec<String>,
+}
+
+impl Experiment {
+    /// Opens a run. `name` is the notebook's file name without its extension.
+    pub fn new(name: &str) -> Self {
+        session::begin();
+        Self::open(name).or_fail()
+    }
+
+    fn open(name: &str) -> Result<Self> {
+        check_name(name)?;
+        let lab = Self::with_name(name, false)?;
+        gallery::open(place::reports().join(name))?;
+        let heading = format!("{name}, {} scale, seed {}", lab.scale, lab.seed);
+        let warning = freshness::warning();
+        let html = format!(
+            "{}<p class=\"lab-note\">{}</p>{}",
+            style::STYLE,
+            escape(&heading),
+            warning.as_ref().map(|text| format!("<p class=\"lab-warning\">{}</p>", escape(text))).unwrap_or_default()
+        );
+        display::emit(&html, &[Some(heading), warning].into_iter().flatten().collect::<Vec<_>>().join("\n"));
+        Ok(lab)
+    }
+
+    /// An experiment whose verdict counts for nothing: it writes no file and fails no cell. For showing what a failing
+    /// claim looks like.
+    pub fn rehearsal(name: &str) -> Self {
+        Self::with_name(name, true).or_fail()
+    }
+
+    fn with_name(name: &str, rehearsal: bool) -> Result<Self> {
+        Ok(Self {
+            name: name.to_string(),
+            scale: Scale::from_env()?,
+            seed: seed_from_env()?,
+            started: Instant::now(),
+            claims: Vec::new(),
+            left_out: 0,
+            rehearsal,
+        })
+    }
+
+    /// The experiment's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The scale of this run.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// The seed of this run.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// `quick` or `full`, by the scale of this run.
+    pub fn pick<T>(&self, quick: T, full: T) -> T {
+        self.scale.pick(quick, full)
+    }
+
+    /// A stream of random numbers of this run, by its label.
+    pub fn rng(&self, label: &str) -> Rng {
+        Rng::seeded(self.seed, label)
+    }
+
+    /// Says what will be measured, before it is: `value`, and how far from it a measured value may be (in the same unit) before
+    /// the prediction counts as missed. Ends the cell where either is not a number.
+    pub fn predict(&mut self, sentence: &str, value: f64, tolerance: f64) -> Prediction {
+        if !(value.is_finite() && tolerance.is_finite() && tolerance >= 0.0) {
+            let cause = format!("{value} within {tolerance} is no prediction");
+            Err::<(), _>(Error::new(format!("predict {sentence:?}"), cause)).or_fail();
+        }
+        let within = if tolerance > 0.0 { format!(", within {}", significant(tolerance)) } else { String::new() };
+        let text = format!("Predicted: {sentence}: {}{within}", significant(value));
+        display::emit(&format!("<p class=\"lab-claim predicted\">{}</p>", escape(&text)), &text);
+        Prediction::new(value, tolerance)
+    }
+
+    /// Starts a claim; its bound judges it. A claim at a time, each a sentence that a newcomer understands.
+    pub fn claim(&mut self, sentence: &str) -> Claiming<'_> {
+        Claiming::new(self, sentence.to_string())
+    }
+
+    /// The claims that have been judged so far.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
+
+    /// The claims that do not hold.
+    pub fn failures(&self) -> Vec<&Claim> {
+        self.claims.iter().filter(|claim| !claim.holds).collect()
+    }
+
+    pub(crate) fn record(&mut self, claim: Claim, made_at: Option<Scale>) {
+        if made_at.is_some_and(|scale| scale != self.scale) {
+            self.left_out += 1;
+            return;
+        }
+        let class = if claim.holds { "holds" } else { "fails" };
+        let html = format!("<p class=\"lab-claim {class}\">{}</p>", escape(&claim.summary()));
+        display::emit(&html, &claim.summary());
+        self.claims.push(claim);
+    }
+
+    /// Shows the table of claims and writes `target/results/NAME.json`; fails the cell where a claim does not hold, or
+    /// where none was made.
+    pub fn verdict(&self) {
+        let verdict = self.judged();
+        let facts = format!(
+            "{} scale, seed {}, {:.1} s; revision {}; {}",
+            verdict.scale, verdict.seed, verdict.seconds, verdict.revision, verdict.machine
+        );
+        let left_out = match self.left_out {
+            0 => String::new(),
+            1 => "One claim is made at the other scale only.".into(),
+            count => format!("{count} claims are made at the other scale only."),
+        };
+        let headline = verdict.headline();
+        let html = format!(
+            "{}<div class=\"lab-verdict-box\"><p class=\"lab-headline\">{}</p>{}<p class=\"lab-note\">{} {}</p></div>",
+            style::STYLE,
+            escape(&headline),
+            claims_as_html(&self.claims),
+            escape(&left_out),
+            escape(&facts)
+        );
+        let rows: Vec<String> = self.claims.iter().map(Claim::summary).collect();
+        let plain = format!("{headline}\n{}\n{left_out}\n{facts}", rows.join("\n"));
+        display::emit(&html, &plain);
+        if self.rehearsal {
+            return;
+        }
+        verdict.write().or_fail();
+        if !verdict.holds {
+            let failed: Vec<String> = self.failures().iter().map(|claim| claim.summary()).collect();
+            std::panic::panic_any(format!("{headline}\n{}", failed.join("\n")));
+        }
+    }
+
+    fn judged(&self) -> Verdict {
+        Verdict {
+            name: self.name.clone(),
+            scale: self.scale.to_string(),
+            seed: self.seed,
+            seconds: self.started.elapsed().as_secs_f64(),
+            revision: revision(&place::root()),
+            machine: Machine::this(),
+            run: std::env::var("LAB_RUN").ok(),
+            holds: !self.claims.is_empty() && self.failures().is_empty(),
+            claims: self.claims.clone(),
+            figures: gallery::figures(),
+        }
+    }
+}
+
+impl Verdict {
+    /// The verdict in one sentence.
+    pub fn headline(&self) -> String {
+        let failed = self.claims.iter().filter(|claim| !claim.holds).count();
+        let missed = self.claims.iter().filter(|claim| claim.prediction_missed()).count();
+        let headline = match (self.claims.len(), failed) {
+            (0, _) => "No claim was made, so nothing is proved.".into(),
+            (1, 0) => "The claim holds.".into(),
+            (count, 0) => format!("All {count} claims hold."),
+            (1, _) => "The claim does not hold.".into(),
+            (count, 1) => format!("1 of {count} claims does not hold."),
+            (count, failed) => format!("{failed} of {count} claims do not hold."),
+        };
+        match missed {
+            0 => headline,
+            1 => headline + " One prediction missed.",
+            missed => format!("{headline} {missed} predictions missed."),
+        }
+    }
+
+    fn write(&self) -> Result<()> {
+        let path = place::results().join(format!("{}.json", self.name));
+        let json = serde_json::to_string_pretty(self).doing("write the verdict")?;
+        place::write_whole(&path, json + "\n").doing(format!("write {}", path.display()))
+    }
+}
+
+/// A name becomes a file's name: it must not lead elsewhere.
+fn check_name(name: &str) -> Result<()> {
+    if !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_') {
+        return Ok(());
+    }
+    let cause = format!("{name:?} cannot be a file's name");
+    Err(Error::new("open the experiment", cause).remedy("use letters, digits and dashes, as in the notebook's name"))
+}
+
+fn revision(root: &Path) -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    match git(&["rev-parse", "--short=12", "HEAD"]) {
+        Some(commit) if git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) => commit + "+",
+        Some(commit) => commit,
+        None => "unknown".into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Samples;
+
+    fn judged(judge: impl FnOnce(&mut Experiment)) -> Claim {
+        let mut lab = Experiment::rehearsal("test");
+        judge(&mut lab);
+        lab.claims()[0].clone()
+    }
+
+    #[test]
+    fn each_bound_holds_and_fails_where_it_should() {
+        let holds = |judge: fn(Claiming<'_>), values: &[f64]| {
+            judged(|lab| {
+                let five = lab.predict("x", 5.0, 0.0);
+                judge(lab.claim("x").predicted(five).measured(values));
+            })
+            .holds
+        };
+        assert!(holds(|claim| claim.exactly(3), &[3.0, 3.0]));
+        assert!(!holds(|claim| claim.exactly(3), &[3.0, 4.0, 3.0]), "one wrong sample is enough");
+        assert!(holds(|claim| claim.between(1.0, 2.0), &[1.0]));
+        assert!(!holds(|claim| claim.between(1.0, 2.0), &[2.1]));
+        assert!(holds(|claim| claim.at_least(2.0), &[2.0]));
+        assert!(!holds(|claim| claim.at_least(2.0), &[1.9]));
+        assert!(holds(|claim| claim.at_most(2.0), &[2.0]));
+        assert!(!holds(|claim| claim.at_most(2.0), &[2.1]));
+        assert!(holds(|claim| claim.within_confidence(), &[4.9, 5.0, 5.2, 5.1, 4.7]));
+        assert!(!holds(|claim| claim.within_confidence(), &[7.9, 8.0, 8.2, 8.1, 7.7]));
+        assert!(!holds(|claim| claim.within_confidence(), &[5.0, 5.0, 5.0, 5.0]), "four have no spread to speak of");
+        assert!(holds(|claim| claim.within_confidence(), &[5.0; 5]));
+        assert!(!holds(|claim| claim.within_confidence(), &[5.1; 5]), "without a spread it is the value or it is not");
+    }
+
+    #[test]
+    fn a_claim_may_hold_although_its_prediction_missed() {
+        let mut lab = Experiment::rehearsal("test");
+        let ten = lab.predict("x", 10.0, 1.0);
+        for measured in [11.0, 89.0, 3.0] {
+            lab.claim("x").predicted(ten).measured(measured).at_least(5.0);
+        }
+        let judged: Vec<_> = lab.claims().iter().map(|claim| (claim.holds, claim.prediction_missed())).collect();
+        assert_eq!(judged, [(true, false), (true, true), (false, false)]);
+        assert!(lab.claims()[1].summary().ends_with("it holds, but the prediction missed"));
+        assert_eq!(lab.judged().headline(), "1 of 3 claims does not hold. One prediction missed.");
+        assert!(claims_as_html(lab.claims()).contains("✓ holds, but the prediction missed"));
+    }
+
+    #[test]
+    fn a_prediction_made_after_the_measurement_is_refused() {
+        let mut lab = Experiment::rehearsal("test");
+        let early = lab.predict("x", 5.0, 1.0);
+        let measured: Samples = [5.0, 5.0].into_iter().collect();
+        let late = lab.predict("x", 5.0, 1.0);
+        let derived = measured.map(|value| value * 1.0);
+        for (prediction, samples) in [(early, &measured), (late, &measured), (early, &derived), (late, &derived)] {
+            lab.claim("x").predicted(prediction).measured(samples).exactly(5);
+        }
+        assert_eq!(lab.claims().iter().map(|claim| claim.holds).collect::<Vec<_>>(), [true, false, true, false]);
+        assert!(lab.claims()[1].tolerance.starts_with("a prediction made before the measurement"));
+    }
+
+    #[test]
+    fn what_was_not_measured_never_holds() {
+        for values in [vec![], vec![f64::NAN], vec![1.0, f64::INFINITY]] {
+            for judge in [
+                (|claim| claim.exactly(1)) as fn(Claiming<'_>),
+                |claim| claim.at_least(0.0),
+                |claim| claim.at_most(1e300),
+                |claim| claim.between(f64::NEG_INFINITY, f64::INFINITY),
+                |claim| claim.within_confidence(),
+            ] {
+                let claim = judged(|lab| {
+                    let one = lab.predict("x", 1.0, 0.0);
+                    judge(lab.claim("x").predicted(one).measured(Samples::from(values.clone())));
+                });
+                assert!(!claim.holds, "{claim:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_of_the_other_scale_is_left_out() {
+        let mut lab = Experiment::rehearsal("test");
+        let other = if lab.scale() == Scale::Quick { Scale::Full } else { Scale::Quick };
+        lab.claim("x").measured(1).only_at(other).exactly(2);
+        assert!(lab.claims().is_empty());
+    }
+
+    #[test]
+    fn no_claim_is_no_proof() {
+        let verdict = Experiment::rehearsal("test").judged();
+        assert!(!verdict.holds);
+        assert_eq!(verdict.headline(), "No claim was made, so nothing is proved.");
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        for name in ["", "../x", "a/b", "a b", "x.json"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("01-consistent-hashing").is_ok());
+    }
+}

@@ -1,0 +1,60 @@
+//! The workbench that every experiment stands on. It knows no system.
+//!
+//! | what | where |
+//! |---|---|
+//! | a run, its claims and its verdict | [`Experiment`], [`Prediction`], [`Claim`] |
+//! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
+//! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
+//! | real servers | [`service`], and [`mod@link`] in front of them |
+//! | proving | [`history`], [`clock`], [`crash`] |
+//! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
+//!
+//! Whatever a notebook's cell calls returns a value, or ends the cell with one sentence: a `Result` at the top level of a
+//! cell would pass unseen. Everything below returns [`Result`], with the one [`Error`].
+
+pub mod chart;
+mod claim;
+pub mod clock;
+pub mod crash;
+pub mod display;
+mod drawing;
+mod error;
+mod experiment;
+pub mod freshness;
+mod gallery;
+pub mod history;
+mod latency;
+pub mod link;
+mod machine;
+pub mod place;
+mod progress;
+mod race;
+mod random;
+pub mod runtime;
+mod samples;
+mod scale;
+pub mod service;
+pub mod session;
+mod style;
+pub mod sync;
+mod table;
+
+pub use chart::{Chart, Figure};
+pub use claim::{Claim, Claiming, Prediction, claims_as_html};
+pub use display::Show;
+pub use drawing::Drawing;
+pub use error::{Doing, Error, OrFail, Result, joined};
+pub use experiment::{Experiment, Verdict};
+pub use latency::{Latency, Load, OpenLoop, readable};
+pub use link::{Link, link};
+pub use machine::Machine;
+pub use progress::Progress;
+pub use race::{Race, Raced};
+pub use random::{Rng, Weighted};
+pub use samples::{Samples, significant};
+pub use scale::Scale;
+pub use service::{
+    kafka, mysql, mysql_instances, mysql_replicated, private_mysql, private_redis_cluster, redis, redis_cluster,
+};
+pub use style::STYLE;
+pub use table::Table;

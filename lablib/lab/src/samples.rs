@@ -1,0 +1,300 @@
+//! Repeated measurements of one quantity, and what they say.
+
+use std::time::Instant;
+
+/// Some measurements of one quantity, in the order in which they were taken.
+///
+/// ```
+/// use lab::Samples;
+///
+/// let moved = Samples::from(vec![4.8, 5.1, 5.0, 4.9, 5.2]);
+/// assert_eq!(moved.median(), 5.0);
+/// assert_eq!(moved.to_string(), "5.00 ± 0.16 (5 samples)");
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    values: Vec<f64>,
+    /// When the first of them was taken; not known of numbers that were handed over later.
+    taken: Option<Instant>,
+}
+
+impl Samples {
+    /// Adds one measurement.
+    pub fn push(&mut self, value: f64) {
+        if self.values.is_empty() {
+            self.taken = Some(Instant::now());
+        }
+        self.values.push(value);
+    }
+
+    /// When the first of them was taken, where that is known: a prediction has to be older.
+    pub(crate) fn taken(&self) -> Option<Instant> {
+        self.taken
+    }
+
+    /// As if they were taken with `others`, from which they come.
+    pub(crate) fn taken_with(mut self, others: &Samples) -> Self {
+        self.taken = self.taken.into_iter().chain(others.taken).min();
+        self
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The measurements themselves.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The arithmetic mean; NaN where nothing was measured.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len() as f64
+    }
+
+    /// The standard deviation of the samples (n - 1); 0 for a single one.
+    pub fn standard_deviation(&self) -> f64 {
+        if self.values.len() < 2 {
+            return 0.0;
+        }
+        let mean = self.mean();
+        (self.values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (self.values.len() - 1) as f64).sqrt()
+    }
+
+    /// The standard error of the mean.
+    pub fn standard_error(&self) -> f64 {
+        self.standard_deviation() / (self.values.len() as f64).sqrt()
+    }
+
+    /// The value below which the share `q` (0 to 1) of the samples lies, interpolated; NaN where nothing was measured.
+    pub fn quantile(&self, q: f64) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+        let position = q.clamp(0.0, 1.0) * last as f64;
+        let below = sorted[position.floor() as usize];
+        let above = sorted[position.ceil() as usize];
+        // Equal neighbours may be infinite, where an interpolation would be NaN.
+        if below == above { below } else { below + (above - below) * position.fract() }
+    }
+
+    /// The middle value.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The smallest value; NaN where nothing was measured.
+    pub fn min(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
+    /// The largest value; NaN where nothing was measured.
+    pub fn max(&self) -> f64 {
+        self.quantile(1.0)
+    }
+
+    /// The largest over the mean: how far a load is from level.
+    pub fn max_over_mean(&self) -> f64 {
+        self.max() / self.mean()
+    }
+
+    /// Median, lower and upper quartile, for a chart's point and its spread.
+    pub fn median_and_quartiles(&self) -> (f64, f64, f64) {
+        (self.median(), self.quantile(0.25), self.quantile(0.75))
+    }
+
+    /// Each sample through `f`.
+    pub fn map(&self, f: impl FnMut(f64) -> f64) -> Self {
+        Self { values: self.values.iter().copied().map(f).collect(), taken: self.taken }
+    }
+}
+
+impl PartialEq for Samples {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl std::fmt::Display for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.values.as_slice() {
+            [] => f.write_str("nothing measured"),
+            [one] => f.write_str(&significant(*one)),
+            _ => {
+                let (mean, sd) = (self.mean(), self.standard_deviation());
+                write!(f, "{} ± {} ({} samples)", significant(mean), significant(sd), self.values.len())
+            }
+        }
+    }
+}
+
+/// A number as a person writes it: about three significant digits, thousands apart, no exponent within reason.
+pub fn significant(value: f64) -> String {
+    if !value.is_finite() {
+        return if value.is_nan() {
+            "no value".into()
+        } else if value > 0.0 {
+            "∞".into()
+        } else {
+            "−∞".into()
+        };
+    }
+    let size = value.abs();
+    let text = if size == 0.0 {
+        "0".into()
+    } else if !(0.999_5e-6..0.999_5e15).contains(&size) {
+        return power_of_ten(value);
+    } else if size < 0.001 {
+        // Three digits, however many zeros stand before them.
+        format!("{value:.*}", (2.0 - size.log10().floor()) as usize)
+    } else if size < 0.1 {
+        format!("{value:.3}")
+    } else if size < 100.0 && value.fract() != 0.0 {
+        format!("{value:.2}")
+    } else if size < 1_000.0 && value.fract() != 0.0 {
+        format!("{value:.1}")
+    } else {
+        group_thousands(&format!("{size:.0}")).to_string()
+    };
+    match (value < 0.0, text.starts_with('-')) {
+        (true, true) => format!("−{}", &text[1..]),
+        (true, false) => format!("−{text}"),
+        _ => text,
+    }
+}
+
+/// What no row of zeros would say: 6.96×10⁻⁷.
+pub(crate) fn power_of_ten(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let raised = |c: char| match c {
+        '-' => '⁻',
+        digit => ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit.to_digit(10).unwrap_or(0) as usize],
+    };
+    let exponent: String = exponent.chars().map(raised).collect();
+    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
+    match mantissa.as_str() {
+        "1" => format!("10{exponent}"),
+        "−1" => format!("−10{exponent}"),
+        _ => format!("{mantissa}×10{exponent}"),
+    }
+}
+
+fn group_thousands(digits: &str) -> String {
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+impl From<f64> for Samples {
+    fn from(value: f64) -> Self {
+        Self { values: vec![value], taken: None }
+    }
+}
+
+impl From<u64> for Samples {
+    fn from(value: u64) -> Self {
+        Self { values: vec![value as f64], taken: None }
+    }
+}
+
+impl From<usize> for Samples {
+    fn from(value: usize) -> Self {
+        Self { values: vec![value as f64], taken: None }
+    }
+}
+
+impl From<i32> for Samples {
+    fn from(value: i32) -> Self {
+        Self { values: vec![f64::from(value)], taken: None }
+    }
+}
+
+impl From<bool> for Samples {
+    /// 1 for true: "does it hold?" as a measured value.
+    fn from(value: bool) -> Self {
+        Self { values: vec![f64::from(u8::from(value))], taken: None }
+    }
+}
+
+impl From<Vec<f64>> for Samples {
+    fn from(values: Vec<f64>) -> Self {
+        Self { values, taken: None }
+    }
+}
+
+impl From<&[f64]> for Samples {
+    fn from(values: &[f64]) -> Self {
+        Self { values: values.to_vec(), taken: None }
+    }
+}
+
+impl From<&Samples> for Samples {
+    fn from(samples: &Samples) -> Self {
+        samples.clone()
+    }
+}
+
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut samples = Self::default();
+        values.into_iter().for_each(|value| samples.push(value));
+        samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_of_a_known_series() {
+        let samples = Samples::from(vec![2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert_eq!(samples.mean(), 5.0);
+        assert!((samples.standard_deviation() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
+        assert_eq!(samples.median(), 4.5);
+        assert_eq!((samples.min(), samples.max()), (2.0, 9.0));
+    }
+
+    #[test]
+    fn nothing_measured_is_not_a_number() {
+        let nothing = Samples::default();
+        assert!(nothing.mean().is_nan() && nothing.median().is_nan() && nothing.max().is_nan());
+        assert_eq!(nothing.to_string(), "nothing measured");
+    }
+
+    #[test]
+    fn numbers_read_as_a_person_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (4.951, "4.95"),
+            (10.0, "10"),
+            (0.0123, "0.012"),
+            (-0.5, "−0.50"),
+            (1234567.0, "1,234,567"),
+            (-1234.5, "−1,234"),
+            (100.0, "100"),
+            (123.4, "123.4"),
+            (0.000_696, "0.000696"),
+            (0.000_01, "0.0000100"),
+            (6.96e-7, "6.96×10⁻⁷"),
+            (-2e-9, "−2×10⁻⁹"),
+            (1e18, "10¹⁸"),
+            (f64::NAN, "no value"),
+            (f64::INFINITY, "∞"),
+        ] {
+            assert_eq!(significant(value), text, "{value}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The cabin from above.
+
+use std::fmt::Write as _;
+
+use super::audit::Told;
+use super::seat::Layout;
+use lab::Drawing;
+use lab::display::escape;
+
+/// Two travellers who look before either has written.
+pub fn picture() -> Drawing {
+    const LANES: [(&str, f64, f64); 2] = [("traveller 1", 150.0, 380.0), ("traveller 2", 250.0, 480.0)];
+    let mut svg = String::from(
+        "<g fill=\"#6b7280\" font-size=\"11\"><text x=\"0\" y=\"14\">time runs to the right</text></g>\
+         <rect x=\"268\" y=\"22\" width=\"112\" height=\"112\" rx=\"6\" fill=\"#d55e00\" fill-opacity=\"0.10\"/>\
+         <text x=\"324\" y=\"150\" text-anchor=\"middle\" font-size=\"11\" fill=\"#d55e00\">both hold the same answer</text>",
+    );
+    for (lane, (name, looks, writes)) in LANES.into_iter().enumerate() {
+        let (y, colour) = (50.0 + 56.0 * lane as f64, Drawing::colour(lane * 2));
+        let _ = write!(
+            svg,
+            "<text x=\"0\" y=\"{}\" fill=\"#1f2933\" font-weight=\"600\">{name}</text>\
+             <line x1=\"100\" y1=\"{y}\" x2=\"720\" y2=\"{y}\" stroke=\"#cbd2d9\"/>",
+            y + 4.0
+        );
+        for (x, words) in [(looks, "free? → 1A"), (writes, "1A is mine"), (writes + 130.0, "told: 1A")] {
+            let _ = write!(
+                svg,
+                "<rect x=\"{x}\" y=\"{}\" width=\"96\" height=\"30\" rx=\"6\" fill=\"{colour}\"/>\
+                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#fff\" font-size=\"12\">{words}</text>",
+                y - 15.0,
+                x + 48.0,
+                y + 4.0
+            );
+        }
+    }
+    let plain =
+        "Traveller 1 finds seat 1A free, then traveller 2 does; both write themselves into it, and both are told so.\n";
+    Drawing::new("Between finding and writing there is a moment", (724.0, 158.0), &svg, plain)
+}
+
+/// A cabin, and who was told of which seat.
+#[derive(Debug, Clone)]
+pub struct SeatMap {
+    /// What stands over it.
+    pub caption: String,
+    /// Its cabin.
+    pub layout: Layout,
+    /// Who was told what.
+    pub told: Vec<Told>,
+}
+
+impl SeatMap {
+    /// The same cabin at a moment.
+    pub fn until(&self, caption: &str, at: f64) -> Self {
+        let told = self.told.iter().copied().filter(|told| told.at <= at).collect();
+        Self { caption: caption.into(), layout: self.layout, told }
+    }
+
+    /// The cabin as it fills: after each of these shares of its travellers.
+    pub fn filling(&self, shares: &[f64]) -> Vec<Self> {
+        let mut times: Vec<f64> = self.told.iter().map(|told| told.at).collect();
+        times.sort_by(f64::total_cmp);
+        let frame = |share: &f64| {
+            let count =
+                ((times.len() as f64 * share).round() as usize).clamp(usize::from(!times.is_empty()), times.len());
+            let at = count.checked_sub(1).and_then(|last| times.get(last)).copied().unwrap_or(0.0);
+            self.until(&format!("after {:.0} ms: {count} told", at * 1e3), at)
+        };
+        shares.iter().map(frame).collect()
+    }
+
+    /// How many travellers were told of each seat, by its number.
+    fn counts(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.layout.seats() as usize + 1];
+        for told in &self.told {
+            if let Some(count) = counts.get_mut(told.seat.number() as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Cabins side by side: empty seats are pale, taken ones blue, and where more than one traveller was told of a seat it is
+/// orange, with their number.
+pub fn seat_maps(title: &str, maps: &[SeatMap]) -> Drawing {
+    let (seat, gap, between, top) = (15.0, 3.0, 26.0, 40.0);
+    let (mut svg, mut plain) = (String::new(), String::new());
+    let (mut x, mut lowest) = (4.0, top);
+    for map in maps {
+        let layout = map.layout;
+        let counts = map.counts();
+        let half = layout.abreast() / 2;
+        let aisle = |column: u32| if column >= half && layout.abreast() > 2 { 9.0 } else { 0.0 };
+        let width = (f64::from(layout.abreast()) * (seat + gap) + 9.0).max(96.0);
+        let _ = write!(
+            svg,
+            "<text x=\"{x}\" y=\"16\" font-size=\"12\" font-weight=\"600\" fill=\"#1f2933\">{}</text>",
+            escape(map.caption.split(": ").next().unwrap_or_default())
+        );
+        let _ = write!(
+            svg,
+            "<text x=\"{x}\" y=\"31\" font-size=\"11\" fill=\"#52606d\">{}</text>",
+            escape(map.caption.split_once(": ").map_or("", |(_, rest)| rest))
+        );
+        for number in 1..=layout.seats() {
+            let (row, column) = ((number - 1) / layout.abreast(), (number - 1) % layout.abreast());
+            let left = x + f64::from(column) * (seat + gap) + aisle(column);
+            let y = top + f64::from(row) * (seat + gap);
+            lowest = f64::max(lowest, y + seat);
+            let told = counts[number as usize];
+            let fill = match told {
+                0 => "#e4e7eb",
+                1 => Drawing::colour(0),
+                _ => Drawing::colour(1),
+            };
+            let _ = write!(
+                svg,
+                "<rect x=\"{left}\" y=\"{y}\" width=\"{seat}\" height=\"{seat}\" rx=\"4\" fill=\"{fill}\"/>"
+            );
+            if told > 1 {
+                let _ = write!(
+                    svg,
+                    "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"{}\" fill=\"#fff\">{told}</text>",
+                    left + seat / 2.0,
+                    y + 10.5,
+                    if told < 100 { 9 } else { 7 }
+                );
+            }
+        }
+        let taken = counts.iter().filter(|count| **count > 0).count();
+        let double = counts.iter().filter(|count| **count > 1).count();
+        let _ = writeln!(
+            plain,
+            "{}: {taken} of {} seats taken, {double} of them by more than one",
+            map.caption,
+            layout.seats()
+        );
+        x += width + between;
+    }
+    Drawing::new(title, (x.max(300.0), lowest + 6.0), &svg, &plain)
+}

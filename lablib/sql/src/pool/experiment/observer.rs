@@ -1,0 +1,70 @@
+//! Somebody who looks at the server's own counters, over a connection that does not come from a pool.
+
+use std::time::{Duration, Instant};
+
+use mysql::Conn;
+use mysql::prelude::Queryable;
+
+use lab::service::{Counters, MariaDb};
+use lab::{Doing, Error, Result};
+
+/// Counts the connections of others at the server.
+pub(super) struct Observer {
+    connection: Conn,
+}
+
+impl Observer {
+    /// Starts to count, once the connections of others are so many.
+    pub fn of(server: &MariaDb, others: usize) -> Result<Self> {
+        let mut observer = Self { connection: server.connect()? };
+        observer.settle(others)?;
+        observer.connection.query_drop("FLUSH STATUS").doing("reset the server's counters")?;
+        Ok(observer)
+    }
+
+    /// Waits until there are so many connections of others, and have been for a while: the count that the server's limit is
+    /// compared with goes down a little after the one that it shows.
+    pub fn settle(&mut self, others: usize) -> Result<()> {
+        let (began, mut since) = (Instant::now(), None);
+        loop {
+            let now = self.now()?;
+            if now != others as u64 {
+                since = None;
+            } else if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(60) {
+                return Ok(());
+            }
+            if began.elapsed() > Duration::from_secs(5) {
+                let cause = format!("there are {now} connections where {others} were expected");
+                return Err(Error::new("wait for the server's connections", cause));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The connections of others, now.
+    pub fn now(&mut self) -> Result<u64> {
+        self.status("Threads_connected").map(|threads| threads.saturating_sub(1))
+    }
+
+    /// The most connections of others at once, since this observer began.
+    pub fn most(&mut self) -> Result<u64> {
+        self.status("Max_used_connections").map(|threads| threads.saturating_sub(1))
+    }
+
+    /// Statements that have been sent to the server.
+    pub fn questions(&mut self) -> Result<u64> {
+        self.status("Questions")
+    }
+
+    /// Transactions that are open.
+    pub fn transactions(&mut self) -> Result<u64> {
+        // MariaDB repeats its last answer to whoever asks again within a tenth of a second.
+        std::thread::sleep(Duration::from_millis(120));
+        let open = self.connection.query_first("SELECT COUNT(*) FROM information_schema.innodb_trx");
+        open.doing("count the open transactions").map(Option::unwrap_or_default)
+    }
+
+    fn status(&mut self, name: &str) -> Result<u64> {
+        Counters::one(&mut self.connection, name).map(|count| count as u64)
+    }
+}

@@ -1,0 +1,32 @@
+//! What the notebook does with a primary and its replicas.
+
+mod bank;
+mod divergence;
+mod failover;
+mod lag;
+mod outage;
+mod stale;
+mod waiting;
+
+pub use bank::{Bank, PrefixChecks, Teller, Transfer};
+pub use divergence::{Diverged, divergence, prototype};
+pub use failover::{Failover, FailoverSpec, Failovers, failover, failovers};
+pub use lag::{Arrival, LagSpec, LagSweep, LoadLag, Opinions, Silence, lag_sweep, silence};
+pub use outage::{Outage, OutageSpec, Spread, outage, spread, spread_chart};
+pub use stale::{
+    AtDelay, Readers, ReadersSpec, StaleSweep, of_kind, policies, policy_latencies, policy_table, stale_sweep,
+};
+pub use waiting::{Stall, seen_early, stall};
+
+use super::Cluster;
+use lab::OrFail;
+
+/// A primary with so many replicas, each behind a wire of its own.
+pub fn cluster(replicas: usize) -> Cluster {
+    Cluster::start(replicas).or_fail()
+}
+
+/// So many empty accounts on a cluster.
+pub fn bank(cluster: &Cluster, accounts: u64) -> Bank {
+    Bank::open(cluster, accounts).or_fail()
+}
