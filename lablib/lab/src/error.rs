@@ -96,12 +96,12 @@ pub trait OrFail<T> {
     fn or_fail(self) -> T;
 }
 
-impl<T> OrFail<T> for Result<T> {
+impl<T, E: Into<Error>> OrFail<T> for Result<T, E> {
     #[track_caller]
     fn or_fail(self) -> T {
         match self {
             Ok(value) => value,
-            Err(error) => std::panic::panic_any(error.to_string()),
+            Err(error) => std::panic::panic_any(error.into().to_string()),
         }
     }
 }

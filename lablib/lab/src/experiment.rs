@@ -13,6 +13,10 @@ use crate::{
     Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, significant, style,
 };
 
+/// Said in the first line of a run, and beside its verdict.
+const EXPLORING: &str =
+    "; compiled for exploring, where the smallest paths take up to twice as long: no verdict stands on it";
+
 /// One run of one notebook.
 ///
 /// ```no_run
@@ -52,6 +56,8 @@ pub struct Verdict {
     pub revision: String,
     /// Where it was measured.
     pub machine: Machine,
+    /// Whether lablib was compiled incrementally, for exploring: such a run proves nothing.
+    pub exploring: bool,
     /// Which run wrote this: what the runner set as `LAB_RUN`.
     pub run: Option<String>,
     /// Whether every claim holds.
@@ -73,7 +79,8 @@ impl Experiment {
         check_name(name)?;
         let lab = Self::with_name(name, false)?;
         gallery::open(place::reports().join(name))?;
-        let heading = format!("{name}, {} scale, seed {}", lab.scale, lab.seed);
+        let build = if freshness::EXPLORING { EXPLORING } else { "" };
+        let heading = format!("{name}, {} scale, seed {}{build}", lab.scale, lab.seed);
         let warning = freshness::warning();
         let html = format!(
             "{}<p class=\"lab-note\">{}</p>{}",
@@ -172,8 +179,13 @@ impl Experiment {
     pub fn verdict(&self) {
         let verdict = self.judged();
         let facts = format!(
-            "{} scale, seed {}, {:.1} s; revision {}; {}",
-            verdict.scale, verdict.seed, verdict.seconds, verdict.revision, verdict.machine
+            "{} scale, seed {}, {:.1} s; revision {}; {}{}",
+            verdict.scale,
+            verdict.seed,
+            verdict.seconds,
+            verdict.revision,
+            verdict.machine,
+            if verdict.exploring { EXPLORING } else { "" }
         );
         let left_out = match self.left_out {
             0 => String::new(),
@@ -210,6 +222,7 @@ impl Experiment {
             seconds: self.started.elapsed().as_secs_f64(),
             revision: revision(&place::root()),
             machine: Machine::this(),
+            exploring: freshness::EXPLORING,
             run: std::env::var("LAB_RUN").ok(),
             holds: !self.claims.is_empty() && self.failures().is_empty(),
             claims: self.claims.clone(),

@@ -1,4 +1,4 @@
-//! Whether this kernel still runs the sources that are on disk.
+//! Whether this kernel still runs the sources that are on disk, and how it was compiled.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,23 @@ pub const LIBRARY: &str = "liblablib_kernel.so";
 /// The file beside that library with the fingerprint of the sources that it was built from.
 pub const BUILT_FROM: &str = "built-from";
 
-/// A fingerprint of all of lablib's sources below `root`.
+/// Whether this was compiled incrementally: an edit then costs seconds, but the code falls into smaller units, and the smallest
+/// paths take up to twice as long. For exploring; no verdict stands on it.
+pub const EXPLORING: bool = match option_env!("LAB_EXPLORING") {
+    Some(value) => matches!(value.as_bytes(), b"1"),
+    None => false,
+};
+
+/// Set for a kernel that runs older sources than those on disk, because these do not compile: what the compiler says.
+pub const DOES_NOT_COMPILE: &str = "LAB_DOES_NOT_COMPILE";
+
+/// What of lablib a kernel is not built from.
+const APART: [&str; 3] = ["tests", "benches", "models"];
+
+/// A fingerprint of the sources of all rooms below `root`.
 pub fn fingerprint(root: &Path) -> String {
     let mut files = Vec::new();
-    collect(&root.join("lablib/src"), &mut files);
-    collect(&root.join("lablib/kernel"), &mut files);
-    files.push(root.join("lablib/Cargo.toml"));
+    collect(&root.join("lablib"), &mut files);
     files.push(root.join("Cargo.toml"));
     files.push(root.join("Cargo.lock"));
     files.sort();
@@ -32,10 +43,13 @@ pub fn fingerprint(root: &Path) -> String {
 /// One sentence, where this kernel was built from other sources than those on disk.
 pub(crate) fn warning() -> Option<String> {
     let built_from = std::fs::read_to_string(own_folder()?.join(BUILT_FROM)).ok()?;
-    (built_from != fingerprint(&place::root())).then(|| {
-        "This kernel is older than the sources in lablib/src: what you changed there is not in it. \
-         Run `ci/lab setup`, then restart the kernel."
-            .to_string()
+    if built_from == fingerprint(&place::root()) {
+        return None;
+    }
+    let older = "This kernel is older than the sources in lablib: what you changed there is not in it";
+    Some(match std::env::var(DOES_NOT_COMPILE) {
+        Ok(error) if !error.is_empty() => format!("{older}, because it does not compile. {error}"),
+        _ => format!("{older}. Restart the kernel."),
     })
 }
 
@@ -50,7 +64,9 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            collect(&path, files);
+            if !APART.iter().any(|name| path.ends_with(name)) {
+                collect(&path, files);
+            }
         } else {
             files.push(path);
         }
@@ -65,16 +81,20 @@ mod tests {
     #[test]
     fn any_change_of_any_source_changes_the_fingerprint() {
         let root = std::env::temp_dir().join(format!("lab-freshness-{}", std::process::id()));
-        let source = root.join("lablib/src/room/system.rs");
+        let source = root.join("lablib/room/src/system.rs");
         std::fs::create_dir_all(source.parent().unwrap()).unwrap();
         std::fs::write(&source, "one").unwrap();
         let first = fingerprint(&root);
         assert_eq!(first, fingerprint(&root));
         std::fs::write(&source, "two").unwrap();
         let second = fingerprint(&root);
-        std::fs::write(root.join("lablib/src/new.rs"), "").unwrap();
+        std::fs::write(root.join("lablib/room/src/new.rs"), "").unwrap();
         let third = fingerprint(&root);
+        std::fs::create_dir_all(root.join("lablib/room/tests")).unwrap();
+        std::fs::write(root.join("lablib/room/tests/system.rs"), "").unwrap();
+        let fourth = fingerprint(&root);
         std::fs::remove_dir_all(&root).unwrap();
         assert!(first != second && second != third);
+        assert_eq!(third, fourth, "a kernel is not built from tests");
     }
 }

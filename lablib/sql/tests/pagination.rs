@@ -3,8 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use lab::Rng;
-use lab::service::{self, MariaDb};
+use ::lab::Rng;
+use ::lab::service::{self, MariaDb};
 use sql::pagination::experiment as lab;
 use sql::pagination::*;
 

@@ -34,9 +34,35 @@ pub(super) fn lab_binary() -> Result<PathBuf> {
     let own = std::env::current_exe().unwrap_or_default();
     let baked = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/lab"));
     let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("lab"));
-    beside.chain([baked.to_path_buf()]).find(|candidate| is_program(candidate) && *candidate != own).ok_or_else(|| {
+    let found = beside.chain([baked.to_path_buf()]).find(|candidate| is_program(candidate) && *candidate != own);
+    let found = found.ok_or_else(|| {
         failure(format!("there is none at {}", baked.display())).remedy("run `ci/lab setup`, or set LAB_BIN")
-    })
+    })?;
+    // A room's tests are built without this program, and would prove what it was before the last edit.
+    match newer_source(&found) {
+        Some(source) => Err(failure(format!("{} is older than {}", found.display(), source.display()))
+            .remedy("run `cargo build --release`, or set LAB_BIN")),
+        None => Ok(found),
+    }
+}
+
+/// A source of the rooms that was changed after this program was built.
+fn newer_source(program: &Path) -> Option<PathBuf> {
+    let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let built = age(program)?;
+    let mut folders = vec![place::root().join("lablib")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                if !["tests", "benches", "kernel", "models"].iter().any(|apart| path.ends_with(apart)) {
+                    folders.push(path);
+                }
+            } else if path.extension() == Some(OsStr::new("rs")) && age(&path).is_some_and(|changed| changed > built) {
+                return Some(path);
+            }
+        }
+    }
+    None
 }
 
 /// A program by name on `PATH`; servers hide in the `sbin` beside a `bin`, which an ordinary user's `PATH` leaves out.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lab::{Error, OrFail, Result};
+use lab::{Error, Result};
 
 /// What an operation of the store answers.
 pub type Answer<T> = Result<T, Failure>;
@@ -49,10 +49,3 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-impl<T> OrFail<T> for Answer<T> {
-    #[track_caller]
-    fn or_fail(self) -> T {
-        self.map_err(Error::from).or_fail()
-    }
-}

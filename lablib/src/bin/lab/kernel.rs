@@ -2,11 +2,15 @@
 //!
 //! Everything that a kernel needs lies in one folder, `target/lab/kernel/KEY`, where KEY is a fingerprint of the sources and
 //! the compiler: a library that a running kernel has mapped is never overwritten, and a kernel that is up to date costs
-//! nothing to find. Beside the library lies its *face*: a crate of the same name without dependencies that shows lablib's
-//! sources to the kernel's rust-analyzer (for type inference and completion) and the prebuilt library to its compiler.
+//! nothing to find. Beside the library lies its *face*: a crate of the same name, and one for each room, that have no other
+//! dependencies. They show our sources to the kernel's rust-analyzer (for type inference and completion) and the prebuilt library
+//! to its compiler.
+//!
+//! Two builds: at full speed, for whatever is measured; and incremental, after an edit, for who explores. See [`Build`].
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -14,7 +18,7 @@ use std::time::Instant;
 use lablib::lab::{Doing, Error, Result, freshness, place};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::path_from_env;
+use crate::{explore, path_from_env};
 
 /// A kernel that is ready to start.
 pub struct Kernel {
@@ -23,6 +27,36 @@ pub struct Kernel {
     pub built_in: Option<f64>,
     /// Says to whoever prunes that this process has notebooks left to run on it.
     _held: Flock<fs::File>,
+}
+
+/// How lablib is compiled for a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// From the artifacts of tests and benches, in `target/release`.
+    FullSpeed,
+    /// Incrementally, in `target/explore/release`: an edit costs seconds, and the smallest paths are up to twice as slow. What
+    /// others wrote is linked there, not compiled again. Where the sources are built at full speed already, that is used.
+    Exploring,
+}
+
+impl Build {
+    fn target(self, root: &Path) -> PathBuf {
+        match self {
+            Self::FullSpeed => root.join("target"),
+            Self::Exploring => root.join("target/explore"),
+        }
+    }
+
+    fn command(self, root: &Path) -> Command {
+        let mut command = Command::new("cargo");
+        let incremental = if self == Self::Exploring { "1" } else { "0" };
+        command.current_dir(root).env("CARGO_TARGET_DIR", self.target(root)).env("CARGO_INCREMENTAL", incremental);
+        if self == Self::Exploring {
+            // Read while compiling, by `freshness::EXPLORING`.
+            command.env("LAB_EXPLORING", "1");
+        }
+        command
+    }
 }
 
 /// How a kernel treats a panic.
@@ -51,7 +85,7 @@ impl Kernel {
 }
 
 /// Builds the kernel from the current sources, unless that has been done.
-pub fn build() -> Result<Kernel> {
+pub fn build(how: Build) -> Result<Kernel> {
     let root = place::root();
     let home = root.join("target/lab/kernel");
     fs::create_dir_all(&home).doing(format!("create {}", home.display()))?;
@@ -59,15 +93,23 @@ pub fn build() -> Result<Kernel> {
     let sources = freshness::fingerprint(&root);
     let rustc = compiler()?;
     let evcxr = path_from_env("LAB_EVCXR")?;
-    let key = key(&[&sources, &rustc.version, &evcxr.display().to_string(), &root.display().to_string()]);
+    let mut key =
+        fingerprint_of(&[&sources, &rustc.version, &evcxr.display().to_string(), &root.display().to_string()]);
+    if how == Build::Exploring && !home.join(&key).exists() {
+        key = fingerprint_of(&[&key, "exploring"]);
+    }
     let folder = home.join(&key);
     let mut built_in = None;
     if !folder.exists() {
         let start = Instant::now();
-        let library = build_library(&root)?;
+        if how == Build::Exploring {
+            explore::prepare(&root, &rustc.version)?;
+        }
+        let rooms = build_library(&root, how)?;
         let part = home.join(format!("{key}.part"));
         let _ = fs::remove_dir_all(&part);
-        write_kernel(&Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &folder }, &library, &sources, &part)
+        let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &folder, how };
+        write_kernel(&parts, &rooms, &sources, &part)
             .and_then(|()| fs::rename(&part, &folder))
             .doing(format!("write the kernel {}", folder.display()))?;
         built_in = Some(start.elapsed().as_secs_f64());
@@ -91,7 +133,7 @@ fn compiler() -> Result<Compiler> {
     Ok(Compiler { version: ask("-vV")?, libraries: PathBuf::from(ask("--print=target-libdir")?) })
 }
 
-fn key(parts: &[&str]) -> String {
+fn fingerprint_of(parts: &[&str]) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.join("\n").bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -107,13 +149,21 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<fs::File>> {
     Flock::lock(file, how).map_err(|(_, error)| error).doing(format!("lock {}", path.display()))
 }
 
-/// The artifacts that tests and benches use, linked as a dynamic library. Says which file of theirs is lablib: the one that
-/// cargo puts where a person looks for it is that of another day, unless the last build was a plain one.
-fn build_library(root: &Path) -> Result<PathBuf> {
-    let output = Command::new("cargo")
+/// A crate of ours, as cargo built it: where its sources lie, and which file it is. The file that cargo puts where a person
+/// looks for it is that of another day, unless the last build was a plain one.
+#[derive(Debug, PartialEq)]
+struct Room {
+    name: String,
+    folder: PathBuf,
+    library: PathBuf,
+}
+
+/// All rooms and their map, linked as one dynamic library.
+fn build_library(root: &Path, how: Build) -> Result<Vec<Room>> {
+    let output = how
+        .command(root)
         .args(["rustc", "-p", "lablib-kernel", "--release", "--message-format=json-render-diagnostics"])
         .args(["--", "-Cprefer-dynamic"])
-        .current_dir(root)
         .output()
         .doing("run cargo")?;
     if !output.status.success() {
@@ -123,16 +173,21 @@ fn build_library(root: &Path) -> Result<PathBuf> {
         return Err(Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n"))));
     }
     let said = String::from_utf8_lossy(&output.stdout);
-    let library = said.lines().find_map(library_in);
-    library.ok_or_else(|| Error::new("build lablib for the kernel", "cargo does not say which file lablib is"))
+    let rooms: Vec<Room> = said.lines().filter_map(|line| room_in(line, root)).collect();
+    match rooms.iter().any(|room| room.name == "lablib") {
+        true => Ok(rooms),
+        false => Err(Error::new("build lablib for the kernel", "cargo does not say which file lablib is")),
+    }
 }
 
-/// lablib's file, where a line of cargo's tells of it.
-fn library_in(line: &str) -> Option<PathBuf> {
+/// A crate of ours, where a line of cargo's tells of it.
+fn room_in(line: &str, root: &Path) -> Option<Room> {
     let told: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_library = told["target"]["name"] == "lablib" && told["target"]["kind"][0] == "lib";
-    let mut files = told["filenames"].as_array().filter(|_| is_library)?.iter().filter_map(|file| file.as_str());
-    files.find(|file| file.ends_with(".rlib")).map(PathBuf::from)
+    let folder = Path::new(told["manifest_path"].as_str()?).parent()?;
+    let is_room = told["target"]["kind"][0] == "lib" && folder.starts_with(root.join("lablib"));
+    let mut files = told["filenames"].as_array().filter(|_| is_room)?.iter().filter_map(|file| file.as_str());
+    let library = files.find(|file| file.ends_with(".rlib")).map(PathBuf::from)?;
+    Some(Room { name: told["target"]["name"].as_str()?.to_string(), folder: folder.to_path_buf(), library })
 }
 
 struct Parts<'a> {
@@ -141,20 +196,29 @@ struct Parts<'a> {
     rustc: &'a Compiler,
     /// Where the folder will lie once it is complete.
     folder: &'a Path,
+    how: Build,
 }
 
-/// `library` is what the dynamic library was linked from, lablib itself; `sources` the fingerprint of what that is built from.
-fn write_kernel(parts: &Parts<'_>, library: &Path, sources: &str, part: &Path) -> std::io::Result<()> {
+impl Parts<'_> {
+    /// What cargo has built.
+    fn built(&self) -> PathBuf {
+        self.how.target(self.root).join("release")
+    }
+}
+
+/// `rooms` are what the dynamic library was linked from; `sources` the fingerprint of what they are built from.
+fn write_kernel(parts: &Parts<'_>, rooms: &[Room], sources: &str, part: &Path) -> std::io::Result<()> {
     fs::create_dir_all(part)?;
-    let built = parts.root.join("target/release");
-    fs::copy(built.join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
-    // What the compiler of a cell reads about lablib's own types, under the name by which it asks for it. The original is
+    fs::copy(parts.built().join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
+    // What the compiler of a cell reads about our own types, under the name by which it asks for it. The original is
     // overwritten by the next build.
     fs::create_dir_all(part.join("deps"))?;
-    fs::copy(library, part.join("deps").join(library.file_name().unwrap_or_default()))?;
+    for room in rooms {
+        fs::copy(&room.library, part.join("deps").join(room.library.file_name().unwrap_or_default()))?;
+    }
     fs::write(part.join(freshness::BUILT_FROM), sources)?;
-    fs::copy(std::env::current_exe()?, part.join("lab"))?;
-    write_face(parts.root, &part.join("face"))?;
+    fs::copy(parts.built().join("lab"), part.join("lab"))?;
+    write_face(rooms, &part.join("face"))?;
     for mode in [Mode::Interactive, Mode::Headless] {
         let config = part.join(mode.folder()).join("config");
         fs::create_dir_all(&config)?;
@@ -175,7 +239,7 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
         // The library itself once more: what the face re-exports is looked for by its own name.
         format!("-Ldependency={folder}"),
         format!("-Ldependency={folder}/deps"),
-        format!("-Ldependency={}/target/release/deps", parts.root.display()),
+        format!("-Ldependency={}/deps", parts.built().display()),
         format!("-Clink-arg=-Wl,-rpath,{folder}"),
         format!("-Clink-arg=-Wl,-rpath,{}", parts.rustc.libraries.display()),
     ];
@@ -184,17 +248,18 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
         Mode::Headless => ":preserve_vars_on_panic 0\n",
     };
     format!(
-        ":opt 1\n:offline 1\n{on_panic}:build_env RUSTFLAGS={}\n:dep lablib = {{ path = \"{folder}/face\" }}\n",
+        ":opt 1\n:offline 1\n{on_panic}:build_env RUSTFLAGS={}\n:dep lablib = {{ path = \"{folder}/face/lablib\" }}\n",
         flags.join(" ")
     )
 }
 
 fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> String {
-    let mut argv = serde_json::json!([parts.evcxr, "--control_file", "{connection_file}"]);
-    // A person's kernel may be started by any thread of any program, whose end is not the program's; nbconvert's is its main.
-    if let (Mode::Headless, Some(argv)) = (mode, argv.as_array_mut()) {
-        argv.splice(0..0, [serde_json::json!(folder.join("lab")), "tether".into()]);
-    }
+    let lab = folder.join("lab");
+    let argv = match mode {
+        // A person's kernel may be started by any thread of any program, whose end is not the program's; nbconvert's is its main.
+        Mode::Headless => serde_json::json!([lab, "tether", parts.evcxr, "--control_file", "{connection_file}"]),
+        Mode::Interactive => serde_json::json!([lab, "start-kernel", "{connection_file}"]),
+    };
     let spec = serde_json::json!({
         "argv": argv,
         "display_name": name,
@@ -205,32 +270,74 @@ fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> Stri
             // evcxr_jupyter installs itself anew over any kernel that it finds there, and would overwrite this file.
             "JUPYTER_PATH": "",
             "LAB_ROOT": parts.root,
-            "LAB_BIN": folder.join("lab"),
+            "LAB_EVCXR": parts.evcxr,
+            "LAB_BIN": lab,
         },
     });
     format!("{spec:#}\n")
 }
 
-/// The crate that the kernel's analyzer sees: lablib's own files behind a cfg that only the analyzer sets.
-fn write_face(root: &Path, face: &Path) -> std::io::Result<()> {
-    let sources = root.join("lablib/src");
-    fs::create_dir_all(face.join("src"))?;
-    fs::write(
-        face.join("Cargo.toml"),
-        "[package]\nname = \"lablib\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n",
-    )?;
-    for entry in fs::read_dir(&sources)? {
-        let entry = entry?;
-        if entry.file_name() != "lib.rs" && entry.file_name() != "bin" {
-            symlink(entry.path(), face.join("src").join(entry.file_name()))?;
+/// `lab start-kernel CONNECTION_FILE`: becomes a person's kernel, on the sources as they are now; on those that it was written
+/// for, where what is there now does not compile.
+pub fn start(arguments: &[String]) -> Result<ExitCode> {
+    let [connection] = arguments else {
+        return Err(Error::new("start a kernel", "say where its connection file is"));
+    };
+    let mut evcxr = Command::new(path_from_env("LAB_EVCXR")?);
+    evcxr.args(["--control_file", connection]);
+    match build(Build::Exploring) {
+        Ok(kernel) => {
+            evcxr.env("EVCXR_CONFIG_DIR", kernel.folder.join(Mode::Interactive.folder()).join("config"));
+            evcxr.env("LAB_BIN", kernel.folder.join("lab"));
+            // Found by whoever prunes in this process's environment, from here on.
+            Err(Error::new("start the kernel", evcxr.exec()))
+        }
+        Err(error) => {
+            evcxr.env(freshness::DOES_NOT_COMPILE, error.to_string());
+            Err(Error::new("start the kernel", evcxr.exec()))
         }
     }
-    fs::write(face.join("src/lib.rs"), face_of(&fs::read_to_string(sources.join("lib.rs"))?))
 }
 
+/// The crates that the kernel's analyzer sees, a folder each: our own files, in crates that are empty for a compiler.
+fn write_face(rooms: &[Room], face: &Path) -> std::io::Result<()> {
+    for room in rooms {
+        let (sources, folder) = (room.folder.join("src"), face.join(&room.name));
+        fs::create_dir_all(folder.join("src"))?;
+        fs::write(folder.join("Cargo.toml"), face_manifest(room, rooms)?)?;
+        for entry in fs::read_dir(&sources)? {
+            let entry = entry?;
+            if entry.file_name() != "lib.rs" && entry.file_name() != "bin" {
+                symlink(entry.path(), folder.join("src").join(entry.file_name()))?;
+            }
+        }
+        let library = fs::read_to_string(sources.join("lib.rs"))?;
+        fs::write(folder.join("src/lib.rs"), if room.name == "lablib" { face_of(&library) } else { hidden(&library) })?;
+    }
+    Ok(())
+}
+
+/// A room's face depends on the faces of the rooms that it names, and on nothing else.
+fn face_manifest(room: &Room, rooms: &[Room]) -> std::io::Result<String> {
+    let manifest = fs::read_to_string(room.folder.join("Cargo.toml"))?;
+    let named = |other: &&Room| manifest.lines().any(|line| line == format!("{}.workspace = true", other.name));
+    let uses: String =
+        rooms.iter().filter(named).map(|other| format!("{0} = {{ path = \"../{0}\" }}\n", other.name)).collect();
+    Ok(format!(
+        "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{uses}",
+        room.name
+    ))
+}
+
+/// A crate that is not there for a compiler.
+fn hidden(library: &str) -> String {
+    format!("#![allow(unexpected_cfgs)]\n#![cfg(rust_analyzer)]\n{library}")
+}
+
+/// lablib itself: for a compiler, what was built.
 fn face_of(library: &str) -> String {
     let mut face = String::from("#![allow(unexpected_cfgs)]\n#[cfg(not(rust_analyzer))]\npub use real_lablib::*;\n");
-    for line in library.lines().filter(|line| line.starts_with("pub mod ")) {
+    for line in library.lines().filter(|line| line.starts_with("pub mod ") || line.starts_with("pub use ")) {
         face.push_str(&format!("#[cfg(rust_analyzer)]\n{line}\n"));
     }
     face
@@ -281,11 +388,11 @@ pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
     let folder = user_kernels()?.join(&name);
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--install"] => {
-            build()?;
+            build(Build::FullSpeed)?;
             let (evcxr, rustc) = (path_from_env("LAB_EVCXR")?, compiler()?);
             // Through `current`, so that the entry stays right when lablib is built again.
             let current = root.join("target/lab/kernel/current");
-            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &current };
+            let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &current, how: Build::FullSpeed };
             let shown = format!("Rust (system design lab, {clone})");
             let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
             place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;
@@ -335,25 +442,29 @@ mod tests {
     }
 
     #[test]
-    fn cargo_tells_which_file_lablib_is() {
-        let line = |name: &str, kind: &str| {
+    fn cargo_tells_which_files_the_rooms_are() {
+        let line = |folder: &str, kind: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"{name}"}},"filenames":["/t/deps/x.rmeta","/t/deps/liblablib-1f.rlib"]}}"#
+                r#"{{"reason":"compiler-artifact","manifest_path":"{folder}/Cargo.toml","target":{{"kind":["{kind}"],"name":"sql"}},"filenames":["/t/deps/x.rmeta","/t/deps/libsql-1f.rlib"]}}"#
             )
         };
-        assert_eq!(library_in(&line("lablib", "lib")), Some(PathBuf::from("/t/deps/liblablib-1f.rlib")));
-        assert_eq!(library_in(&line("lablib", "bin")), None);
-        assert_eq!(library_in(&line("lablib_kernel", "dylib")), None);
-        assert_eq!(library_in("   Compiling lablib"), None);
+        let room = |line: &str| room_in(line, Path::new("/clone"));
+        let sql =
+            Room { name: "sql".into(), folder: "/clone/lablib/sql".into(), library: "/t/deps/libsql-1f.rlib".into() };
+        assert_eq!(room(&line("/clone/lablib/sql", "lib")), Some(sql));
+        assert_eq!(room(&line("/clone/lablib/sql", "bin")), None);
+        assert_eq!(room(&line("/clone/lablib/kernel", "dylib")), None);
+        assert_eq!(room(&line("/registry/sql", "lib")), None);
+        assert_eq!(room("   Compiling sql"), None);
     }
 
     #[test]
     fn the_face_hides_every_module_from_the_compiler() {
-        let face = face_of("//! Docs with pub mod inside.\n\npub mod lab;\npub mod placing;\n");
+        let face = face_of("//! Docs with pub mod inside.\n\npub use {lab, sql};\npub mod prelude;\n");
         assert_eq!(
             face,
             "#![allow(unexpected_cfgs)]\n#[cfg(not(rust_analyzer))]\npub use real_lablib::*;\n\
-             #[cfg(rust_analyzer)]\npub mod lab;\n#[cfg(rust_analyzer)]\npub mod placing;\n"
+             #[cfg(rust_analyzer)]\npub use {lab, sql};\n#[cfg(rust_analyzer)]\npub mod prelude;\n"
         );
     }
 }

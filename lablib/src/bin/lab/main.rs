@@ -6,6 +6,7 @@
 //! | `report` | runs notebooks headless and judges them; writes the reports |
 //! | `test` | every check that CI runs |
 //! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
+//! | `start-kernel` | becomes a person's kernel, on the sources as they are now |
 //! | `tether` | becomes another program that dies with whoever started it |
 //! | `guardian` | holds servers, and ends them when their owner is gone |
 //! | `mover` | moves shards for an experiment that kills it |
@@ -16,6 +17,7 @@
 //! | `limits` | runs into a limit, in a network of its own |
 
 mod cells;
+mod explore;
 mod guardian;
 mod kernel;
 mod notebook;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "setup" => set_up(),
         "kernel" => kernel::list_or_unlist(&rest),
+        "start-kernel" => kernel::start(&rest),
         "report" => report::run(&rest),
         "test" => suite::run(&rest),
         "tether" => tether::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
 
 /// Builds the kernel, and what the first start of a server would otherwise have to wait for.
 fn set_up() -> Result<ExitCode> {
-    if let Some(seconds) = kernel::build()?.built_in {
+    if let Some(seconds) = kernel::build(kernel::Build::FullSpeed)?.built_in {
         println!("building the kernel: {seconds:.0} s");
     }
     lablib::lab::service::prepare()?;

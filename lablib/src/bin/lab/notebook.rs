@@ -93,6 +93,9 @@ impl Runner<'_> {
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
         match &outcome.verdict {
             None => outcome.reasons.push("no verdict: the run ended without writing one".into()),
+            Some(verdict) if verdict.exploring => {
+                outcome.reasons.push("lablib was compiled for exploring: no verdict stands on that".into());
+            }
             Some(verdict) => {
                 let failed = verdict.claims.iter().filter(|claim| !claim.holds);
                 let mut sentences: Vec<String> =

@@ -37,7 +37,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 
 /// Runs notebooks one after the other, each so many times, prints a line for each run, and writes the index.
 pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Outcome>> {
-    let kernel = kernel::build()?;
+    let kernel = kernel::build(kernel::Build::FullSpeed)?;
     let runner = Runner { kernel: &kernel, scale, reports: place::reports() };
     let mut outcomes: Vec<Outcome> = Vec::new();
     for notebook in notebooks {

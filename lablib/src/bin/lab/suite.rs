@@ -50,8 +50,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     tally.check("notebooks are committed without outputs", clean_notebooks);
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
-    for (name, package) in [("clippy", "lablib"), ("clippy, model checks", "lablib-models")] {
-        let arguments = ["clippy", "--release", "-p", package, "--all-targets", "--", "-D", "warnings"];
+    for (name, which) in [("clippy", ALL), ("clippy, model checks", MODELS)] {
+        let arguments = [&["clippy", "--release", "--all-targets"], which, &["--", "-D", "warnings"]].concat();
         tally.check(name, || cargo(&arguments).map(drop));
     }
     tally.check("documentation", || {
@@ -60,8 +60,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         command.args(arguments).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         stream(command).map(drop)
     });
-    tests(&mut tally, "lablib");
-    tests(&mut tally, "lablib-models");
+    tests(&mut tally, "the rooms", ALL);
+    tests(&mut tally, "the models", MODELS);
     println!("--- notebooks");
     match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
         Ok(outcomes) => outcomes.iter().for_each(|outcome| tally.count(&outcome.name, outcome.passed())),
@@ -77,10 +77,14 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Unit, property, integration and doc tests of a package, the ones that need the whole set-up included.
-fn tests(tally: &mut Tally, package: &str) {
-    println!("--- tests of {package}");
-    let arguments = ["test", "--release", "-p", package, "--no-fail-fast", "--", "--include-ignored"];
+/// The rooms and their map: what cargo takes where no package is named.
+const ALL: &[&str] = &[];
+const MODELS: &[&str] = &["-p", "lablib-models"];
+
+/// Unit, property, integration and doc tests of some packages, the ones that need the whole set-up included.
+fn tests(tally: &mut Tally, of: &str, packages: &[&str]) {
+    println!("--- tests of {of}");
+    let arguments = [&["test", "--release", "--no-fail-fast"], packages, &["--", "--include-ignored"]].concat();
     let mut command = Command::new("cargo");
     command.args(arguments);
     // The tests kill and pause servers, which a server of the user's is spared.
@@ -98,7 +102,7 @@ fn tests(tally: &mut Tally, package: &str) {
     failed.for_each(|name| tally.count(name, false));
     // A test binary that does not build, or dies, names none of its tests.
     if !good && tally.failed.len() == before {
-        tally.count(&format!("the tests of {package}"), false);
+        tally.count(&format!("the tests of {of}"), false);
     }
 }
 
@@ -133,7 +137,7 @@ fn compose_files() -> Result<()> {
 /// feature of a shared crate on would build half of the tree a second time, unseen.
 fn shared_artifacts() -> Result<()> {
     let tree = Command::new("cargo")
-        .args(["tree", "-p", "lablib", "-e", "normal,build", "--prefix", "none", "--format", "{p}"])
+        .args(["tree", "-e", "normal,build", "--prefix", "none", "--format", "{p}"])
         .current_dir(place::root())
         .output()
         .doing("list the crates")?;
@@ -152,9 +156,11 @@ fn shared_artifacts() -> Result<()> {
 fn built_twice(tree: &str, said: &[String]) -> Vec<String> {
     let crate_of = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let ours: BTreeSet<String> = tree.lines().map(crate_of).collect();
+    // What is ours stands with its folder.
     said.iter()
+        .filter(|line| !line.contains('('))
         .filter_map(|line| line.trim().strip_prefix("Compiling ").map(crate_of))
-        .filter(|built| !built.starts_with("lablib ") && ours.contains(built))
+        .filter(|built| ours.contains(built))
         .collect()
 }
 

@@ -1,0 +1,3 @@
+//! Nothing to build: without this file, Cargo would not build the build-dependencies either.
+
+fn main() {}
