@@ -2,7 +2,7 @@
 
 use super::key::{KeyWidth, Keys};
 use super::permutation::mix;
-use lab::chart::png::crc32;
+use crc32fast::hash as crc32;
 use lab::{Error, Result};
 
 /// A table's rows but for their keys: an age, which has a secondary index, and some padding. Row n is the same in every arm.
