@@ -866,10 +866,10 @@ mod on_a_real_server {
             let mut connection = pool.get().await.unwrap();
             for statement in [
                 "SET @mine = 1",
-                "SET SESSION TRANSACTION READ ONLY",
                 "CREATE TEMPORARY TABLE passing (id INT)",
                 "SELECT GET_LOCK('mine', 0)",
                 "LOCK TABLES t READ",
+                "SET SESSION TRANSACTION READ ONLY",
                 "USE information_schema",
             ] {
                 connection.query_drop(statement).await.unwrap();
@@ -877,10 +877,8 @@ mod on_a_real_server {
             drop(connection);
             let mut connection = pool.get().await.unwrap();
             connection.query_drop("INSERT INTO u VALUES (1)").await.unwrap();
-            let left: Option<(Option<u8>, u8, Option<u8>)> = connection
-                .query_first("SELECT @mine, @@transaction_read_only, IS_USED_LOCK('mine') IS NOT NULL")
-                .await
-                .unwrap();
+            let left: Option<(Option<u8>, u8, Option<u8>)> =
+                connection.query_first("SELECT @mine, @@tx_read_only, IS_USED_LOCK('mine') IS NOT NULL").await.unwrap();
             assert_eq!(left, Some((None, 0, Some(0))));
             assert!(connection.query_drop("SELECT * FROM lab.passing").await.is_err());
             assert_eq!(pool.stats().dialled, 1);

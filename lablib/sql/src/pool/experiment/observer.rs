@@ -22,15 +22,20 @@ impl Observer {
         Ok(observer)
     }
 
-    /// Waits until there are so many connections of others, and have been for a while: the count that the server's limit is
-    /// compared with goes down a little after the one that it shows.
+    /// Waits until there are so many connections of others, and have been for a while.
     pub fn settle(&mut self, others: usize) -> Result<()> {
+        self.settle_for(others, Duration::from_millis(60))
+    }
+
+    /// The same, for at least `quiet`: the count that the server's limit is compared with goes down a little after the one that
+    /// it shows, and on a busy machine not so little.
+    pub fn settle_for(&mut self, others: usize, quiet: Duration) -> Result<()> {
         let (began, mut since) = (Instant::now(), None);
         loop {
             let now = self.now()?;
             if now != others as u64 {
                 since = None;
-            } else if since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(60) {
+            } else if since.get_or_insert_with(Instant::now).elapsed() > quiet {
                 return Ok(());
             }
             if began.elapsed() > Duration::from_secs(5) {
