@@ -293,7 +293,7 @@ fn a_death_without_copies_loses_what_it_held_and_with_three_nothing() {
     let one = spec.run(3);
     assert!(one.lost > 0 && one.lost == one.lacking && one.failed_reads > 0 && one.copied == 0, "{one:?}");
     // The dead node's arcs foretell how much, and the ring which: key by key, so that two errors do not cancel.
-    let (arcs, lost) = (spec.at_stake(3), 100.0 * one.lost as f64 / one.before as f64);
+    let (arcs, lost) = (spec.at_stake(3), 100.0 * one.lost_of_before as f64 / one.before as f64);
     assert!(
         (arcs - lost).abs() < 9.0 && one.before < one.acknowledged,
         "{arcs} % of the circle, {lost} % lost: {one:?}"

@@ -111,6 +111,12 @@ impl Manager for MySql {
     }
 
     async fn clean(&self, connection: &mut MySqlConn) -> Result<(), MySqlError> {
+        // A reset detaches a transaction that was prepared, and InnoDB refuses what the next borrower writes: such a connection
+        // has to go, and the transaction stays for whoever commits it.
+        match connection.query_drop("ROLLBACK").await {
+            Err(MySqlError::Server(error)) if error.message.contains("PREPARED") => return Err(error.into()),
+            _ => {}
+        }
         // A reset leaves the database that a borrower changed to, and servers that are too old have none: log in again, which
         // does the same and more.
         if self.reset_always || !connection.reset().await? {

@@ -43,7 +43,7 @@ pub fn failover(servers: &[MariaDb], clients: usize, stretch: Duration) -> Failo
             (0..clients).map(|n| Watched {
                 client: service.client().starting_at(n),
                 seen: |id: u64| {
-                    seen[(id % 2 == 0) as usize].fetch_add(1, Ordering::Relaxed);
+                    seen[usize::from(id.is_multiple_of(2))].fetch_add(1, Ordering::Relaxed);
                 },
             })
         });

@@ -29,6 +29,8 @@ pub struct Death {
     pub acknowledged: u64,
     /// Those of them that were acknowledged before the node was killed.
     pub before: u64,
+    /// Those of these that nobody can find at the end.
+    pub lost_of_before: u64,
     /// Acknowledged keys that nobody can find at the end.
     pub lost: u64,
     /// Keys whose fate the ring does not explain, key by key: lost although another node than the dead one had acknowledged
@@ -133,6 +135,8 @@ impl DeathSpec {
             let lost = reader.get(key)?.is_none_or(|value| value != value_of(key));
             let explained = holders.iter().all(|node| node == victim.name());
             death.before += u64::from(*before);
+            // A key may still be acknowledged by the node between the word that it will be killed and its death.
+            death.lost_of_before += u64::from(*before && lost);
             death.lost += u64::from(lost);
             death.unexplained += u64::from(lost != explained);
             death.short += u64::from(reader.copies_of(key)? < self.copies);

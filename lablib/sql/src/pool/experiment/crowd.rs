@@ -125,7 +125,7 @@ async fn try_without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: u
     let mut seen = Unpooled { tasks, ..Unpooled::default() };
     let mut observer = Observer::of(server, 0)?;
     for _ in 0..repeats {
-        observer.settle_for(0, Duration::from_millis(200))?;
+        observer.settle_for(0, Duration::from_millis(500))?;
         let start = Instant::now();
         let refused = unpooled(&opts, way, tasks).await?;
         seen.seconds.push(start.elapsed().as_secs_f64());

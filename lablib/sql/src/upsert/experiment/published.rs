@@ -181,7 +181,7 @@ impl Published {
         orders.into_iter().fold(chart, |chart, (order, ways)| {
             let phases = ways.into_iter().enumerate();
             phases.fold(chart.group(order), |chart, (place, way)| {
-                chart.bar_with_spread(way, &self.leaky.seconds(way, place))
+                chart.bar_with_spread(way, self.leaky.seconds(way, place))
             })
         })
     }
@@ -346,7 +346,7 @@ impl<'a> Bench<'a> {
             progress.step();
             Ok(run)
         };
-        Ok(Pair(if number % 2 == 0 {
+        Ok(Pair(if number.is_multiple_of(2) {
             [run(0)?, run(1)?]
         } else {
             let swapped = run(1)?;
