@@ -85,7 +85,8 @@ fn a_payment_that_panics_takes_no_seat_though_its_desk_goes_on() {
             .into();
         let seats = flight.seats(&server).unwrap();
         let mut found: Vec<u64> = seats.into_iter().filter_map(|(_, traveller)| traveller).collect();
-        (taken.sort_unstable(), found.sort_unstable());
+        taken.sort_unstable();
+        found.sort_unstable();
         assert_eq!(found, taken, "{way}");
     }
 }
@@ -231,7 +232,8 @@ fn a_group_that_asks_again_is_told_the_same_seats() {
             let there = scope.spawn(|| other.check_in_group(&[3, 2, 1]).unwrap().unwrap());
             (here.join().unwrap(), there.join().unwrap())
         });
-        (here.sort_unstable(), there.sort_unstable());
+        here.sort_unstable();
+        there.sort_unstable();
         assert_eq!(here, there);
         let taken = flight.seats(&server).unwrap().iter().filter(|(_, traveller)| traveller.is_some()).count();
         assert_eq!(taken, 3);
