@@ -214,6 +214,10 @@ impl Parts<'_> {
 fn write_kernel(parts: &Parts<'_>, rooms: &[Room], sources: &str, part: &Path) -> std::io::Result<()> {
     fs::create_dir_all(part)?;
     fs::copy(parts.built().join("liblablib_kernel.so"), part.join(freshness::LIBRARY))?;
+    // Cells would find it there as well, and map what the next build replaces. Linking it again takes three seconds.
+    for left in ["liblablib_kernel.so", "deps/liblablib_kernel.so"] {
+        fs::remove_file(parts.built().join(left))?;
+    }
     // What the compiler of a cell reads about our own types, under the name by which it asks for it. The original is
     // overwritten by the next build.
     fs::create_dir_all(part.join("deps"))?;
