@@ -989,8 +989,12 @@ mod on_a_real_server {
     fn without_a_pool_the_server_refuses_whoever_is_too_many() {
         let server = server();
         let seen = without_pool(&server, Alone::Leaking, 100, 2);
-        // One of the sixty is the test's own, which counts.
-        assert_eq!(seen.refused.values(), [41.0, 41.0]);
+        // One of the sixty is the test's own, which counts. The server lets one more in, who may be an administrator, and looks
+        // at who it is later: somebody who comes meanwhile finds it one too many as well.
+        for refused in seen.refused.values() {
+            assert!((41.0..=44.0).contains(refused), "{refused}");
+        }
+        assert!((59..=60).contains(&seen.most_at_server), "{}", seen.most_at_server);
         assert_eq!(without_pool(&server, Alone::ClosingFew(10), 100, 1).refused.values(), [0.0]);
     }
 

@@ -253,7 +253,8 @@ fn an_acknowledged_put_has_been_synced() {
 
 #[test]
 fn all_ways_end_with_the_same_table() {
-    let server = service::mysql();
+    // What is asked is the whole server's count.
+    let server = service::private_mysql();
     let spec = PriceSpec { rows: 200, puts: 120, rounds: 2, clients: 4, batch: 10, indexes: true, seed: 5 };
     let prices = prices(&server, spec);
     assert_eq!(prices.wrong(), 0, "{prices:?}");
@@ -269,7 +270,7 @@ fn batches_of_all_sizes_end_with_the_same_table() {
 
 #[test]
 fn the_prototypes_second_phase_runs_on_one_connection() {
-    let server = service::mysql();
+    let server = service::private_mysql();
     let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
     let Published { leaky, fair } = prototype(&server, spec);
     assert_eq!(leaky.connections(1).values(), [1.0; 4]);
@@ -285,16 +286,17 @@ fn the_prototypes_second_phase_runs_on_one_connection() {
 /// every index of the table an entry with the new one.
 #[test]
 fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none() {
-    let server = service::mysql();
+    // What the server does by itself is counted too: so it has nothing else to do, not even statistics.
+    let server = MariaDb::with("innodb_stats_auto_recalc", "0").start().unwrap();
     let spec = PoolSpec { size: 4, rows: 3_000, updates: 400, pairs: 4, seed: 1 };
     let plain = prototype(&server, spec).fair;
     let book = address_book(&server, spec);
-    for (ratio, low, high) in [
-        (plain.log(), 0.75, 1.25),
-        (plain.page_changes(), 0.75, 1.25),
-        (book.log(), 1.3, 4.0),
-        (book.page_changes(), 1.2, 3.0),
+    for (what, ratio, low, high) in [
+        ("log", plain.log(), 0.85, 1.15),
+        ("pages", plain.page_changes(), 0.85, 1.15),
+        ("log with indexes", book.log(), 1.4, 3.0),
+        ("pages with indexes", book.page_changes(), 1.3, 1.8),
     ] {
-        assert!((low..high).contains(&ratio.median()), "{ratio}, not {low} to {high}");
+        assert!((low..high).contains(&ratio.median()), "{what}: {ratio}, not {low} to {high}");
     }
 }

@@ -171,14 +171,22 @@ fn grown_bytes(before: &Slabs, after: &Slabs) -> f64 {
     PARTS.iter().map(|(name, _)| bytes(name)).sum()
 }
 
-/// The caches when only so many sockets and their files are left of what was opened: the kernel gives the others back a moment
-/// after they were closed.
+/// The caches when only so many sockets and their files are left of what was opened, and nothing more is given back: the
+/// kernel frees what was closed a moment later, and what hangs on it later still.
 fn settled_at(sockets: u64, before: &Slabs) -> Result<Slabs> {
+    const QUIET: Duration = Duration::from_millis(150);
+    const PATIENCE: Duration = Duration::from_secs(10);
     let began = Instant::now();
+    let (mut least, mut since) = (f64::INFINITY, began);
     loop {
         let now = Slabs::read()?;
         let left = |name: &str| now.grown(before, name) / sockets as f64;
-        if (left("TCP") <= 1.02 && left("filp") <= 1.05) || began.elapsed() > Duration::from_secs(2) {
+        let bytes = grown_bytes(before, &now);
+        // Less by more than a hundredth is still on its way.
+        if bytes < 0.99 * least || left("TCP") > 1.02 || left("filp") > 1.05 {
+            (least, since) = (bytes, Instant::now());
+        }
+        if since.elapsed() > QUIET || began.elapsed() > PATIENCE {
             return Ok(now);
         }
         std::thread::sleep(Duration::from_millis(10));

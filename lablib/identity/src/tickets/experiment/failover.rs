@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Watched, until};
+use mysql::prelude::Queryable;
+
+use super::{STUCK, Watched, until};
 use crate::tickets::seed::SequenceIssuer;
 use crate::tickets::{Audit, Issuer, IssuerStats, Ledger, Numbering, Statement, TicketService};
 use lab::chart::{Chart, Lines};
-use lab::service::MariaDb;
-use lab::{Error, OrFail, Result, Table};
+use lab::service::{Counters, MariaDb};
+use lab::{Doing, Error, OrFail, Result, Table};
 
 /// How often a server is killed, at most, to see what its sequence forgets: now and then the log is flushed just in time.
 const ATTEMPTS: u32 = 12;
@@ -164,43 +166,70 @@ pub struct Crowd {
     pub failed: u64,
 }
 
-impl Crowd {
-    /// Both together.
-    fn plus(&self, other: Self) -> Self {
-        let (one, two) = (self.audit, other.audit);
-        let audit = Audit {
-            received: one.received + two.received,
-            duplicates: one.duplicates + two.duplicates,
-            missing: one.missing + two.missing,
-            disorder: one.disorder + two.disorder,
-            highest: one.highest.max(two.highest),
-        };
-        let (stats, failed) = (self.stats.plus(other.stats), self.failed + other.failed);
-        Self { statement: self.statement, stats, audit, failed }
-    }
+/// What many clients of one ticket server went through, by statement.
+#[derive(Debug, Clone)]
+pub struct Crowded {
+    /// By statement.
+    pub crowds: Vec<Crowd>,
+    /// Deadlocks, as the server counted them.
+    pub deadlocks_at_server: u64,
 }
 
-/// Many clients of one server at once, with each statement: they wait for each other, and some are turned away.
-pub fn crowded(server: &MariaDb, clients: usize, each: u64) -> Vec<Crowd> {
+/// Many clients of one server at once, with each statement. They wait for each other, and whether two of them ever do so in a
+/// circle is chance; so each crowd begins with one client that certainly becomes a deadlock's victim.
+pub fn crowded(server: &MariaDb, clients: usize, each: u64) -> Crowded {
     let crowd = |statement: Statement| -> Result<Crowd> {
         let service = TicketService::create(&[server], statement)?;
-        let ledger = Ledger::draw((0..clients).map(|_| service.client()).collect(), each)?;
+        let mut ledger = victim(server, &service)?;
+        ledger.append(Ledger::draw((0..clients).map(|_| service.client()).collect(), each)?);
         let audit = ledger.audit(Numbering::From(1));
         Ok(Crowd { statement, stats: ledger.stats, audit, failed: ledger.failed })
     };
-    let run = || -> Result<Vec<Crowd>> {
-        let mut crowds = Vec::<Crowd>::new();
-        // Whether two clients meet in the wrong moment is chance; so there are a few attempts at it.
-        for _ in 0..5 {
-            let more: Vec<Crowd> = Statement::ALL.into_iter().map(crowd).collect::<Result<_>>()?;
-            crowds = if crowds.is_empty() { more } else { crowds.iter().zip(more).map(|(a, b)| a.plus(b)).collect() };
-            if crowds.iter().any(|crowd| crowd.stats.deadlocks > 0) {
-                break;
-            }
-        }
-        Ok(crowds)
+    let run = || -> Result<Crowded> {
+        let before = Counters::of_server(server)?;
+        let crowds = Statement::ALL.into_iter().map(crowd).collect::<Result<_>>()?;
+        let deadlocks = Counters::of_server(server)?.since(&before).get("Innodb_deadlocks")?;
+        Ok(Crowded { crowds, deadlocks_at_server: deadlocks as u64 })
     };
     run().or_fail()
+}
+
+/// A client that takes tickets from a new service until it was a deadlock's victim, which a rival sees to. All three
+/// statements find the row by its stub and lock it there first, then by its number; the rival has the number and asks for the
+/// stub. The server ends whoever has changed less, and the rival has changed hundreds of rows.
+fn victim(server: &MariaDb, service: &TicketService) -> Result<Ledger> {
+    let doing = "provoke a deadlock";
+    let (mut rival, mut observer) = (server.connect()?, server.connect()?);
+    for statement in [
+        format!("USE {}", service.databases()[0]),
+        "CREATE TABLE changed (number INT PRIMARY KEY AUTO_INCREMENT, what INT)".into(),
+        // So that the row is locked, and not what lies beside it: a new row that waits for its place has no lock that counts.
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".into(),
+    ] {
+        rival.query_drop(statement).doing(doing)?;
+    }
+    let changes = format!("INSERT INTO changed (what) VALUES {}", ["(0)"; 400].join(", "));
+    let (ledger, ()) = Ledger::draw_during(vec![service.client()], || {
+        let mut count = |what: &str| Counters::one(&mut observer, what);
+        let began = Instant::now();
+        let deadlocks = count("Innodb_deadlocks")?;
+        while count("Innodb_deadlocks")? == deadlocks {
+            // A client that is not scheduled for a second hears of the wait's end instead, and meets the rival again.
+            if began.elapsed() > STUCK {
+                return Err(Error::new(doing, "the client never waits for the row while the rival has it"));
+            }
+            for statement in ["BEGIN", &changes, "SELECT id FROM tickets FORCE INDEX (PRIMARY) FOR UPDATE"] {
+                rival.query_drop(statement).doing(doing)?;
+            }
+            while count("Innodb_row_lock_current_waits")? == 0.0 && began.elapsed() < STUCK {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            rival.query_drop("SELECT stub FROM tickets FORCE INDEX (stub) FOR UPDATE").doing(doing)?;
+            rival.query_drop("COMMIT").doing(doing)?;
+        }
+        Ok(())
+    })?;
+    Ok(ledger)
 }
 
 /// What a server lost of what it had acknowledged.

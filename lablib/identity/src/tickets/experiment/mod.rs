@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub use compare::{Compared, Priced, compared};
-pub use failover::{Crowd, Failover, Lost, crowded, failover, forgetful, sequence_crash};
+pub use failover::{Crowd, Crowded, Failover, Lost, crowded, failover, forgetful, sequence_crash};
 pub use killed::{Killed, gap_chart, killed, killed_without};
 pub use power::{CutArm, cut_chart, cut_table, power_cuts};
 pub use ranges::{ByHand, Loaded, dead_caller, race_by_hand, race_under_load};
