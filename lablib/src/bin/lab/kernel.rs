@@ -134,11 +134,7 @@ fn compiler() -> Result<Compiler> {
 }
 
 fn fingerprint_of(parts: &[&str]) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.join("\n").bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    format!("{hash:016x}")
+    freshness::fingerprint_of(parts.join("\n").into_bytes())
 }
 
 /// A kernel's file that whoever runs notebooks on it holds a lock on.
