@@ -1,6 +1,7 @@
 //! The notebook kernel over the Jupyter protocol: inference, completion, independence, and what is left when it dies.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -22,10 +23,15 @@ struct Session {
 
 impl Session {
     fn start() -> Self {
+        Self::with_kernels_of(root().join("target/lab/kernel/current/interactive/jupyter").into())
+    }
+
+    /// Where its kernels are described: folders, as in `PATH`.
+    fn with_kernels_of(folders: OsString) -> Self {
         let python = std::env::var("LAB_PYTHON").expect("LAB_PYTHON is not set: run the tests with ci/lab test");
         let mut child = Command::new(Path::new(&python).join("bin/python"))
             .arg(root().join("lablib/tests/kernel/session.py"))
-            .env("JUPYTER_PATH", root().join("target/lab/kernel/current/interactive/jupyter"))
+            .env("JUPYTER_PATH", folders)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -212,4 +218,140 @@ fn an_endless_cell_without_servers_ends_with_its_kernel_too() {
     never_end(&mut session, cell);
     kill_kernel_of(cell);
     assert_gone(&[cell], Path::new("/nonexistent"));
+}
+
+/// A clone in small: the real workbench, one room that answers a question, and the map over both. It is built where the artifacts
+/// of what others wrote are those of this clone, so that what is compiled is the workbench, unoptimised, and a few lines.
+struct SmallClone(PathBuf);
+
+impl SmallClone {
+    fn new() -> Self {
+        let tree = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join("small-clone"));
+        let _ = std::fs::remove_dir_all(&tree.0);
+        for part in ["lab", "kernel", "workspace-hack"] {
+            copy(&root().join("lablib").join(part), &tree.0.join("lablib").join(part));
+        }
+        // The workbench reads which Kafka it is to start.
+        for part in ["ci/kafka", "Cargo.lock"] {
+            copy(&root().join(part), &tree.0.join(part));
+        }
+        let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let rooms = manifest.lines().map(|line| match line.split_once(" = ") {
+            Some(("members", _)) => {
+                r#"members = ["lablib", "lablib/lab", "lablib/placing", "lablib/kernel", "lablib/workspace-hack"]"#
+            }
+            Some(("default-members", _)) => r#"default-members = ["lablib"]"#,
+            _ => line,
+        });
+        let rooms: Vec<&str> = rooms.chain(["[profile.release.package.lab]", "opt-level = 0", ""]).collect();
+        tree.write("Cargo.toml", &rooms.join("\n"));
+        let package =
+            |name: &str| format!("[package]\nname = \"{name}\"\nedition.workspace = true\n\n[dependencies]\n");
+        tree.write("lablib/placing/Cargo.toml", &package("placing"));
+        let uses = "lab.workspace = true\nplacing.workspace = true\n";
+        tree.write("lablib/Cargo.toml", &(package("lablib") + uses));
+        tree.write("lablib/src/lib.rs", "pub use {lab, placing};\npub mod prelude;\n");
+        tree.write("lablib/src/prelude.rs", "pub use crate::lab::Experiment;\npub use crate::placing;\n");
+        // What a small clone's kernels start again is the `lab` of this one.
+        let lab = format!(
+            "use std::os::unix::process::CommandExt;\nfn main() {{\n    \
+             let error = std::process::Command::new({:?}).args(std::env::args_os().skip(1)).exec();\n    \
+             eprintln!(\"{{error}}\");\n}}\n",
+            env!("CARGO_BIN_EXE_lab")
+        );
+        tree.write("lablib/src/bin/lab.rs", &lab);
+        tree.answers("41");
+        // What the small clone does without leaves its lock file now, not while a kernel is built from it.
+        let update = ["update", "--workspace", "--offline", "--quiet"];
+        assert!(Command::new("cargo").args(update).current_dir(&tree.0).status().unwrap().success());
+        std::os::unix::fs::symlink(root().join("target/release"), tree.0.join("target/release")).unwrap();
+        let spec = json!({
+            "argv": [env!("CARGO_BIN_EXE_lab"), "start-kernel", "{connection_file}"],
+            "display_name": "small",
+            "language": "rust",
+            "env": {"LAB_ROOT": tree.0, "JUPYTER_PATH": ""},
+        });
+        tree.write("target/first/kernels/rust/kernel.json", &spec.to_string());
+        tree
+    }
+
+    /// Edits the room.
+    fn answers(&self, answer: &str) {
+        self.write("lablib/placing/src/lib.rs", &format!("pub fn answer() -> u64 {{\n    {answer}\n}}\n"));
+        std::fs::create_dir_all(self.0.join("target")).unwrap();
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        let path = self.0.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// A session whose kernels are the newest of this clone; where there is none yet, one that is built.
+    fn session(&self) -> Session {
+        let folders = [self.0.join("target/lab/kernel/current/interactive/jupyter"), self.0.join("target/first")];
+        Session::with_kernels_of(std::env::join_paths(folders).unwrap())
+    }
+}
+
+impl Drop for SmallClone {
+    fn drop(&mut self) {
+        // Where a test failed, it stays for whoever asks why; the next run begins anew.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if !from.is_dir() {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+        return;
+    }
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+#[test]
+#[ignore = "needs the set-up: ci/lab test"]
+fn a_kernel_started_after_an_edit_runs_it_and_one_that_does_not_compile_runs_what_stood_before() {
+    let clone = SmallClone::new();
+    let mut session = clone.session();
+    let mut open = |kernel: &str| {
+        session.run(kernel, "use lablib::prelude::*;");
+        let heading = session.run(kernel, "let mut lab = Experiment::new(\"98-small\");");
+        let answer = session.run(kernel, "println!(\"{}\", placing::answer());");
+        (text(&heading["data"]["text/plain"]).to_string(), text(&answer["out"]).to_string())
+    };
+    let (heading, answer) = open("first");
+    assert!(heading.lines().next().unwrap().contains("compiled for exploring"), "{heading}");
+    assert!(!heading.contains("older than the sources"), "{heading}");
+    assert_eq!(answer, "41\n");
+
+    clone.answers("40 + 2");
+    let (heading, answer) = open("first");
+    assert!(heading.contains("older than the sources in lablib"), "{heading}");
+    assert_eq!(answer, "41\n", "a kernel that runs is not changed by an edit");
+    let (heading, answer) = open("edited");
+    assert!(heading.lines().next().unwrap().contains("compiled for exploring"), "{heading}");
+    assert!(!heading.contains("older than the sources"), "{heading}");
+    assert_eq!(answer, "42\n");
+
+    clone.answers("\"forty-three\"");
+    let (heading, answer) = open("broken");
+    for said in ["compiled for exploring", "older than the sources in lablib", "does not compile", "mismatched types"] {
+        assert!(heading.contains(said), "{said} is not in {heading}");
+    }
+    assert_eq!(answer, "42\n");
+
+    // What the runner refuses; see its own tests.
+    session.run("broken", "lab.claim(\"one is one\").measured(1).exactly(1);");
+    let shown = session.run("broken", "lab.verdict();");
+    assert!(text(&shown["data"]["text/plain"]).contains("no verdict stands on it"), "{shown}");
+    let verdict = std::fs::read_to_string(clone.0.join("target/results/98-small.json")).unwrap();
+    let verdict: Value = serde_json::from_str(&verdict).unwrap();
+    assert_eq!((&verdict["holds"], &verdict["exploring"]), (&json!(true), &json!(true)));
 }

@@ -5,6 +5,11 @@ use rand_pcg::Pcg64;
 
 use crate::{Error, Result};
 
+/// FNV-1a: stable across Rust versions, which `DefaultHasher` is not.
+pub(crate) fn fnv_1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
 /// A stream of random numbers that depends on nothing but a seed and the stream's label.
 ///
 /// ```
@@ -19,10 +24,7 @@ pub struct Rng(Pcg64);
 impl Rng {
     /// The stream called `label` under `seed`. Different labels give independent streams.
     pub fn seeded(seed: u64, label: &str) -> Self {
-        // FNV-1a: stable across Rust versions, which `DefaultHasher` is not.
-        let hash = label
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash = fnv_1a(label.bytes());
         let mut state = [0; 32];
         state[..8].copy_from_slice(&seed.to_le_bytes());
         state[8..16].copy_from_slice(&hash.to_le_bytes());

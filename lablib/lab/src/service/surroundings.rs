@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, place};
+use crate::{Error, Result, freshness, place};
 
 /// Everything that runs keeps its files below this directory. Absolute, because the guardian lives elsewhere.
 pub(super) fn lab_directory() -> PathBuf {
@@ -39,30 +39,11 @@ pub(super) fn lab_binary() -> Result<PathBuf> {
         failure(format!("there is none at {}", baked.display())).remedy("run `ci/lab setup`, or set LAB_BIN")
     })?;
     // A room's tests are built without this program, and would prove what it was before the last edit.
-    match newer_source(&found) {
+    match freshness::newer_than(&found, &place::root()) {
         Some(source) => Err(failure(format!("{} is older than {}", found.display(), source.display()))
             .remedy("run `cargo build --release`, or set LAB_BIN")),
         None => Ok(found),
     }
-}
-
-/// A source of the rooms that was changed after this program was built.
-fn newer_source(program: &Path) -> Option<PathBuf> {
-    let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let built = age(program)?;
-    let mut folders = vec![place::root().join("lablib")];
-    while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.is_dir() {
-                if !["tests", "benches", "kernel", "models"].iter().any(|apart| path.ends_with(apart)) {
-                    folders.push(path);
-                }
-            } else if path.extension() == Some(OsStr::new("rs")) && age(&path).is_some_and(|changed| changed > built) {
-                return Some(path);
-            }
-        }
-    }
-    None
 }
 
 /// A program by name on `PATH`; servers hide in the `sbin` beside a `bin`, which an ordinary user's `PATH` leaves out.

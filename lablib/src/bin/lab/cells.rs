@@ -189,7 +189,7 @@ fn arrow_before(tokens: &[(usize, &str)], index: usize) -> bool {
 }
 
 /// The code's tokens with their offsets, without comments; a string or character is one `"`.
-pub fn tokens(code: &str) -> Vec<(usize, &str)> {
+fn tokens(code: &str) -> Vec<(usize, &str)> {
     let bytes = code.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;

@@ -18,7 +18,7 @@ use std::time::Instant;
 use lablib::lab::{Doing, Error, Result, freshness, place};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::{explore, path_from_env};
+use crate::{command, explore, path_from_env};
 
 /// A kernel that is ready to start.
 pub struct Kernel {
@@ -47,15 +47,21 @@ impl Build {
         }
     }
 
-    fn command(self, root: &Path) -> Command {
-        let mut command = Command::new("cargo");
+    /// Runs cargo for this build, and returns what it says.
+    fn cargo(self, root: &Path, arguments: &[&str]) -> Result<Vec<String>> {
+        let mut command = command::cargo(root, arguments);
         let incremental = if self == Self::Exploring { "1" } else { "0" };
-        command.current_dir(root).env("CARGO_TARGET_DIR", self.target(root)).env("CARGO_INCREMENTAL", incremental);
+        command.env("CARGO_TARGET_DIR", self.target(root)).env("CARGO_INCREMENTAL", incremental);
         if self == Self::Exploring {
             // Read while compiling, by `freshness::EXPLORING`.
             command.env("LAB_EXPLORING", "1");
         }
-        command
+        command::run(command, |_| ()).map_err(|failure| {
+            // What is in JSON is for `room_in`.
+            let lines: Vec<&str> = failure.cause().lines().filter(|line| !line.starts_with('{')).collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n")))
+        })
     }
 }
 
@@ -134,11 +140,7 @@ fn compiler() -> Result<Compiler> {
 }
 
 fn fingerprint_of(parts: &[&str]) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in parts.join("\n").bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    format!("{hash:016x}")
+    freshness::fingerprint_of(parts.join("\n").into_bytes())
 }
 
 /// A kernel's file that whoever runs notebooks on it holds a lock on.
@@ -160,28 +162,17 @@ struct Room {
 
 /// All rooms and their map, linked as one dynamic library.
 fn build_library(root: &Path, how: Build) -> Result<Vec<Room>> {
-    let kernel = ["rustc", "-p", "lablib-kernel", "--release", "--message-format=json-render-diagnostics"];
-    let said = cargo(how.command(root).args(kernel).args(["--", "-Cprefer-dynamic"]))?;
+    let json = "--message-format=json-render-diagnostics";
+    let said = how.cargo(root, &["rustc", "-p", "lablib-kernel", "--release", json, "--", "-Cprefer-dynamic"])?;
     if how == Build::Exploring {
         // What plays a part in a process of its own is of the same sources. At full speed, whoever runs this has just been built.
-        cargo(how.command(root).args(["build", "--release", "-p", "lablib", "--bin", "lab"]))?;
+        how.cargo(root, &["build", "--release", "-p", "lablib", "--bin", "lab"])?;
     }
-    let rooms: Vec<Room> = said.lines().filter_map(|line| room_in(line, root)).collect();
+    let rooms: Vec<Room> = said.iter().filter_map(|line| room_in(line, root)).collect();
     match rooms.iter().any(|room| room.name == "lablib") {
         true => Ok(rooms),
         false => Err(Error::new("build lablib for the kernel", "cargo does not say which file lablib is")),
     }
-}
-
-fn cargo(command: &mut Command) -> Result<String> {
-    let output = command.output().doing("run cargo")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = text.lines().collect();
-        let last = &lines[lines.len().saturating_sub(40)..];
-        return Err(Error::new("build lablib for the kernel", format!("cargo says:\n{}", last.join("\n"))));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A crate of ours, where a line of cargo's tells of it.
@@ -293,24 +284,29 @@ pub fn start(arguments: &[String]) -> Result<ExitCode> {
     };
     let mut evcxr = Command::new(path_from_env("LAB_EVCXR")?);
     evcxr.args(["--control_file", connection]);
-    match build(Build::Exploring) {
+    // Held until then: from there on, whoever prunes finds it in this process's environment.
+    let kernel = build(Build::Exploring);
+    match &kernel {
         Ok(kernel) => {
             evcxr.env("EVCXR_CONFIG_DIR", kernel.folder.join(Mode::Interactive.folder()).join("config"));
             evcxr.env("LAB_BIN", kernel.folder.join("lab"));
-            // Found by whoever prunes in this process's environment, from here on.
-            Err(Error::new("start the kernel", evcxr.exec()))
         }
         Err(error) => {
             evcxr.env(freshness::DOES_NOT_COMPILE, error.to_string());
-            Err(Error::new("start the kernel", evcxr.exec()))
         }
     }
+    Err(Error::new("start the kernel", evcxr.exec()))
 }
 
 /// The crates that the kernel's analyzer sees, a folder each: our own files, in crates that are empty for a compiler.
 fn write_face(rooms: &[Room], face: &Path) -> std::io::Result<()> {
     for room in rooms {
         let (sources, folder) = (room.folder.join("src"), face.join(&room.name));
+        let library = fs::read_to_string(sources.join("lib.rs"))?;
+        // `workspace-hack` is there for cargo, and has nothing to show.
+        if !library.lines().any(|line| line.starts_with("pub ")) {
+            continue;
+        }
         fs::create_dir_all(folder.join("src"))?;
         fs::write(folder.join("Cargo.toml"), face_manifest(room, rooms)?)?;
         for entry in fs::read_dir(&sources)? {
@@ -319,7 +315,6 @@ fn write_face(rooms: &[Room], face: &Path) -> std::io::Result<()> {
                 symlink(entry.path(), folder.join("src").join(entry.file_name()))?;
             }
         }
-        let library = fs::read_to_string(sources.join("lib.rs"))?;
         fs::write(folder.join("src/lib.rs"), if room.name == "lablib" { face_of(&library) } else { hidden(&library) })?;
     }
     Ok(())

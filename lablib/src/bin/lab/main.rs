@@ -17,6 +17,7 @@
 //! | `limits` | runs into a limit, in a network of its own |
 
 mod cells;
+mod command;
 mod explore;
 mod guardian;
 mod kernel;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         "kernel" => kernel::list_or_unlist(&rest),
         "start-kernel" => kernel::start(&rest),
         "report" => report::run(&rest),
-        "test" => suite::run(&rest),
+        "test" => suite::run_all(&rest),
         "tether" => tether::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
         "guardian" => return guardian::run(),
         "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),

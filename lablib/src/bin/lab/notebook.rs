@@ -91,23 +91,7 @@ impl Runner<'_> {
             outcome.reasons.extend(panics.iter().map(|panic| format!("something panicked: {panic}")));
         }
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
-        match &outcome.verdict {
-            None => outcome.reasons.push("no verdict: the run ended without writing one".into()),
-            Some(verdict) if verdict.exploring => {
-                outcome.reasons.push("lablib was compiled for exploring: no verdict stands on that".into());
-            }
-            Some(verdict) => {
-                let failed = verdict.claims.iter().filter(|claim| !claim.holds);
-                let mut sentences: Vec<String> =
-                    failed.map(|claim| format!("claim does not hold: {}", claim.summary())).collect();
-                // The panic that a failed verdict ends its cell with would say the same once more.
-                if !sentences.is_empty() {
-                    outcome.reasons.retain(|reason| !reason.contains(&verdict.headline()));
-                }
-                sentences.append(&mut outcome.reasons);
-                outcome.reasons = sentences;
-            }
-        }
+        outcome.reasons = refused_for(outcome.verdict.as_ref(), std::mem::take(&mut outcome.reasons));
         if let Some(cells) = &mut cells {
             append_judgement(cells, outcome);
             fs::write(&executed, cells.json().to_string()).doing(format!("write {}", executed.display()))?;
@@ -223,6 +207,27 @@ fn verdict_of(run: &str) -> Result<Option<Verdict>> {
     Ok(None)
 }
 
+/// Why a run is not accepted, given its verdict and what went wrong besides.
+fn refused_for(verdict: Option<&Verdict>, mut besides: Vec<String>) -> Vec<String> {
+    match verdict {
+        None => besides.push("no verdict: the run ended without writing one".into()),
+        Some(verdict) if verdict.exploring => {
+            besides.push("lablib was compiled for exploring: no verdict stands on that".into());
+        }
+        Some(verdict) => {
+            let failed = verdict.claims.iter().filter(|claim| !claim.holds);
+            let sentences: Vec<String> =
+                failed.map(|claim| format!("claim does not hold: {}", claim.summary())).collect();
+            // The panic that a failed verdict ends its cell with would say the same once more.
+            if !sentences.is_empty() {
+                besides.retain(|reason| !reason.contains(&verdict.headline()));
+            }
+            besides.splice(..0, sentences);
+        }
+    }
+    besides
+}
+
 /// What went wrong in the cells, in the order of the notebook. After the first loss of all variables every later cell fails
 /// for that reason alone, so only the first failing cell is reported.
 ///
@@ -309,6 +314,7 @@ fn append_judgement(cells: &mut Cells, outcome: &Outcome) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -319,6 +325,22 @@ mod tests {
         let own = "a warning\nboom and more (panicked at src/lib.rs:3:1)";
         assert_eq!(panic_in(own).as_deref(), Some("boom and more"));
         assert_eq!(panic_in("all is well"), None);
+    }
+
+    #[test]
+    fn a_verdict_counts_that_was_written_and_not_compiled_for_exploring() {
+        let verdict = |exploring: bool| {
+            let json = json!({
+                "name": "01-a", "scale": "quick", "seed": 1, "seconds": 1.0, "revision": "", "run": null, "holds": true,
+                "machine": lablib::lab::Machine::this(), "exploring": exploring, "claims": [], "figures": [],
+            });
+            serde_json::from_value::<Verdict>(json).unwrap()
+        };
+        assert_eq!(refused_for(Some(&verdict(false)), Vec::new()), Vec::<String>::new());
+        for (verdict, reason) in [(Some(verdict(true)), "compiled for exploring"), (None, "no verdict")] {
+            let reasons = refused_for(verdict.as_ref(), vec!["a panic".into()]);
+            assert!(reasons.len() == 2 && reasons[0] == "a panic" && reasons[1].contains(reason), "{reasons:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `lab test`: every check that CI runs, counted in one closing line.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use lablib::lab::{Doing, Error, Result, Scale, place};
+use lablib::lab::{Error, Result, Scale, place};
 
 use crate::cells::Cells;
+use crate::command::{cargo, run};
 use crate::{path_from_env, report};
 
 #[derive(Default)]
@@ -41,24 +41,24 @@ impl Tally {
 }
 
 /// Runs everything, whatever fails on the way.
-pub fn run(arguments: &[String]) -> Result<ExitCode> {
+pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     if let Some(argument) = arguments.first() {
         return Err(Error::new("run the checks", format!("there is nothing to choose with {argument:?}")));
     }
     let mut tally = Tally::default();
-    tally.check("formatting", || cargo(&["fmt", "--all", "--check"]).map(drop));
+    tally.check("formatting", || cargo_says(&["fmt", "--all", "--check"]).map(drop));
     tally.check("notebooks are committed without outputs", clean_notebooks);
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
     for (name, which) in [("clippy", ALL), ("clippy, model checks", MODELS)] {
         let arguments = [&["clippy", "--release", "--all-targets"], which, &["--", "-D", "warnings"]].concat();
-        tally.check(name, || cargo(&arguments).map(drop));
+        tally.check(name, || cargo_says(&arguments).map(drop));
     }
     tally.check("documentation", || {
         let arguments = ["doc", "--release", "--no-deps", "--document-private-items"];
-        let mut command = Command::new("cargo");
-        command.args(arguments).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
-        stream(command).map(drop)
+        let mut command = cargo(&place::root(), &arguments);
+        command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+        said_by(command).map(drop)
     });
     tests(&mut tally, "the rooms", ALL);
     tests(&mut tally, "the models", MODELS);
@@ -85,13 +85,12 @@ const MODELS: &[&str] = &["-p", "lablib-models"];
 fn tests(tally: &mut Tally, of: &str, packages: &[&str]) {
     println!("--- tests of {of}");
     let arguments = [&["test", "--release", "--no-fail-fast"], packages, &["--", "--include-ignored"]].concat();
-    let mut command = Command::new("cargo");
-    command.args(arguments);
+    let mut command = cargo(&place::root(), &arguments);
     // The tests kill and pause servers, which a server of the user's is spared.
     for own in ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"] {
         command.env_remove(own);
     }
-    let outcome = stream(command);
+    let outcome = said_by(command);
     let (lines, good) = match &outcome {
         Ok(lines) => (lines.clone(), true),
         Err(failure) => (failure.cause().lines().map(str::to_string).collect(), false),
@@ -126,8 +125,8 @@ fn clean_notebooks() -> Result<()> {
 fn compose_files() -> Result<()> {
     let check = |argument: Option<&str>| {
         let mut command = Command::new(path_from_env("LAB_PYTHON")?.join("bin/python"));
-        command.arg("ci/check_compose").args(argument);
-        stream(command).map(drop)
+        command.arg("ci/check_compose").args(argument).current_dir(place::root());
+        said_by(command).map(drop)
     };
     check(None)?;
     check(Some("--self-test"))
@@ -136,13 +135,9 @@ fn compose_files() -> Result<()> {
 /// Building the tests after the set-up must compile this project and what only tests use: a dev-dependency that switches a
 /// feature of a shared crate on would build half of the tree a second time, unseen.
 fn shared_artifacts() -> Result<()> {
-    let tree = Command::new("cargo")
-        .args(["tree", "-e", "normal,build", "--prefix", "none", "--format", "{p}"])
-        .current_dir(place::root())
-        .output()
-        .doing("list the crates")?;
-    let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
-    let lines = cargo(&["test", "--release", "--no-run"])?;
+    let tree = ["tree", "-e", "normal,build", "--prefix", "none", "--format", "{p}"];
+    let tree = run(cargo(&place::root(), &tree), |_| ())?.join("\n");
+    let lines = cargo_says(&["test", "--release", "--no-run"])?;
     let twice = built_twice(&tree, &lines);
     if twice.is_empty() {
         return Ok(());
@@ -164,40 +159,18 @@ fn built_twice(tree: &str, said: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn cargo(arguments: &[&str]) -> Result<Vec<String>> {
-    let mut command = Command::new("cargo");
-    command.args(arguments);
-    stream(command)
+fn cargo_says(arguments: &[&str]) -> Result<Vec<String>> {
+    said_by(cargo(&place::root(), arguments))
 }
 
-/// Runs a command in the clone's root, passes its output on as it comes, and returns it; as the error's cause where it failed.
-/// What says no more than that a test passed stays out of the log, so that the log is short enough to be read.
-fn stream(mut command: Command) -> Result<Vec<String>> {
-    let operation = format!("run {command:?}").replace('"', "");
-    let (reader, writer) = std::io::pipe().doing(operation.as_str())?;
-    let errors = writer.try_clone().doing(operation.as_str())?;
-    command
-        .env("CARGO_TERM_COLOR", "never")
-        .current_dir(place::root())
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(errors);
-    let mut child = command.spawn().doing(operation.as_str())?;
-    // The command holds the pipe's write end too: the reader would wait for it for ever.
-    drop(command);
-    let mut lines = Vec::new();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = line.doing(operation.as_str())?;
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if !routine(&line) {
+/// Passes on what a command says as it comes, and returns it. What says no more than that a test passed stays out of the log, so
+/// that the log is short enough to be read.
+fn said_by(command: Command) -> Result<Vec<String>> {
+    run(command, |line| {
+        if !routine(line) {
             println!("{line}");
         }
-        lines.push(line);
-    }
-    match child.wait().doing(operation.as_str())?.success() {
-        true => Ok(lines),
-        false => Err(Error::new(operation, lines.join("\n"))),
-    }
+    })
 }
 
 fn routine(line: &str) -> bool {
