@@ -747,4 +747,14 @@ fn a_blog_on_four_servers_needs_no_column_for_the_time() {
     let shared = blog.shared_ids();
     assert_eq!((shared.snowflakes, shared.random), (0, 0));
     assert!(shared.numbered > 500, "{shared:?}");
+    // And where posts on two servers have the same id, of either kind, it is noticed.
+    let newest = "SELECT table_schema FROM information_schema.tables WHERE table_name = 'posts_uuid' \
+                  ORDER BY create_time DESC LIMIT 1";
+    let name = servers[0].ask(newest);
+    for table in ["posts", "posts_uuid"] {
+        let id = servers[0].ask(&format!("SELECT HEX(MIN(id)) FROM {name}.{table}"));
+        servers[1].execute(&format!("UPDATE {name}.{table} SET id = 0x{id} LIMIT 1"));
+    }
+    let shared = blog.shared_ids();
+    assert_eq!((shared.snowflakes, shared.random), (1, 1));
 }

@@ -466,6 +466,19 @@ fn each_statement_stays_in_its_servers_share() {
     }
 }
 
+/// Two that find no row wait for each other's gap: none of the statements begins so.
+#[test]
+fn each_statement_begins_with_a_row_to_lock() {
+    let server = server();
+    for statement in Statement::ALL {
+        let service = TicketService::create(&[&server], statement).unwrap();
+        let row = format!("SELECT GROUP_CONCAT(stub, id) FROM {}.tickets", service.databases()[0]);
+        assert_eq!(server.ask(&row), "a0", "{statement:?}");
+        assert_eq!(service.client().next_id().unwrap(), 1);
+        assert_eq!(server.ask(&row), "a1", "{statement:?}");
+    }
+}
+
 #[test]
 fn adding_one_walks_into_the_other_servers_share_and_is_noticed() {
     let servers = service::mysql_instances(2);
@@ -757,6 +770,8 @@ fn shards_name_themselves_and_clients_get_nothing_twice() {
     let hasty = shards_without(&servers, 2, 80, 500, Some(Skip::Wait));
     assert!(hasty.early > 0, "the clients' look at the clock sees what was handed out too soon");
     assert_eq!((hasty.audit.received, hasty.audit.duplicates, hasty.misnamed), (320, 0, 0));
+    // It is the moment in which a client has an id that counts: when all are through, these ids' time has come.
+    assert!(shards_without(&servers, 2, 1_500, 100, Some(Skip::Wait)).early > 0);
 }
 
 #[test]

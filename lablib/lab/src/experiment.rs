@@ -326,7 +326,9 @@ mod tests {
         assert_eq!(judged, [(true, false), (true, true), (false, false)]);
         assert!(lab.claims()[1].summary().ends_with("it holds, but the prediction missed"));
         assert_eq!(lab.judged().headline(), "1 of 3 claims does not hold. One prediction missed.");
-        assert!(claims_as_html(lab.claims()).contains("✓ holds, but the prediction missed"));
+        let html = claims_as_html(lab.claims());
+        assert!(html.contains("✓ holds, but the prediction missed"));
+        assert!(html.contains("measured (± standard deviation)"), "± is defined where it stands: {html}");
     }
 
     #[test]

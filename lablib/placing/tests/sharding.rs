@@ -588,6 +588,17 @@ fn bad_input_is_one_clear_sentence() {
     assert_eq!(format!("{cluster:?}").matches("mysql://").count(), 0, "no password in what is printed");
 }
 
+/// What the fence costs, as the servers count it: a read no statement more, a write one.
+#[test]
+fn a_fenced_read_is_one_statement_and_a_fenced_write_one_more_than_a_bare_one() {
+    // Nobody else's statements are counted there.
+    let servers: Vec<MariaDb> = (0..2).map(|_| service::private_mysql()).collect();
+    let (cluster, _) = loaded(&servers, 2, 64, 400);
+    let cost = fence_cost(&cluster, 400, 60);
+    assert_eq!(cost.statements_of_a_read().values(), [1.0; 10]);
+    assert_eq!(cost.more_statements_of_a_write().values(), [1.0; 10]);
+}
+
 #[test]
 fn what_is_planned_is_what_the_notebook_predicts() {
     for (from, to) in [(2, 3), (2, 4), (3, 4), (4, 5)] {

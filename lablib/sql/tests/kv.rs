@@ -724,6 +724,21 @@ fn the_checker_has_nothing_against_what_time_does() {
     }
 }
 
+/// Whoever asks for less is sooner done: the tables that are compared answer a get alike, and the bare one shows the difference.
+#[test]
+#[ignore = "starts MariaDB and Redis"]
+fn tables_that_are_compared_are_asked_for_the_same() {
+    // Nobody else's answers are counted there.
+    let (server, redis) = (private_mysql(), lab::service::redis());
+    let cost = layouts(&server, [&redis, &redis], &[100], (50, 1_000_000), 100, 1, 7);
+    let sent = |layout| cost.of(layout, 100).sent / cost.of(Layout::Ours, 100).sent;
+    // The names of their tables are longer, which is sent along.
+    for layout in [Layout::Numbered, Layout::Hashed] {
+        assert!((0.9..1.2).contains(&sent(layout)), "{layout} is sent {:.2} times as much", sent(layout));
+    }
+    assert!(sent(Layout::Bare) < 0.87, "{:.2}", sent(Layout::Bare));
+}
+
 #[test]
 #[ignore = "starts MariaDB"]
 fn a_server_that_is_killed_loses_nothing_and_leaks_nothing() {

@@ -198,6 +198,8 @@ fn a_client_tries_again_and_leaves_nothing_half_done() {
     let told = [patience.patient, patience.client, patience.nowait].map(|one| (one.error, one.left));
     assert_eq!(told, [(1205, 1), (1205, 0), (server.dialect().nowait_error(), 1)], "{patience:?}");
     assert!(patience.patient.after >= 1.0 && patience.nowait.after < 0.5, "{patience:?}");
+    // The client has met the lock itself: it was not willing to wait, as far as the server lets it.
+    assert!(patience.client.after < 0.5 || !server.dialect().is_mariadb(), "{patience:?}");
     assert_eq!((patience.skipping_found.as_slice(), patience.skipping_held), (&[2, 3, 4, 5][..], [4, 0, 0]));
     assert!(patience.client_said.contains("has asked for another try 1 times"), "{}", patience.client_said);
 

@@ -249,6 +249,21 @@ mod tests {
         assert_eq!(server.ask(&format!("SELECT GROUP_CONCAT(id) FROM {database}.one")), "2");
     }
 
+    /// Whoever comes back at once, as often as he can, is in everybody's way.
+    #[test]
+    fn a_victim_of_deadlocks_pauses_before_it_comes_back() {
+        let server = service::mysql();
+        let database = new_database(&server, "victim", &[]).unwrap();
+        let mut session = Door::to(&server, &database, ONLY_ANSWER).unwrap().session();
+        let victim = |_: &mut Conn, _: &mut u64| -> mysql::Result<()> {
+            let (state, message) = ("40001".into(), "deadlock".into());
+            Err(mysql::Error::MySqlError(mysql::error::MySqlError { state, message, code: DEADLOCK }))
+        };
+        assert!(matches!(session.attempt("meet others", victim), Err(Failure::Busy(_))));
+        // Eight milliseconds on average, for a second.
+        assert!((2..400).contains(&session.stats.deadlocks), "{:?}", session.stats);
+    }
+
     #[test]
     fn a_database_that_cannot_be_made_whole_is_not_there() {
         let server = service::private_mysql();

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::{Child as Process, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -200,16 +201,23 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
         last_of_first: since(times.last().copied().unwrap_or(from)),
         end: since(end),
     };
+    let (outside, gap_ms) = against_its_lease(&times, from..lease_over, second_from);
     Ok(Paused {
         first: first.len() as u64,
-        outside: times.iter().filter(|time| !(from..lease_over).contains(time)).count() as u64,
-        gap_ms: second_from as f64 - lease_over as f64,
+        outside,
+        gap_ms,
         second: second.len() as u64,
         duplicates: first.iter().filter(|id| all.contains(id)).count() as u64,
         taken: taken.to_string(),
         refused,
         moments,
     })
+}
+
+/// How many of a holder's timestamps lie outside of its own lease, whoever had the worker then, if anybody; and by how many
+/// milliseconds the next lease begins after its end.
+fn against_its_lease(times: &[u64], lease: Range<u64>, next: u64) -> (u64, f64) {
+    (times.iter().filter(|time| !lease.contains(time)).count() as u64, next as f64 - lease.end as f64)
 }
 
 /// The first timestamp of the one worker that is not leased, as its Redis knows it.
@@ -344,4 +352,16 @@ pub(super) fn overlaps(intervals: &[Interval]) -> u64 {
     let later = |index: usize| intervals.get(index + 1..).unwrap_or_default();
     let all = intervals.iter().enumerate();
     all.map(|(index, one)| later(index).iter().filter(|other| one.overlaps(other)).count() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_behind_its_lease_is_outside_of_it_although_the_next_one_has_not_begun() {
+        assert_eq!(against_its_lease(&[100, 150, 199], 100..200, 250), (0, 50.0));
+        assert_eq!(against_its_lease(&[100, 200, 249], 100..200, 250), (2, 50.0));
+        assert_eq!(against_its_lease(&[99, 150], 100..200, 190), (1, -10.0));
+    }
 }

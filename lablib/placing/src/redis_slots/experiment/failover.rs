@@ -433,8 +433,10 @@ fn stretches(probes: &[Probe], from: f64) -> Vec<Probe> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use lab::service;
 
     #[test]
     fn a_write_that_no_replica_vouches_for_is_not_counted_as_replicated() {
@@ -443,6 +445,30 @@ mod tests {
         assert_eq!(fate(&Ok(Value::Okay), 0), None);
         assert_eq!(fate(&Err(Failure::Unknown(error())), 1), Some(How::Unknown));
         assert_eq!(fate(&Err(Failure::NotDone(error())), 1), None);
+    }
+
+    /// A busy machine may keep a node from answering in time. That is no answer, and no refusal: only the cluster's word is.
+    #[test]
+    #[ignore = "starts Redis"]
+    fn a_node_that_does_not_answer_in_time_has_refused_nothing() {
+        let cluster = service::private_redis_cluster(3, 0);
+        let moment = Duration::from_millis(40);
+        let options = ClientOptions::of(&cluster).patience(moment).deadline(moment);
+        let (start, over) = (Instant::now(), AtomicBool::new(false));
+        let probes = std::thread::scope(|scope| {
+            let probing = scope.spawn(|| probe(&options, "tag", start, &over));
+            let node = cluster.master_for("{tag}:probe");
+            std::thread::sleep(Duration::from_millis(100));
+            node.pause();
+            std::thread::sleep(Duration::from_millis(300));
+            node.resume();
+            std::thread::sleep(Duration::from_millis(100));
+            over.store(true, Ordering::SeqCst);
+            probing.join().unwrap().unwrap()
+        });
+        let count = |came: Came| probes.iter().filter(|probe| probe.came == came).count();
+        assert!(count(Came::Served) > 0 && count(Came::Nothing) > 0, "{probes:?}");
+        assert_eq!(count(Came::Refused), 0, "{probes:?}");
     }
 
     #[test]

@@ -408,3 +408,33 @@ async fn lose_idle_ones(server: &MariaDb, pool: &AnyPool, seen: &mut Aftermath) 
 
 /// Longer than ours is told to trust an idle connection here.
 const IDLE: Duration = Duration::from_millis(150);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use lab::service;
+
+    /// That a pool of the field lends none beyond its size is measured: one that has room for more than it should is seen.
+    #[test]
+    #[ignore = "needs mariadbd"]
+    fn whoever_lends_one_more_is_seen_whichever_pool_it_is() {
+        let server = service::mysql();
+        for rival in Rival::ALL {
+            let beyond = [0, 1].map(|more| {
+                block_on(async {
+                    let pool = AnyPool::new(rival, server.url(), Setup::of(SIZE + more)).await.unwrap();
+                    let beyond = one_more(&pool, None).await.unwrap();
+                    pool.end().await;
+                    beyond
+                })
+            });
+            assert_eq!(beyond, [0, 1], "{rival}");
+        }
+        let holders = Holders::default();
+        let held = [(); 3].map(|()| Holding::one(&holders));
+        drop(held);
+        drop(Holding::one(&holders));
+        assert_eq!((holders.most.into_inner(), holders.now.into_inner()), (3, 0));
+    }
+}
