@@ -126,7 +126,9 @@ mod tests {
         };
         let program = write("target/release/lab", 2);
         write("lablib/room/src/old.rs", 1);
-        for apart in ["room/tests/t.rs", "room/benches/b.rs", "models/src/lib.rs", "kernel/src/lib.rs", "room/Cargo.toml"] {
+        for apart in
+            ["room/tests/t.rs", "room/benches/b.rs", "models/src/lib.rs", "kernel/src/lib.rs", "room/Cargo.toml"]
+        {
             write(&format!("lablib/{apart}"), 3);
         }
         assert_eq!(newer_than(&program, &root), None);
