@@ -7,6 +7,7 @@
 //! | asking what was measured | [`Frame`]; and [`polars`], for whatever it has no word for |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
+//! | processes of their own | [`errand`] |
 //! | proving | [`history`], [`clock`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
 //!
@@ -20,6 +21,7 @@ pub mod crash;
 mod crowd;
 pub mod display;
 mod drawing;
+pub mod errand;
 mod error;
 mod experiment;
 mod frame;
