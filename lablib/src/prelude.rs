@@ -6,8 +6,8 @@ pub use crate::edge;
 pub use crate::identity;
 pub use crate::lab;
 pub use crate::lab::{
-    Chart, Claim, Doing, Error, Experiment, Figure, Latency, Link, Machine, OpenLoop, OrFail, Prediction, Progress,
-    Race, Raced, Rng, Samples, Scale, Show, Table, readable, significant,
+    Chart, Claim, Doing, Error, Experiment, Figure, Frame, Latency, Link, Machine, OpenLoop, OrFail, Prediction,
+    Progress, Race, Raced, Rng, Samples, Scale, Show, Table, Trial, readable, significant,
 };
 pub use crate::placing;
 pub use crate::sql;

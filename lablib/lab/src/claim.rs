@@ -63,6 +63,9 @@ pub struct Claim {
     pub made_at: String,
     /// Whether the measured value keeps the bound.
     pub holds: bool,
+    /// Whether it is a check: judged, counted and failing the run like a claim, but nothing that a reader is asked to remember.
+    #[serde(default)]
+    pub check: bool,
 }
 
 /// A claim in the making: say what was predicted and measured, then the bound, which judges it.
@@ -91,12 +94,13 @@ pub struct Claiming<'a> {
     measured: Samples,
     unit: String,
     made_at: Option<Scale>,
+    check: bool,
 }
 
 impl<'a> Claiming<'a> {
-    pub(crate) fn new(lab: &'a mut Experiment, sentence: String) -> Self {
+    pub(crate) fn new(lab: &'a mut Experiment, sentence: String, check: bool) -> Self {
         let measured = Samples::default();
-        Self { lab, sentence, predicted: None, measured, unit: String::new(), made_at: None }
+        Self { lab, sentence, predicted: None, measured, unit: String::new(), made_at: None, check }
     }
 
     /// What was said before the run, by [`Experiment::predict`].
@@ -199,6 +203,7 @@ impl<'a> Claiming<'a> {
             samples: self.measured.len(),
             made_at: self.made_at.map_or_else(|| "both".into(), |scale| scale.to_string()),
             holds: keeps_bound && sound,
+            check: self.check,
         };
         self.lab.record(claim, self.made_at);
     }
@@ -280,10 +285,36 @@ fn one_of(unit: &str) -> String {
     unit.replacen(word, &found.unwrap_or_default(), 1)
 }
 
-/// The verdict's table: one row a claim.
+/// The verdict's table: one row a claim; and the checks in a table of their own, folded where all of them hold.
 pub fn claims_as_html(claims: &[Claim]) -> String {
-    let mut html = String::from(
-        "<table class=\"lab-verdict\"><thead><tr><th scope=\"col\">claim</th><th scope=\"col\">predicted</th>\
+    let (checks, claims): (Vec<&Claim>, Vec<&Claim>) = claims.iter().partition(|claim| claim.check);
+    let table = table_of("claim", &claims);
+    if checks.is_empty() {
+        return table;
+    }
+    let failed = checks.iter().filter(|check| !check.holds).count();
+    let open = if failed > 0 { " open" } else { "" };
+    let summary = said_of(checks.len(), failed, "check");
+    format!(
+        "{table}<details class=\"lab-checks\"{open}><summary>{summary}</summary>{}</details>",
+        table_of("check", &checks)
+    )
+}
+
+/// "All 12 checks hold."; "2 of 12 checks do not hold."
+pub(crate) fn said_of(count: usize, failed: usize, what: &str) -> String {
+    match (count, failed) {
+        (1, 0) => format!("The {what} holds."),
+        (count, 0) => format!("All {count} {what}s hold."),
+        (1, _) => format!("The {what} does not hold."),
+        (count, 1) => format!("1 of {count} {what}s does not hold."),
+        (count, failed) => format!("{failed} of {count} {what}s do not hold."),
+    }
+}
+
+fn table_of(what: &str, claims: &[&Claim]) -> String {
+    let mut html = format!(
+        "<table class=\"lab-verdict\"><thead><tr><th scope=\"col\">{what}</th><th scope=\"col\">predicted</th>\
          <th scope=\"col\">measured (± standard deviation)</th><th scope=\"col\">bound</th><th scope=\"col\">verdict</th>\
          </tr></thead><tbody>",
     );

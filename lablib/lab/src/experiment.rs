@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::claim::{Claim, Claiming, Prediction, claims_as_html};
+use crate::claim::{Claim, Claiming, Prediction, claims_as_html, said_of};
 use crate::display::{self, escape};
 use crate::scale::seed_from_env;
 use crate::{
-    Doing, Error, Machine, OrFail, Result, Rng, Scale, freshness, gallery, place, session, significant, style,
+    Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, place, session, significant,
+    style,
 };
 
 /// Said in the first line of a run, and beside its verdict.
@@ -36,6 +37,7 @@ pub struct Experiment {
     scale: Scale,
     seed: u64,
     started: Instant,
+    began: SystemTime,
     claims: Vec<Claim>,
     left_out: usize,
     rehearsal: bool,
@@ -60,9 +62,9 @@ pub struct Verdict {
     pub exploring: bool,
     /// Which run wrote this: what the runner set as `LAB_RUN`.
     pub run: Option<String>,
-    /// Whether every claim holds.
+    /// Whether every claim and every check holds, and there is a claim.
     pub holds: bool,
-    /// The claims.
+    /// The claims, and the checks.
     pub claims: Vec<Claim>,
     /// Figures shown, in order, as file names without extension below `target/reports/NAME/`.
     pub figures: Vec<String>,
@@ -104,6 +106,7 @@ impl Experiment {
             scale: Scale::from_env()?,
             seed: seed_from_env()?,
             started: Instant::now(),
+            began: SystemTime::now(),
             claims: Vec::new(),
             left_out: 0,
             rehearsal,
@@ -150,15 +153,60 @@ impl Experiment {
 
     /// Starts a claim; its bound judges it. A claim at a time, each a sentence that a newcomer understands.
     pub fn claim(&mut self, sentence: &str) -> Claiming<'_> {
-        Claiming::new(self, sentence.to_string())
+        Claiming::new(self, sentence.to_string(), false)
     }
 
-    /// The claims that have been judged so far.
+    /// Starts a check: judged, counted and failing the run like a claim, but not one of the three to eight that a reader is asked
+    /// to take away. The verdict lists checks below the claims, folded while they hold.
+    ///
+    /// ```
+    /// let mut lab = lab::Experiment::rehearsal("checks");
+    /// lab.claim("no acknowledged write is lost").measured(0).exactly(0);
+    /// lab.check("the server has counted as many writes as the clients").measured(120).exactly(120);
+    /// assert!(lab.claims()[1].check);
+    /// ```
+    pub fn check(&mut self, sentence: &str) -> Claiming<'_> {
+        Claiming::new(self, sentence.to_string(), true)
+    }
+
+    /// Keeps a frame for comparing it with other runs: `target/results/NAME/RUN/name.csv`, where `ci/lab clean` leaves it. Ends
+    /// the cell where it cannot be written; a rehearsal keeps nothing.
+    pub fn keep(&self, name: &str, frame: &Frame) {
+        if !self.rehearsal {
+            let kept =
+                check_name(name).and_then(|()| kept::keep(&place::results(), &self.name, &self.facts(), name, frame));
+            kept.or_fail();
+        }
+    }
+
+    /// What this and earlier runs of this experiment have kept under this name, one below the other: each row says in the columns
+    /// run, time, revision, scale, seed, exploring and machine from which it is. Ends the cell where nothing was kept.
+    pub fn runs(&self, name: &str) -> Frame {
+        self.runs_in(place::results(), name)
+    }
+
+    /// As [`runs`](Self::runs), of another machine whose `target/results` was copied to this folder.
+    pub fn runs_in(&self, folder: impl AsRef<Path>, name: &str) -> Frame {
+        kept::runs(folder.as_ref(), &self.name, name).or_fail()
+    }
+
+    fn facts(&self) -> kept::Facts {
+        kept::Facts {
+            time: kept::utc(self.began),
+            revision: revision(&place::root()),
+            scale: self.scale.to_string(),
+            seed: self.seed,
+            exploring: freshness::EXPLORING,
+            machine: Machine::this(),
+        }
+    }
+
+    /// The claims and checks that have been judged so far.
     pub fn claims(&self) -> &[Claim] {
         &self.claims
     }
 
-    /// The claims that do not hold.
+    /// The claims and checks that do not hold.
     pub fn failures(&self) -> Vec<&Claim> {
         self.claims.iter().filter(|claim| !claim.holds).collect()
     }
@@ -169,7 +217,8 @@ impl Experiment {
             return;
         }
         let class = if claim.holds { "holds" } else { "fails" };
-        let html = format!("<p class=\"lab-claim {class}\">{}</p>", escape(&claim.summary()));
+        let quiet = if claim.check { " check" } else { "" };
+        let html = format!("<p class=\"lab-claim {class}{quiet}\">{}</p>", escape(&claim.summary()));
         display::emit(&html, &claim.summary());
         self.claims.push(claim);
     }
@@ -201,7 +250,12 @@ impl Experiment {
             escape(&left_out),
             escape(&facts)
         );
-        let rows: Vec<String> = self.claims.iter().map(Claim::summary).collect();
+        let (checks, claims): (Vec<&Claim>, Vec<&Claim>) = self.claims.iter().partition(|claim| claim.check);
+        let mut rows: Vec<String> = claims.into_iter().map(Claim::summary).collect();
+        if !checks.is_empty() {
+            rows.push("Checks:".into());
+            rows.extend(checks.into_iter().map(Claim::summary));
+        }
         let plain = format!("{headline}\n{}\n{left_out}\n{facts}", rows.join("\n"));
         display::emit(&html, &plain);
         if self.rehearsal {
@@ -224,7 +278,7 @@ impl Experiment {
             machine: Machine::this(),
             exploring: freshness::EXPLORING,
             run: std::env::var("LAB_RUN").ok(),
-            holds: !self.claims.is_empty() && self.failures().is_empty(),
+            holds: self.claims.iter().any(|claim| !claim.check) && self.failures().is_empty(),
             claims: self.claims.clone(),
             figures: gallery::figures(),
         }
@@ -234,15 +288,17 @@ impl Experiment {
 impl Verdict {
     /// The verdict in one sentence.
     pub fn headline(&self) -> String {
-        let failed = self.claims.iter().filter(|claim| !claim.holds).count();
+        let of = |check: bool| {
+            let these = self.claims.iter().filter(|claim| claim.check == check);
+            (these.clone().count(), these.filter(|claim| !claim.holds).count())
+        };
         let missed = self.claims.iter().filter(|claim| claim.prediction_missed()).count();
-        let headline = match (self.claims.len(), failed) {
-            (0, _) => "No claim was made, so nothing is proved.".into(),
-            (1, 0) => "The claim holds.".into(),
-            (count, 0) => format!("All {count} claims hold."),
-            (1, _) => "The claim does not hold.".into(),
-            (count, 1) => format!("1 of {count} claims does not hold."),
-            (count, failed) => format!("{failed} of {count} claims do not hold."),
+        let headline = match (of(false), of(true)) {
+            ((0, _), _) => "No claim was made, so nothing is proved.".into(),
+            ((claims, failed), (0, _)) => said_of(claims, failed, "claim"),
+            ((claims, failed), (checks, broken)) => {
+                format!("{} {}", said_of(claims, failed, "claim"), said_of(checks, broken, "check"))
+            }
         };
         match missed {
             0 => headline,
@@ -377,6 +433,29 @@ mod tests {
         let verdict = Experiment::rehearsal("test").judged();
         assert!(!verdict.holds);
         assert_eq!(verdict.headline(), "No claim was made, so nothing is proved.");
+    }
+
+    #[test]
+    fn a_check_is_judged_and_counted_but_is_no_claim() {
+        let mut lab = Experiment::rehearsal("test");
+        lab.check("x").measured(1).exactly(1);
+        assert!(!lab.judged().holds, "checks alone prove nothing");
+        assert_eq!(lab.judged().headline(), "No claim was made, so nothing is proved.");
+        lab.claim("y").measured(1).exactly(1);
+        assert!(lab.judged().holds);
+        assert_eq!(lab.judged().headline(), "The claim holds. The check holds.");
+        assert!(
+            claims_as_html(lab.claims()).contains("<details class=\"lab-checks\"><summary>The check holds.</summary>")
+        );
+        lab.check("z").measured(1).exactly(2);
+        assert!(!lab.judged().holds, "a check that fails fails the run");
+        assert_eq!(lab.judged().headline(), "The claim holds. 1 of 2 checks does not hold.");
+        assert!(claims_as_html(lab.claims()).contains("<details class=\"lab-checks\" open>"));
+        let json = serde_json::to_string(&lab.judged()).unwrap();
+        let back: Verdict = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.claims.iter().map(|claim| claim.check).collect::<Vec<_>>(), [true, false, true]);
+        let old = json.replace(",\"check\":true", "").replace(",\"check\":false", "");
+        assert!(serde_json::from_str::<Verdict>(&old).unwrap().claims.iter().all(|claim| !claim.check), "{old}");
     }
 
     #[test]

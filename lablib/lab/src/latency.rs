@@ -266,7 +266,7 @@ impl OpenLoop {
 }
 
 /// Sleeps for most of the time, then spins: a sleep alone is late by up to 0.1 ms, which would count as latency.
-fn wait_until(due: Instant) {
+pub(crate) fn wait_until(due: Instant) {
     const SPIN: Duration = Duration::from_micros(100);
     let now = Instant::now();
     if let Some(left) = due.checked_duration_since(now)

@@ -3,9 +3,11 @@
 //! | what | where |
 //! |---|---|
 //! | a run, its claims and its verdict | [`Experiment`], [`Prediction`], [`Claim`] |
-//! | measuring | [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
+//! | measuring | [`Trial`], [`Crowd`], [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
+//! | asking what was measured | [`Frame`]; and [`polars`], for whatever it has no word for |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
+//! | processes of their own | [`errand`] |
 //! | proving | [`history`], [`clock`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
 //!
@@ -16,13 +18,17 @@ pub mod chart;
 mod claim;
 pub mod clock;
 pub mod crash;
+mod crowd;
 pub mod display;
 mod drawing;
+pub mod errand;
 mod error;
 mod experiment;
+mod frame;
 pub mod freshness;
 mod gallery;
 pub mod history;
+mod kept;
 mod latency;
 pub mod link;
 mod machine;
@@ -38,13 +44,16 @@ pub mod session;
 mod style;
 pub mod sync;
 mod table;
+mod trial;
 
 pub use chart::{Chart, Figure};
 pub use claim::{Claim, Claiming, Prediction, claims_as_html};
+pub use crowd::{Call, Crowd, Ran};
 pub use display::Show;
 pub use drawing::Drawing;
 pub use error::{Doing, Error, OrFail, Result, joined};
 pub use experiment::{Experiment, Verdict};
+pub use frame::{Frame, Grouped, Row, Value};
 pub use latency::{Latency, Load, OpenLoop, readable};
 pub use link::{Link, link};
 pub use machine::Machine;
@@ -58,3 +67,7 @@ pub use service::{
 };
 pub use style::STYLE;
 pub use table::Table;
+pub use trial::{Figures, Plan, Standing, Trial};
+
+/// What a [`Frame`] is made of.
+pub use polars;

@@ -1,9 +1,9 @@
 //! Timed arms of one experiment, interleaved, doing equal work.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
 
-use crate::{Error, OrFail, Result, Samples};
+use crate::{OrFail, Result, Samples, Trial};
 
 /// Arms that take turns, so that a noisy machine disturbs all of them alike.
 ///
@@ -32,7 +32,7 @@ struct Arm<'a> {
 /// Seconds of each arm in each round.
 #[derive(Debug, Clone)]
 pub struct Raced {
-    arms: Vec<(String, Samples)>,
+    trial: Trial<String>,
     work: u64,
 }
 
@@ -53,43 +53,26 @@ impl<'a> Race<'a> {
         self.try_run().or_fail()
     }
 
-    /// Runs all rounds.
-    pub fn try_run(mut self) -> Result<Raced> {
-        if self.arms.is_empty() || self.rounds == 0 {
-            return Err(Error::new("run the race", "it needs an arm and a round"));
-        }
-        let mut raced: Vec<(String, Samples)> =
-            self.arms.iter().map(|arm| (arm.name.clone(), Samples::default())).collect();
-        let mut expected = None;
-        for round in 0..=self.rounds {
-            // Every other round runs backwards: no arm always profits from what its neighbour left in the caches.
-            let mut order: Vec<usize> = (0..self.arms.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
+    /// Runs all rounds: a [`Trial`] whose arms are closures.
+    pub fn try_run(self) -> Result<Raced> {
+        let names: Vec<String> = self.arms.iter().map(|arm| arm.name.clone()).collect();
+        let mut arms: BTreeMap<String, Arm<'a>> = self.arms.into_iter().map(|arm| (arm.name.clone(), arm)).collect();
+        let mut work = 0;
+        let trial = Trial::over(names, self.rounds).run(|name, _, figures| {
+            if let Some(arm) = arms.get_mut(name) {
+                work = std::hint::black_box((arm.run)());
+                figures.work("work", work);
             }
-            for index in order {
-                let arm = &mut self.arms[index];
-                let start = Instant::now();
-                let work = std::hint::black_box((arm.run)());
-                let seconds = start.elapsed().as_secs_f64();
-                let expected = *expected.get_or_insert(work);
-                if work != expected {
-                    let cause = format!("{:?} did work of {work} where {expected} was expected", arm.name);
-                    return Err(Error::new("compare the arms", cause).remedy("give every arm equal work"));
-                }
-                if round > 0 {
-                    raced[index].1.push(seconds);
-                }
-            }
-        }
-        Ok(Raced { arms: raced, work: expected.unwrap_or(0) })
+            Ok(())
+        })?;
+        Ok(Raced { trial, work })
     }
 }
 
 impl Raced {
     /// Seconds per round of one arm; ends the cell where there is no such arm.
     pub fn seconds(&self, arm: &str) -> Samples {
-        self.find(arm).or_fail().clone()
+        self.trial.samples(&arm.to_string(), "seconds")
     }
 
     /// Nanoseconds per unit of work of one arm.
@@ -100,20 +83,17 @@ impl Raced {
 
     /// How many times as long `slower` took as `faster`, round by round.
     pub fn ratio(&self, slower: &str, faster: &str) -> Samples {
-        let (slower, faster) = (self.seconds(slower), self.seconds(faster));
-        let ratios: Samples = slower.values().iter().zip(faster.values()).map(|(slow, fast)| slow / fast).collect();
-        ratios.taken_with(&slower)
+        self.seconds(slower).over(&self.seconds(faster))
     }
 
     /// The arms' names, in the order in which they were added.
     pub fn names(&self) -> Vec<&str> {
-        self.arms.iter().map(|(name, _)| name.as_str()).collect()
+        self.trial.arms().iter().map(String::as_str).collect()
     }
 
-    fn find(&self, arm: &str) -> Result<&Samples> {
-        self.arms.iter().find(|(name, _)| name == arm).map(|(_, samples)| samples).ok_or_else(|| {
-            Error::new(format!("read the arm {arm:?}"), format!("this race has {}", self.names().join(", ")))
-        })
+    /// All that was measured, for a question.
+    pub fn trial(&self) -> &Trial<String> {
+        &self.trial
     }
 }
 
@@ -145,7 +125,7 @@ mod tests {
     #[test]
     fn unequal_work_is_no_race() {
         let error = Race::of(1).arm("one row", || 1).arm("a thousand rows", || 1_000).try_run().unwrap_err();
-        assert!(error.to_string().contains("\"a thousand rows\" did work of 1000 where 1 was expected"), "{error}");
+        assert!(error.to_string().contains("work: a thousand rows did 1000 where 1 was expected"), "{error}");
     }
 
     #[test]
@@ -159,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_arm_is_named() {
-        let raced = Race::of(1).arm("ring", || 1).try_run().unwrap();
-        assert!(raced.find("modulo").unwrap_err().to_string().contains("this race has ring"));
+    fn arms_are_told_apart_by_their_names() {
+        assert!(Race::of(1).arm("ring", || 1).arm("ring", || 1).try_run().is_err());
+        assert!(Race::of(1).try_run().is_err());
     }
 }

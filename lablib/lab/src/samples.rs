@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::{Error, OrFail, Result};
+
 /// Some measurements of one quantity, in the order in which they were taken.
 ///
 /// ```
@@ -32,9 +34,9 @@ impl Samples {
         self.taken
     }
 
-    /// As if they were taken with `others`, from which they come.
-    pub(crate) fn taken_with(mut self, others: &Samples) -> Self {
-        self.taken = self.taken.into_iter().chain(others.taken).min();
+    /// As if the first of them was taken at this moment.
+    pub(crate) fn taken_at(mut self, moment: Option<Instant>) -> Self {
+        self.taken = moment;
         self
     }
 
@@ -112,6 +114,20 @@ impl Samples {
     /// Each sample through `f`.
     pub fn map(&self, f: impl FnMut(f64) -> f64) -> Self {
         Self { values: self.values.iter().copied().map(f).collect(), taken: self.taken }
+    }
+
+    /// How many times as large each is as its partner in `others`; ends the cell where one has no partner.
+    pub fn over(&self, others: &Samples) -> Self {
+        self.ratios(others).or_fail()
+    }
+
+    fn ratios(&self, others: &Samples) -> Result<Self> {
+        if self.len() != others.len() {
+            let cause = format!("there are {} of the one and {} of the other", self.len(), others.len());
+            return Err(Error::new("divide samples by each other", cause));
+        }
+        let values = self.values.iter().zip(&others.values).map(|(over, under)| over / under).collect();
+        Ok(Self { values, taken: self.taken.into_iter().chain(others.taken).min() })
     }
 }
 
@@ -265,6 +281,19 @@ mod tests {
         assert!((samples.standard_deviation() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
         assert_eq!(samples.median(), 4.5);
         assert_eq!((samples.min(), samples.max()), (2.0, 9.0));
+    }
+
+    #[test]
+    fn ratios_go_pair_by_pair_and_are_as_old_as_the_older_half() {
+        let early: Samples = [2.0, 9.0].into_iter().collect();
+        let late: Samples = [4.0, 3.0].into_iter().collect();
+        assert_eq!(late.over(&early).values(), [2.0, 1.0 / 3.0]);
+        assert_eq!((late.over(&early).taken(), early.over(&late).taken()), (early.taken(), early.taken()));
+        let error = early.ratios(&Samples::from(1.0)).map_err(|error| error.to_string());
+        assert_eq!(
+            error,
+            Err("could not divide samples by each other: there are 2 of the one and 1 of the other".into())
+        );
     }
 
     #[test]

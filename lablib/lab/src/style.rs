@@ -8,6 +8,8 @@ pub const STYLE: &str = "<style>\
 .lab-note{color:#6b7280;font-size:.85em;margin:.3em 0}\
 .lab-warning{border-left:4px solid #d55e00;padding:.4em .8em;margin:.4em 0;font-weight:600}\
 .lab-claim{margin:.35em 0;padding:.25em .7em;border-left:4px solid #009e73}\
+.lab-claim.check{font-size:.88em;border-left-width:2px;margin:.15em 0}\
+details.lab-checks{margin:.4em 0}details.lab-checks summary{cursor:pointer}\
 .lab-claim.fails{border-color:#d55e00}.lab-claim.predicted{border-color:#0072b2}\
 .lab-headline{font-size:1.15em;font-weight:600;margin:.2em 0 .6em}\
 table.lab-table,table.lab-verdict{border-collapse:collapse;font-size:.92em;margin:.4em 0}\

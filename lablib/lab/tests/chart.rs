@@ -958,3 +958,38 @@ proptest! {
         }
     }
 }
+
+/// What a chart takes from a frame and gives back are the same numbers, and the columns' names and units are on its axes.
+#[test]
+fn charts_take_frames_and_give_them_back() {
+    let measured = lab::Frame::new()
+        .text("arm", ["ring", "ring", "modulo", "modulo"])
+        .numbers("nodes", "", [10.0, 20.0, 10.0, 20.0])
+        .numbers("moved", "%", [9.1, 4.8, 90.9, 95.2])
+        .numbers("took", "ms", [1.0, 2.0, 3.0, 4.0]);
+    let lines = Chart::lines("Lines").of(&measured, "nodes", "moved", "arm");
+    let back = lines.frame();
+    assert_eq!(back.filter("series", "modulo").samples("x").values(), [10.0, 20.0]);
+    assert_eq!(back.filter("series", "modulo").samples("y").values(), [90.9, 95.2]);
+    assert!(lines.to_svg().contains("moved") && lines.to_svg().contains("nodes"));
+    let bars = Chart::bars("Bars").of(&measured, "arm", "moved").frame();
+    assert_eq!((bars.texts("name"), bars.samples("value").len()), (vec!["ring".to_string(), "modulo".to_string()], 2));
+    let histogram = Chart::histogram("Histogram").of(&measured, "moved", "arm");
+    assert!(histogram.to_csv().contains("modulo") && histogram.to_svg().contains("moved"));
+    let latencies = Chart::latencies("Latencies").of(&measured, "took", "arm");
+    assert!(latencies.to_text().contains("ring"), "{}", latencies.to_text());
+    let map = Chart::heat_map("Map").of(&measured, "arm", "nodes", "moved");
+    assert!(map.to_csv().contains("modulo,20,95.2"), "{}", map.to_csv());
+    // A gap is grey, and no zero.
+    let gap = Chart::heat_map("Map").of(&measured.head(3), "arm", "nodes", "moved");
+    assert!(gap.to_csv().contains("modulo,20,NaN") || gap.to_csv().contains("modulo,20,\n"), "{}", gap.to_csv());
+    let marked = lines.events(&lab::Frame::new().text("event", ["killed"]).numbers("ended", "s", [15.0]));
+    assert!(marked.to_csv().contains("killed"));
+}
+
+#[test]
+#[should_panic(expected = "could not read the column \"mvoed\": there is arm, moved")]
+fn a_chart_of_a_column_that_is_not_there_says_which_are() {
+    let measured = lab::Frame::new().text("arm", ["ring"]).numbers("moved", "%", [9.1]);
+    let _ = Chart::bars("Bars").of(&measured, "arm", "mvoed");
+}

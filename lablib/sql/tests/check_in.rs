@@ -135,15 +135,16 @@ fn an_answer_that_is_lost_leaves_a_whole_seat_or_none() {
 #[test]
 fn a_crowd_is_seated_one_to_one_by_every_way_but_one() {
     let server = service::mysql();
-    let checked = check_in_race(&server, cabin(10, 6), 2, 7);
-    for counter in checked.careful() {
-        let name = counter.arm.name;
-        assert_eq!(counter.filled.values(), [60.0; 3], "{name}");
-        assert_eq!((counter.faults, counter.full), (0, 0), "{name}");
+    let trial = check_in_race(&server, cabin(10, 6), 2, 7).unwrap().trial;
+    for arm in Arm::ALL.iter().filter(|arm| **arm != Arm::NO_LOCK) {
+        let filled = trial.frame().filter("arm", arm).filter("figure", "filled");
+        assert_eq!(filled.samples("value").values(), [60.0; 3], "{arm}");
+        assert_eq!((trial.total(arm, "faults"), trial.total(arm, "told full")), (0.0, 0.0), "{arm}");
     }
-    let careless = checked.of("no lock");
-    assert!(careless.double_booked > 0 && careless.filled.max() < 60.0, "{careless:?}");
-    assert!(checked.of("FOR UPDATE").lock_waits > checked.of("SKIP LOCKED").lock_waits);
+    let no_lock = |figure: &str| trial.total(&Arm::NO_LOCK, figure);
+    assert!(no_lock("double booked") > 0.0 && no_lock("filled") < 3.0 * 60.0);
+    let waits = |arm: Arm| trial.samples(&arm, "lock waits").mean();
+    assert!(waits(Arm::FOR_UPDATE) > waits(Arm::SKIP_LOCKED));
 }
 
 #[test]

@@ -299,11 +299,15 @@ fn random_histories_are_as_strong_as_their_setting() {
 fn nobody_loses_an_increment_but_the_careless() {
     let server = service::mysql();
     let spec = ContentionSpec { rows: vec![1, 16], clients: 6, each: 30, rounds: 2, seed: 1 };
-    let contention = contention(&server, spec);
-    for way in [Way::ForUpdate, Way::Optimistic, Way::Atomic] {
-        assert_eq!((contention.lost(way), contention.untold(way)), (0, 0), "{way}");
-        assert_eq!(contention.acknowledged(way), 2 * 3 * 6 * 30, "{way}");
+    let trial = contention(&server, &spec).unwrap();
+    for rows in [1, 16] {
+        for way in [Way::ForUpdate, Way::Optimistic, Way::Atomic] {
+            let total = |figure: &str| trial.total(&way.on(rows), figure);
+            assert_eq!((total("lost"), total("untold"), total("acknowledged")), (0.0, 0.0, 3.0 * 6.0 * 30.0), "{way}");
+        }
     }
-    assert!(contention.lost(Way::ReadThenWrite) > 0);
-    assert!(contention.of(Way::Optimistic, 1).again > contention.of(Way::Optimistic, 16).again);
+    let lost = trial.frame().filter("figure", "lost").filter("way", &Way::ReadThenWrite);
+    assert!(lost.samples("value").max() > 0.0);
+    let again = |rows: u64| trial.samples(&Way::Optimistic.on(rows), "again").mean();
+    assert!(again(1) > again(16));
 }

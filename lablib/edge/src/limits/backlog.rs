@@ -10,11 +10,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber::{self, Errand, Running};
+use super::chamber;
 use super::lanes::raise_descriptors;
 use super::namespace::{Network, Seen, counters, errno, give_up_after, grown, tcp};
 use lab::chart::{Chart, Lines};
+use lab::errand::Running;
 use lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+
+/// Its piece that runs in a network of its own.
+pub(super) const PIECE: &str = "backlog";
 
 /// What to find out about a listener's queues.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,7 +125,7 @@ pub struct Backlog {
 /// The queues being filled, in a process and a network of its own, while the notebook goes on.
 #[derive(Debug)]
 pub struct Queues {
-    running: Option<Running<Backlog>>,
+    running: Option<Running>,
     found: Option<Backlog>,
 }
 
@@ -133,7 +137,7 @@ pub fn begin_backlog(spec: &BacklogSpec) -> Queues {
             let cause = "it needs a backlog of at most 4,000, and clients beyond it";
             return Err(Error::new("fill a listener's queues", cause));
         }
-        Ok(Queues { running: Some(chamber::begin(&Errand::Backlog(spec.clone()))?), found: None })
+        Ok(Queues { running: Some(chamber::begin(PIECE, spec)?), found: None })
     };
     run().or_fail()
 }

@@ -10,11 +10,14 @@ use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber::{self, Errand};
+use super::chamber;
 use super::lanes::{has_lanes, open_descriptors, raise_descriptors};
 use super::namespace::{Listener, Seen, errno, tcp};
 use lab::chart::{Chart, Lines};
 use lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+
+/// Its piece that runs in a network of its own.
+pub(super) const PIECE: &str = "descriptors";
 
 /// What to find out about descriptors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,7 +92,7 @@ pub fn descriptors(spec: &DescriptorSpec) -> Descriptors {
         if spec.soft_limits.is_empty() {
             return Err(Error::new("run out of descriptors", "there is no limit to run into"));
         }
-        chamber::run(&Errand::Descriptors(spec.clone()))
+        chamber::run(PIECE, spec)
     };
     run().or_fail()
 }

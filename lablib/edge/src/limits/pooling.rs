@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::chamber::{self, Errand};
+use super::chamber;
 use super::frames::{Answerer, read_frame, write_frame};
 use super::keep_alive::{KeepAlive, Without};
 use super::lanes::raise_descriptors;
 use super::namespace::{From, Listener, Network, counters, errno, grown};
 use lab::chart::{Bars, Chart, Latencies};
 use lab::{Doing, Error, Latency, OpenLoop, OrFail, Race, Result, Samples, Table};
+
+/// Its piece that runs in a network of its own.
+pub(super) const PIECE: &str = "pooling";
 
 /// What to find out about keeping connections.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -101,7 +104,7 @@ pub fn pooling(spec: &PoolingSpec) -> Pooling {
             let cause = "it needs a client, a request of each, a round, an answer, and an even number of ports";
             return Err(Error::new("compare keeping connections with opening them", cause));
         }
-        chamber::run(&Errand::Pooling(spec.clone()))
+        chamber::run(PIECE, spec)
     };
     run().or_fail()
 }

@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber::{self, Errand};
+use super::chamber;
 use super::lanes::{fill_lanes, has_lanes, open_descriptors, raise_descriptors};
 use super::namespace::{From, Listener, Narrowed, Network, errno};
 use lab::chart::{Bars, Chart, Lines};
 use lab::{Error, OrFail, Result, Samples};
+
+/// Its piece that runs in a network of its own.
+pub(super) const PIECE: &str = "ports";
 
 /// What to find out about ports.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,7 +77,7 @@ pub fn ports(spec: &PortSpec) -> Ports {
         if spec.ranges.is_empty() || spec.reserved + 2 > spec.ways {
             return Err(Error::new("use up the ports", "there is no range, or all of it is reserved"));
         }
-        chamber::run(&Errand::Ports(spec.clone()))
+        chamber::run(PIECE, spec)
     };
     run().or_fail()
 }

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber::{self, Errand, Running};
+use super::chamber;
 use super::kernel::TIME_WAIT;
 use super::lanes::raise_descriptors;
 use super::namespace::{From, Listener, Narrowed, Network, Seen, errno, value_of};
 use lab::chart::{Bars, Chart, Lines};
+use lab::errand::Running;
 use lab::{Doing, Error, OrFail, Progress, Result, Samples, Table};
+
+/// Its piece that runs in a network of its own.
+pub(super) const PIECE: &str = "time wait";
 
 /// Who closes a connection first, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +96,7 @@ pub struct Waited {
 /// Such clients, each in a process and a network of its own, while the notebook goes on.
 #[derive(Debug)]
 pub struct TimeWaits {
-    running: Vec<Running<Waited>>,
+    running: Vec<Running>,
     done: Vec<Waited>,
 }
 
@@ -110,7 +114,7 @@ pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> TimeWaits {
         if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
             return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
         }
-        let running = specs.iter().map(|spec| chamber::begin(&Errand::TimeWait(spec.clone())));
+        let running = specs.iter().map(|spec| chamber::begin(PIECE, spec));
         Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
     };
     run().or_fail()
@@ -234,7 +238,7 @@ impl TimeWaits {
 
     /// Processes that are at it.
     pub fn pids(&self) -> Vec<u32> {
-        self.running.iter().filter_map(Running::pid).collect()
+        self.running.iter().map(Running::pid).collect()
     }
 }
 

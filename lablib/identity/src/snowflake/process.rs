@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Skip, Terms};
 use super::layout::Layout;
-use lab::crash::{acknowledge, point};
-use lab::{Doing, Result};
+use lab::crash::point;
+use lab::{Result, errand};
 
-/// What a worker in a process of its own is told, in [`ERRAND`].
+/// What a worker in a process of its own is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Errand {
     pub(crate) url: String,
@@ -23,8 +23,6 @@ pub(crate) struct Errand {
     pub(crate) lasting: Duration,
 }
 
-/// The variable that holds an errand, as JSON: it has the Redis's URL in it, so it is no argument.
-pub(crate) const ERRAND: &str = "LAB_SNOWFLAKE_ERRAND";
 /// Passed after each id.
 pub(crate) const ID_MADE: &str = "id-made";
 
@@ -43,28 +41,22 @@ impl Said {
     pub(crate) fn read(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
-
-    fn say(&self) -> Result<()> {
-        acknowledge(serde_json::to_string(self).doing("say what a worker did")?);
-        Ok(())
-    }
 }
 
-/// What `lab id-worker` does: the errand in its environment.
+/// What `lab id-worker` does.
 pub fn id_worker_process() -> Result<()> {
-    let doing = "read the id worker's errand";
-    let errand: Errand = serde_json::from_str(&std::env::var(ERRAND).doing(doing)?).doing(doing)?;
-    let fleet = Fleet::new(&errand.url, &errand.fleet, errand.layout, errand.terms)?.skipping(errand.skip);
+    let told: Errand = errand::told()?;
+    let fleet = Fleet::new(&told.url, &told.fleet, told.layout, told.terms)?.skipping(told.skip);
     let lease = fleet.take()?;
-    Said::Leased(lease.interval().from).say()?;
+    errand::say(&Said::Leased(lease.interval().from))?;
     let began = Instant::now();
-    while began.elapsed() < errand.lasting {
+    while began.elapsed() < told.lasting {
         match lease.next_id() {
-            Ok(id) => Said::Made(id).say()?,
-            Err(error) => return Said::Refused(error.to_string()).say(),
+            Ok(id) => errand::say(&Said::Made(id))?,
+            Err(error) => return errand::say(&Said::Refused(error.to_string())),
         }
         point(ID_MADE);
-        std::thread::sleep(errand.pause);
+        std::thread::sleep(told.pause);
     }
     Ok(())
 }

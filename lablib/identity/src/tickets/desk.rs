@@ -1,9 +1,8 @@
 //! The counter file behind a desk: a process of its own that hands out numbers over loopback, and can be killed.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,12 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::session::PATIENCE;
 use super::{CounterFile, Issuer, IssuerStats, Skip};
 use lab::crash::{self, Child as CrashChild};
-use lab::service::lab_program;
+use lab::errand::{self, Running};
 use lab::{Doing, Error, Result};
 
-/// The variable that holds an [`Errand`], as JSON.
-const ERRAND: &str = "LAB_TICKETS_ERRAND";
-const SERVING: &str = "serving at ";
 const ANSWER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -43,10 +39,9 @@ struct Errand {
     acknowledge: Option<u64>,
 }
 
-/// What `lab tickets` does: the errand in its environment.
+/// What `lab tickets` does.
 pub fn issuer_process() -> Result<()> {
-    let doing = "read the issuer's errand";
-    let errand: Errand = serde_json::from_str(&std::env::var(ERRAND).doing(doing)?).doing(doing)?;
+    let errand: Errand = errand::told()?;
     let counter = CounterFile::open(&errand.path, errand.batch)?;
     let counter = match errand.skip {
         Some(step) => counter.without(step),
@@ -71,12 +66,8 @@ fn acknowledge(counter: &CounterFile, count: u64) -> Result<()> {
 fn serve(counter: Arc<CounterFile>, name: u64) -> Result<()> {
     let doing = "open the issuer's desk";
     let listener = TcpListener::bind("127.0.0.1:0").doing(doing)?;
-    println!("{SERVING}{}", listener.local_addr().doing(doing)?);
-    std::thread::spawn(|| {
-        // The other end of this pipe closes when the owner is gone, however it died.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    errand::say(&listener.local_addr().doing(doing)?.to_string())?;
+    errand::end_with_the_owner();
     for stream in listener.incoming().flatten() {
         let counter = Arc::clone(&counter);
         std::thread::spawn(move || answer(&counter, name, stream));
@@ -111,7 +102,7 @@ fn answer(counter: &CounterFile, name: u64, stream: TcpStream) -> std::io::Resul
 #[derive(Debug)]
 pub struct IssuerProcess {
     errand: Errand,
-    child: Child,
+    child: Running,
     address: Address,
 }
 
@@ -139,8 +130,8 @@ impl IssuerProcess {
     /// `kill -9`, and returns when it is dead.
     pub fn kill(&mut self) -> Result<()> {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.child.kill().doing("kill an issuer")?;
-        self.child.wait().doing("wait for an issuer's end").map(drop)
+        self.child.kill();
+        Ok(())
     }
 
     /// Starts it again, on the same file, with a batch that may differ.
@@ -155,14 +146,7 @@ impl IssuerProcess {
     /// A process that hands out so many numbers, each acknowledged, for [`Crash`](lab::crash::Crash).
     pub fn acknowledging(path: impl AsRef<Path>, batch: u64, count: u64) -> Result<CrashChild> {
         let errand = Errand { acknowledge: Some(count), ..Errand::on(path, batch) };
-        Ok(CrashChild::new(lab_program()?).arg("tickets").env(ERRAND, errand.text()?))
-    }
-}
-
-impl Drop for IssuerProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may be dead already
-        let _ = self.child.wait();
+        errand::command("tickets", &errand).map(CrashChild::from)
     }
 }
 
@@ -170,38 +154,12 @@ impl Errand {
     fn on(path: impl AsRef<Path>, batch: u64) -> Self {
         Self { path: path.as_ref().to_path_buf(), name: rand::random(), batch, skip: None, acknowledge: None }
     }
-
-    fn text(&self) -> Result<String> {
-        serde_json::to_string(self).doing("write an issuer's errand")
-    }
 }
 
-fn open_desk(errand: &Errand) -> Result<(Child, String)> {
-    let doing = "start an issuer";
-    let mut child = Command::new(lab_program()?)
-        .arg("tickets")
-        .env(ERRAND, errand.text()?)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .doing(doing)?;
-    let mut line = String::new();
-    if let Some(out) = child.stdout.take() {
-        BufReader::new(out).read_line(&mut line).doing(doing)?;
-    }
-    match line.trim_end().strip_prefix(SERVING) {
-        Some(address) => Ok((child, address.to_string())),
-        None => {
-            let mut said = String::new();
-            let _ = child.kill(); // it has ended, or says nothing of use
-            if let Some(mut err) = child.stderr.take() {
-                let _ = err.read_to_string(&mut said);
-            }
-            let _ = child.wait();
-            Err(Error::new(doing, format!("it said: {}", said.trim())))
-        }
-    }
+fn open_desk(errand: &Errand) -> Result<(Running, String)> {
+    let mut child = Running::start("tickets", errand)?;
+    let address = child.hear()?;
+    Ok((child, address))
 }
 
 /// A client of an [`IssuerProcess`].

@@ -71,6 +71,19 @@ impl Bars {
         self.with(name, value.into())
     }
 
+    /// A bar for each of what `name` holds, with the spread of its rows in the column `value`. An axis that has no name yet gets the
+    /// column's name and unit. Ends the cell where there is no such column.
+    pub fn of(mut self, frame: &crate::Frame, name: &str, value: &str) -> Self {
+        if self.frame.y.label.is_empty() {
+            self = self.y(value, frame.unit(value));
+        }
+        for bar in frame.distinct(name) {
+            let rows = frame.filter_by(|row| row.text(name) == bar);
+            self = self.bar_with_spread(bar, rows.samples(value));
+        }
+        self
+    }
+
     /// Starts a group: the bars that follow belong together; a name keeps its colour in every group.
     pub fn group(mut self, name: impl Display) -> Self {
         self.groups.push(name.to_string());

@@ -85,6 +85,28 @@ impl HeatMap {
         self
     }
 
+    /// A row for each of what the column `row` holds, a column for each of what `column` holds, and in between the median of
+    /// `value`; grey where nothing was measured. Axes that have no name yet get the columns' names. Ends the cell where there is no
+    /// such column.
+    pub fn of(mut self, frame: &crate::Frame, row: &str, column: &str, value: &str) -> Self {
+        if self.frame.y.label.is_empty() {
+            self = self.y(row, frame.unit(row));
+        }
+        if self.frame.x.label.is_empty() {
+            self = self.x(column, frame.unit(column));
+        }
+        if self.label.is_empty() {
+            self = self.value(value, frame.unit(value));
+        }
+        let (rows, columns) = (frame.distinct(row), frame.distinct(column));
+        let of_both = |down: &String, across: &String| {
+            frame.filter_by(|cell| cell.text(row) == *down && cell.text(column) == *across).samples(value).median()
+        };
+        let line = |down: &String| columns.iter().map(|across| of_both(down, across)).collect::<Vec<f64>>();
+        let values: Vec<Vec<f64>> = rows.iter().map(line).collect();
+        self.cells(&rows, &columns, values)
+    }
+
     /// Colours on a logarithmic scale.
     pub fn log(mut self) -> Self {
         self.kind = Kind::Log;

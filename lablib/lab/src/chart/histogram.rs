@@ -68,6 +68,19 @@ impl Histogram {
         self.counts(name, samples.into_iter().map(Number::value).map(|value| (value, value, 1.0)))
     }
 
+    /// The values of one column of a frame, for each of what `by` holds. An axis that has no name yet gets the column's name and
+    /// unit. Ends the cell where there is no such column.
+    pub fn of(mut self, frame: &crate::Frame, value: &str, by: &str) -> Self {
+        if self.frame.x.label.is_empty() {
+            self = self.x(value, frame.unit(value));
+        }
+        for name in frame.distinct(by) {
+            let rows = frame.filter_by(|row| row.text(by) == name);
+            self = self.samples(name, rows.samples(value).values());
+        }
+        self
+    }
+
     /// Values that were counted already: `(from, to, how many)`.
     pub fn counts<A: Number, B: Number, C: Number>(
         mut self,

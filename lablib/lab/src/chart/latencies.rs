@@ -87,6 +87,15 @@ impl Latencies {
         self.distribution(name, latency.buckets(), latency.p50(), latency.p99(), latency.p999())
     }
 
+    /// The durations in one column of a frame, a row for each of what `by` holds. Ends the cell where there is no such column, or
+    /// where its unit is none of time.
+    pub fn of(self, frame: &crate::Frame, took: &str, by: &str) -> Self {
+        frame.distinct(by).into_iter().fold(self, |chart, name| {
+            let rows = frame.filter_by(|row| row.text(by) == name);
+            chart.latency(name, &rows.latency(took))
+        })
+    }
+
     /// What was predicted for that operation: a dashed tick in its row.
     pub fn predicted(mut self, name: impl Display, time: impl Time) -> Self {
         let name = name.to_string();

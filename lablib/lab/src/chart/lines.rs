@@ -120,6 +120,43 @@ impl Lines {
         self.with(name, Look::Line, points.into_iter().map(SpreadPoint::at).collect())
     }
 
+    /// A line for each of what `by` holds, through the columns `x` and `y` of a frame; several rows of the same x are its spread.
+    /// Axes that have no name yet get the columns' names and units. Ends the cell where there is no such column.
+    ///
+    /// ```
+    /// use lab::chart::{Chart, Figure};
+    /// use lab::Frame;
+    ///
+    /// let measured = Frame::new()
+    ///     .text("arm", ["ring", "ring", "ring", "jump"])
+    ///     .numbers("nodes", "", [10.0, 10.0, 20.0, 10.0])
+    ///     .numbers("moved", "%", [9.0, 11.0, 5.0, 9.1]);
+    /// let chart = Chart::lines("More nodes, fewer keys that move").of(&measured, "nodes", "moved", "arm");
+    /// assert!(chart.to_csv().contains("ring,measured,10,10,9,11"));
+    /// ```
+    pub fn of(mut self, frame: &crate::Frame, x: &str, y: &str, by: &str) -> Self {
+        if self.frame.x.label.is_empty() {
+            self = self.x(x, frame.unit(x));
+        }
+        if self.frame.y.label.is_empty() {
+            self = self.y(y, frame.unit(y));
+        }
+        for name in frame.distinct(by) {
+            let rows = frame.filter_by(|row| row.text(by) == name);
+            let mut places = rows.samples(x).values().to_vec();
+            places.sort_by(f64::total_cmp);
+            places.dedup();
+            let at = |place: &f64| (*place, rows.filter(x, *place).samples(y));
+            self = self.line_with_spread(name, places.iter().map(at).collect::<Vec<_>>());
+        }
+        self
+    }
+
+    /// What happened meanwhile, each where it was over: the [events](crate::Ran::events) of a crowd.
+    pub fn events(self, events: &crate::Frame) -> Self {
+        events.rows().fold(self, |chart, event| chart.mark_x(event.text("event"), event.number("ended")))
+    }
+
     /// Points without a line.
     pub fn points(self, name: impl Display, points: impl IntoIterator<Item = impl Point>) -> Self {
         self.with(name, Look::Points, exact(points))

@@ -6,6 +6,7 @@
 //!   published and we got by running the prototype is dashes and dots or an open square, in every chart; so a reader learns
 //!   it once.
 //! * Nothing is dropped silently: a value that cannot be drawn is counted in the small print.
+//! * A chart takes a [`Frame`](crate::Frame)'s columns by their names, with `of`, and gives its numbers back as one.
 //! * Every chart is an SVG that can stand inline in any page (with a title, and its numbers, for screen readers), a PNG,
 //!   a CSV with one row per mark, and plain text.
 //!
@@ -167,6 +168,11 @@ pub trait Figure {
     /// Every number as CSV, one row per mark.
     fn to_csv(&self) -> String {
         self.numbers().csv()
+    }
+
+    /// Every number as data, one row per mark: for a question, or another chart.
+    fn frame(&self) -> crate::Frame {
+        self.numbers().frame()
     }
 
     /// Title and numbers as plain text, at most sixty rows.

@@ -66,6 +66,27 @@ impl Numbers {
         all
     }
 
+    /// The same as data: a column in which there is text is one of words.
+    pub(super) fn frame(&self) -> crate::Frame {
+        self.columns.iter().enumerate().fold(crate::Frame::new(), |frame, (index, name)| {
+            let cells = self.rows.iter().map(|row| row.get(index).unwrap_or(&Cell::Empty));
+            match cells.clone().any(|cell| matches!(cell, Cell::Text(_))) {
+                true => frame.text(
+                    name,
+                    cells.map(|cell| match cell {
+                        Cell::Text(text) => text.clone(),
+                        Cell::Number(number) => number.to_string(),
+                        Cell::Empty => String::new(),
+                    }),
+                ),
+                false => {
+                    let number = |cell: &Cell| if let Cell::Number(number) = cell { Some(*number) } else { None };
+                    frame.numbers_or_missing(name, "", cells.map(number))
+                }
+            }
+        })
+    }
+
     /// Comma-separated values (RFC 4180); numbers with all their digits.
     pub(super) fn csv(&self) -> String {
         let mut csv = String::new();
@@ -161,6 +182,8 @@ mod tests {
         numbers.row(["plain".into(), f64::NAN.into()]);
         numbers.row(["none".into(), Cell::Empty]);
         assert_eq!(numbers.csv(), "series,x\n\"a,\"\"b\"\"\nc\",0.1\nplain,NaN\nnone,\n");
+        let frame = numbers.frame();
+        assert_eq!((frame.texts("series")[1].as_str(), frame.samples("x").len()), ("plain", 2));
     }
 
     #[test]

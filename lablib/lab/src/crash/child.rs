@@ -29,9 +29,13 @@ pub fn acknowledge(what: impl Display) {
     let _ = out.write_all(format!("\n{ACKNOWLEDGED}{what}\n").as_bytes()).and_then(|()| out.flush());
 }
 
+/// What a line acknowledges; one that was cut off lacks its closing quote, and does not.
+pub(crate) fn acknowledged_in(line: &str) -> Option<String> {
+    serde_json::from_str(line.strip_prefix(ACKNOWLEDGED)?).ok()
+}
+
 fn acknowledged(out: &str) -> Vec<String> {
-    let said = |line: &str| serde_json::from_str(line.strip_prefix(ACKNOWLEDGED)?).ok();
-    out.lines().filter_map(said).collect() // a line that was cut off lacks its closing quote
+    out.lines().filter_map(acknowledged_in).collect()
 }
 
 /// Whether this process was started by [`Child::of_this_test`] to play `role`.

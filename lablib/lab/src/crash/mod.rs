@@ -21,6 +21,7 @@ mod power_cut;
 mod simulated;
 mod state;
 
+pub(crate) use child::acknowledged_in;
 pub use child::{Child, Crash, Ended, Reached, acknowledge, in_role};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use outcome::Tearing;

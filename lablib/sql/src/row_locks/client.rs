@@ -49,6 +49,13 @@ pub struct Tries {
     pub stale: u64,
 }
 
+impl Tries {
+    /// How often it had to begin anew, for whatever reason.
+    pub fn again(&self) -> u64 {
+        self.deadlocks + self.timeouts + self.stale
+    }
+}
+
 impl std::ops::AddAssign for Tries {
     fn add_assign(&mut self, other: Self) {
         self.done += other.done;

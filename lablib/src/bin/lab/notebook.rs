@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lablib::lab::{Doing, Error, Result, Scale, Verdict, claims_as_html, place};
+use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, claims_as_html, place};
 use serde_json::{Value, json};
 
 use crate::cells::{Cells, joined};
@@ -216,8 +216,9 @@ fn refused_for(verdict: Option<&Verdict>, mut besides: Vec<String>) -> Vec<Strin
         }
         Some(verdict) => {
             let failed = verdict.claims.iter().filter(|claim| !claim.holds);
-            let sentences: Vec<String> =
-                failed.map(|claim| format!("claim does not hold: {}", claim.summary())).collect();
+            let kind = |claim: &Claim| if claim.check { "check" } else { "claim" };
+            let said = |claim: &Claim| format!("{} does not hold: {}", kind(claim), claim.summary());
+            let sentences: Vec<String> = failed.map(said).collect();
             // The panic that a failed verdict ends its cell with would say the same once more.
             if !sentences.is_empty() {
                 besides.retain(|reason| !reason.contains(&verdict.headline()));

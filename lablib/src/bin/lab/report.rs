@@ -118,8 +118,12 @@ pub fn stem(path: &Path) -> String {
 
 fn line(outcome: &Outcome, round: &str) -> String {
     let mark = if outcome.passed() { "✓" } else { "✗" };
-    let claims =
-        outcome.verdict.as_ref().map(|verdict| format!(", {} claims", verdict.claims.len())).unwrap_or_default();
+    let claims = outcome.verdict.as_ref().map(|verdict| {
+        let checks = verdict.claims.iter().filter(|claim| claim.check).count();
+        let claims = format!(", {} claims", verdict.claims.len() - checks);
+        if checks > 0 { format!("{claims}, {checks} checks") } else { claims }
+    });
+    let claims = claims.unwrap_or_default();
     let mut text = format!("{mark} {}{round}: {:.1} s{claims}", outcome.name, outcome.seconds);
     for reason in &outcome.reasons {
         let _ = write!(text, "\n    {reason}");

@@ -1,24 +1,21 @@
 //! A holder that sleeps through its lease, and one that dies.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::process::{Child as Process, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::snowflake::process::{ERRAND, Errand, ID_MADE, Said};
+use crate::snowflake::process::{Errand, ID_MADE, Said};
 use crate::snowflake::{Fleet, Interval, Layout, Lease, Skip, Terms};
 use lab::chart::{Chart, Timeline};
 use lab::clock::{Clock, SystemClock};
-use lab::crash::{Child, Crash};
-use lab::service::{Redis, lab_program};
-use lab::{Doing, Error, OrFail, Result, joined};
+use lab::crash::Crash;
+use lab::errand::{self, Running};
+use lab::service::Redis;
+use lab::{Doing, Error, OrFail, Result};
 
 /// As the prototype's, with a single worker number: whoever comes next must have the same.
 pub(super) fn one_worker() -> Result<Layout> {
@@ -35,12 +32,8 @@ pub(super) fn fleet(redis: &Redis, terms: Terms, skip: Option<Skip>) -> Result<F
     Ok(Fleet::new(redis.url(), &name, one_worker()?, terms)?.skipping(skip))
 }
 
-fn errand(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Result<Child> {
-    Ok(Child::new(lab_program()?).arg("id-worker").env(ERRAND, errand_text(redis, fleet, lasting)?))
-}
-
-fn errand_text(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Result<String> {
-    let errand = Errand {
+fn errand_of(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Errand {
+    Errand {
         url: redis.url().to_owned(),
         fleet: fleet.name().to_owned(),
         layout: fleet.layout(),
@@ -48,8 +41,7 @@ fn errand_text(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Result<String
         skip: fleet.skips(),
         pause: Duration::from_micros(200),
         lasting,
-    };
-    serde_json::to_string(&errand).doing("write an id worker's errand")
+    }
 }
 
 /// The first holder was stopped for longer than its lease, the second one took over, and the first one woke up.
@@ -84,70 +76,19 @@ pub struct Moments {
     end: f64,
 }
 
-/// The sleeper, in a process of its own.
-struct Sleeper {
-    process: Process,
-    said: Receiver<Said>,
-    reader: Option<JoinHandle<()>>,
+/// Sends a signal to a process.
+fn signal(sleeper: &Running, signal: Signal) -> Result<Pid> {
+    let doing = "signal an id worker";
+    let pid = i32::try_from(sleeper.pid()).map(Pid::from_raw).doing(doing)?;
+    kill(pid, signal).doing(doing).map(|()| pid)
 }
 
-impl Sleeper {
-    fn start(redis: &Redis, fleet: &Fleet, lasting: Duration) -> Result<Self> {
-        let mut command = Command::new(lab_program()?);
-        command.arg("id-worker").env(ERRAND, errand_text(redis, fleet, lasting)?);
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().doing("start an id worker")?;
-        let out = process.stdout.take().ok_or_else(|| Error::new("hear an id worker", "it has no output"))?;
-        let (sender, said) = channel();
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(std::result::Result::ok) {
-                let words =
-                    line.strip_prefix("acknowledged: ").and_then(|text| serde_json::from_str::<String>(text).ok());
-                if let Some(said) = words.and_then(|words| Said::read(&words))
-                    && sender.send(said).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        Ok(Self { process, said, reader: Some(reader) })
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        kill(self.pid()?, signal).doing("signal an id worker")
-    }
-
-    /// Stops it, all of its threads.
-    fn stop(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)?;
-        match waitpid(self.pid()?, Some(WaitPidFlag::WUNTRACED)).doing("stop an id worker")? {
-            WaitStatus::Stopped(..) => Ok(()),
-            other => Err(Error::new("stop an id worker", format!("it is {other:?}"))),
-        }
-    }
-
-    fn pid(&self) -> Result<Pid> {
-        i32::try_from(self.process.id()).map(Pid::from_raw).doing("signal an id worker")
-    }
-
-    fn next(&self) -> Result<Said> {
-        self.said.recv_timeout(Duration::from_secs(10)).doing("hear from an id worker")
-    }
-
-    /// Ends it, and returns what it said that was not heard yet.
-    fn end(mut self) -> Result<Vec<Said>> {
-        let _ = self.process.kill(); // it may have ended by itself
-        self.process.wait().doing("wait for an id worker")?;
-        if let Some(reader) = self.reader.take() {
-            joined("hear an id worker", reader.join().map(Ok))?;
-        }
-        Ok(self.said.try_iter().collect())
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+/// Stops it, all of its threads.
+fn stop(sleeper: &Running) -> Result<()> {
+    let pid = signal(sleeper, Signal::SIGSTOP)?;
+    match waitpid(pid, Some(WaitPidFlag::WUNTRACED)).doing("stop an id worker")? {
+        WaitStatus::Stopped(..) => Ok(()),
+        other => Err(Error::new("stop an id worker", format!("it is {other:?}"))),
     }
 }
 
@@ -158,8 +99,8 @@ pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Paused {
 
 fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> {
     let fleet = fleet(redis, terms(length), skip)?;
-    let sleeper = Sleeper::start(redis, &fleet, Duration::from_secs(20))?;
-    let Said::Leased(from) = sleeper.next()? else { return Err(Error::new("start an id worker", "it has no lease")) };
+    let mut sleeper = Running::start("id-worker", &errand_of(redis, &fleet, Duration::from_secs(20)))?;
+    let Said::Leased(from) = sleeper.hear()? else { return Err(Error::new("start an id worker", "it has no lease")) };
     let mut first = Vec::new();
     let since = |moment: u64| moment as f64 - from as f64;
     let now = || SystemClock.now_ms();
@@ -168,9 +109,9 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
         other => Err(Error::new("make ids", format!("an id worker said {other:?}"))),
     };
     while first.len() < 200 {
-        first.push(made(sleeper.next()?)?);
+        first.push(made(sleeper.hear()?)?);
     }
-    sleeper.stop()?;
+    stop(&sleeper)?;
     let stopped = now();
     let Err(taken) = fleet.take() else { return Err(Error::new("be refused a worker", "it was leased twice")) };
     // It is stopped, and what it had asked for was answered before we were: so its lease ends here, and nowhere else.
@@ -179,12 +120,12 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
     let second_from = lease.interval().from;
     // The next holder works for a while, and then the first one wakes up and works beside it.
     let mut second = work(&lease, Duration::from_millis(40))?;
-    sleeper.signal(Signal::SIGCONT)?;
+    signal(&sleeper, Signal::SIGCONT)?;
     let woken = now();
     second.extend(work(&lease, Duration::from_millis(120))?);
     let end = now();
     let mut refused = None;
-    for said in sleeper.end()? {
+    for said in sleeper.left()? {
         match said {
             Said::Refused(sentence) => refused = Some(sentence),
             said => first.push(made(said)?),
@@ -308,7 +249,9 @@ fn kill_holders(redis: &Redis, length: Duration, kills: u64) -> Result<Killed> {
     for nth in 0..kills {
         // Dies holding the lease. Its successor has to wait for its end, and asks until then.
         wait_for_the_end(&fleet, redis)?;
-        let ended = Crash::at(ID_MADE).nth(100 + nth).run(errand(redis, &fleet, Duration::from_secs(20))?)?;
+        let ended = Crash::at(ID_MADE)
+            .nth(100 + nth)
+            .run(errand::command("id-worker", &errand_of(redis, &fleet, Duration::from_secs(20)))?)?;
         let mut ids = Vec::new();
         for said in ended.acknowledged().iter().filter_map(|line| Said::read(line)) {
             match said {

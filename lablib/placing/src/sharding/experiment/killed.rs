@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::instances;
 use super::traffic::{Ran, TrafficSpec};
-use crate::sharding::mover::{Errand, MOVER, SUPERVISOR};
+use crate::sharding::mover::{Errand, SUPERVISOR};
 use crate::sharding::{Cluster, MoverSpec};
 use lab::chart::{Chart, Lines};
 use lab::crash::{Child, Crash};
-use lab::service::lab_program;
-use lab::{Doing, OrFail, Result, Table, joined};
+use lab::{OrFail, Result, Table, errand, joined};
 
 /// What became of a re-shard whose mover was killed again and again.
 #[derive(Debug)]
@@ -42,10 +41,7 @@ pub fn killed(cluster: &Cluster, traffic: TrafficSpec, spec: MoverSpec, points: 
 type Course = (Vec<(f64, String)>, Vec<(f64, f64)>);
 
 fn kill_again_and_again(errand: &Errand, points: &[(&str, u64)]) -> Result<Course> {
-    let child = || -> Result<Child> {
-        let errand = serde_json::to_string(errand).doing("write a mover's errand")?;
-        Ok(Child::new(lab_program()?).arg("mover").env(MOVER, errand))
-    };
+    let child = || errand::command("mover", errand).map(Child::from);
     let (started, over) = (Instant::now(), AtomicBool::new(false));
     let old: Vec<&str> = errand.onto.iter().take(2).map(String::as_str).collect();
     std::thread::scope(|scope| {
@@ -82,13 +78,11 @@ fn kill_again_and_again(errand: &Errand, points: &[(&str, u64)]) -> Result<Cours
 impl Killed {
     /// What the clients noticed of it.
     pub fn saw(&self) -> Table {
-        let refused = self.ran.latency_of_refused();
-        let longest = self.ran.operations.iter().map(|done| done.took).fold(0.0, f64::max);
         Table::new("What the clients saw of it")
-            .counts("operations", "", [self.ran.operations.len() as u64])
-            .counts("refused, then served", "", [refused.count()])
+            .counts("operations", "", [self.ran.operations.height() as u64])
+            .counts("refused, then served", "", [self.ran.operations.having("refused").height() as u64])
             .counts("failed", "", [self.ran.checked.failed])
-            .numbers("longest of all", "ms", [longest * 1e3])
+            .numbers("longest of all", "ms", [self.ran.operations.samples("took").max() * 1e3])
     }
 
     /// Slots moved over time, with every kill.

@@ -6,7 +6,7 @@ use super::instances;
 use super::traffic::{Ran, TrafficSpec};
 use crate::sharding::{Cluster, Moved, Mover, MoverSpec};
 use lab::chart::{Chart, Latencies, Lines, Timeline};
-use lab::{OrFail, Result, Samples, Table};
+use lab::{Frame, OrFail, Result, Samples, Table};
 
 /// A re-shard from two instances to all of a cluster's.
 #[derive(Debug, Clone, Copy)]
@@ -78,14 +78,17 @@ impl Live {
 
     /// Of the operations after the re-shard, the share of the busiest instance, in per cent.
     pub fn busiest_afterwards(&self) -> f64 {
-        self.ran.shares(self.ran.action.1, f64::INFINITY).into_values().fold(0.0, f64::max)
+        self.afterwards().group(["instance"]).shares().samples("share").max()
+    }
+
+    fn afterwards(&self) -> Frame {
+        self.ran.operations.within("at", self.ran.action.1..f64::INFINITY)
     }
 
     /// By how much chance alone makes such a share differ from what it has to be, in points: one time in 100,000 by more. So
     /// many operations are so many draws.
     pub fn chance(&self, share: f64) -> f64 {
-        let draws = self.ran.operations.iter().filter(|done| done.at >= self.ran.action.1).count() as f64;
-        4.4 * (share * (100.0 - share) / draws).sqrt()
+        4.4 * (share * (100.0 - share) / self.afterwards().height() as f64).sqrt()
     }
 
     /// Seconds in which the writers of a slot were held, one sample a move.
@@ -141,10 +144,9 @@ impl Live {
 
     /// Operations a second of each instance over time.
     pub fn chart(&self, title: &str) -> Lines {
-        let mut chart = Chart::lines(title).x("time", "s").y("operations a second", "").from_zero();
-        for (name, rates) in self.ran.rates(0.2) {
-            chart = chart.line(name, rates);
-        }
+        let chart = Chart::lines(title).x("time", "s").y("operations a second", "").from_zero();
+        let chart =
+            chart.of(&self.ran.operations.sort("instance").rates("at", 0.2, "instance"), "at", "rate", "instance");
         chart.mark_x("re-shard begins", self.ran.action.0).mark_x("ends", self.ran.action.1)
     }
 
@@ -175,15 +177,13 @@ impl Live {
     /// How long operations took, with and without a re-shard.
     pub fn latencies(&self, title: &str) -> Latencies {
         let mut chart = Chart::latencies(title);
-        for (name, write, during) in [
-            ("reads, before and after", false, false),
-            ("reads, during", false, true),
-            ("writes, before and after", true, false),
-            ("writes, during", true, true),
-        ] {
-            chart = chart.latency(name, &self.ran.latency(write, during));
+        for kind in ["read", "write"] {
+            for (when, during) in [("before and after", false), ("during", true)] {
+                let these = self.ran.operations(during).filter("kind", kind);
+                chart = chart.latency(format!("{kind}s, {when}"), &these.latency("took"));
+            }
         }
-        let refused = self.ran.latency_of_refused();
-        if refused.count() > 0 { chart.latency("refused, then served", &refused) } else { chart }
+        let refused = self.ran.operations.having("refused");
+        if refused.is_empty() { chart } else { chart.latency("refused, then served", &refused.latency("took")) }
     }
 }

@@ -1,14 +1,13 @@
 //! Clients that know what they have written, and the checks of what they saw and what is there afterwards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sharding::{Client, Cluster, Gatherer, Policy, Served, Skip, SlotMap, User, at_odds, slot_of};
 use lab::history::History;
 use lab::history::linearizable::Verdict;
 use lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
-use lab::{Latency, Result, Rng, joined};
+use lab::{Call, Crowd, Error, Frame, Result, Rng};
 
 /// Users beyond all others, which nobody changes: lists must have each of them exactly once.
 const CHAMPIONS: u64 = 50;
@@ -35,26 +34,12 @@ pub struct TrafficSpec {
     pub seed: u64,
 }
 
-/// One operation of a client.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// When it began, in seconds from the start.
-    pub at: f64,
-    /// How long it took, in seconds.
-    pub took: f64,
-    /// Whether it changed something.
-    pub write: bool,
-    /// Who served it.
-    pub instance: String,
-    /// How long it took from its first refusal on; none where it was not refused.
-    pub waited: Option<f64>,
-}
-
 /// What the clients did and saw.
 #[derive(Debug)]
 pub struct Ran {
-    /// Every operation.
-    pub operations: Vec<Done>,
+    /// A row for each operation: client, at, took, `kind` (read or write), the `instance` that served it, and how long it took from its
+    /// first refusal on (`refused`), if there was one.
+    pub operations: Frame,
     /// When the action began and ended, in seconds from the start.
     pub action: (f64, f64),
     /// What the checks say.
@@ -109,18 +94,9 @@ pub struct Checked {
 impl Checked {
     /// All faults together.
     pub fn faults(&self) -> u64 {
-        let Self { failed, stale_reads, wrong_lists, lost, doubled, risen, .. } = self;
-        failed
-            + stale_reads
-            + wrong_lists
-            + lost
-            + doubled
-            + risen
-            + self.contested
-            + self.unserved
-            + self.strays
-            + self.at_odds
-            + self.not_linearizable
+        let answers = self.failed + self.stale_reads + self.wrong_lists + self.not_linearizable;
+        let slots = self.contested + self.unserved + self.strays + self.at_odds;
+        answers + slots + self.lost + self.doubled + self.risen
     }
 
     fn fault(&mut self, words: impl FnOnce() -> String) {
@@ -130,12 +106,21 @@ impl Checked {
 
 type SharedHistory = History<KeyValueOp<u64, i64>, KeyValueRet<i64>>;
 
-/// What one client leaves.
-struct Left {
+/// Who is at work: a client with users of its own, or one who lists the champions again and again.
+enum Worker {
+    Client(Box<Own>),
+    Lister(Box<Gatherer>),
+}
+
+/// A client, and what it knows: the users that nobody else writes, so that it knows what must come back.
+struct Own {
+    client: Client,
     mirror: HashMap<u64, Option<User>>,
-    operations: Vec<Done>,
-    evidence: Vec<Served>,
-    checked: Checked,
+    ids: Vec<u64>,
+    rng: Rng,
+    written: i64,
+    /// Reads of something else, in words.
+    stale: Vec<String>,
 }
 
 impl TrafficSpec {
@@ -163,217 +148,147 @@ impl TrafficSpec {
     pub fn around<T>(&self, cluster: &Cluster, action: impl FnOnce() -> Result<T>) -> Result<(Ran, T)> {
         let users = self.start();
         cluster.load(&users)?;
-        let (stop, started, history) = (AtomicBool::new(false), Instant::now(), SharedHistory::new());
-        let (left, lists, acted, action) = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..self.clients)
-                .map(|number| {
-                    let own: HashMap<u64, Option<User>> = users
-                        .iter()
-                        .filter(|user| user.id < FIRST_CHAMPION && user.id % self.clients as u64 == number as u64)
-                        .map(|user| (user.id, Some(user.clone())))
-                        .collect();
-                    let (stop, history) = (&stop, &history);
-                    scope.spawn(move || self.client(cluster, number, own, history, stop, started))
-                })
-                .collect();
-            let lister = scope.spawn(|| lister(cluster, self.skip, &stop));
-            std::thread::sleep(self.margin);
-            let begun = started.elapsed().as_secs_f64();
-            let acted = action();
-            let ended = started.elapsed().as_secs_f64();
-            if acted.is_ok() {
-                std::thread::sleep(self.margin);
-            }
-            stop.store(true, Ordering::Relaxed);
-            let left: Vec<Result<Left>> =
-                clients.into_iter().map(|client| joined("run a client", client.join())).collect();
-            let lists = joined("list users", lister.join());
-            (left, lists, acted, (begun, ended))
-        });
-        let acted = acted?;
-        let left = left.into_iter().collect::<Result<Vec<Left>>>()?;
-        let mut checked = lists?;
-        let mut mirror: HashMap<u64, Option<User>> = HashMap::new();
-        let (mut operations, mut evidence) = (Vec::new(), Vec::new());
-        for mut client in left {
-            mirror.extend(client.mirror);
-            operations.append(&mut client.operations);
-            evidence.append(&mut client.evidence);
-            checked.add(client.checked);
+        let (history, mut acted) = (SharedHistory::new(), None);
+        let mut workers =
+            (0..self.clients).map(|number| self.client(cluster, number, &users)).collect::<Result<Vec<_>>>()?;
+        workers.push(Worker::Lister(Box::new(Gatherer::new(cluster)?.without(self.skip))));
+        let ran = Crowd::holding(workers)
+            .meanwhile(self.margin, "acted", || action().map(|answer| acted = Some(answer)))
+            .lasting(self.margin)
+            .within(Duration::from_secs(1_800))
+            .enduring()
+            .run(|worker, call| match worker {
+                Worker::Client(own) => own.operate(self, &history, call),
+                Worker::Lister(gatherer) => list(gatherer, call),
+            })?;
+        let action = (ran.event_began("acted"), ran.event("acted"));
+        let (lists, operations) = (ran.frame.filter("kind", "list"), ran.frame.except("kind", "list"));
+        let count = |column: &str, word: &str| operations.filter(column, word).height() as u64;
+        let mut checked = Checked {
+            reads: count("kind", "read"),
+            writes: count("kind", "write"),
+            failed: count("outcome", "failed"),
+            lists: lists.height() as u64,
+            lists_again: lists.filter_by(|list| list.number("rounds") > 1.0).height() as u64,
+            wrong_lists: lists.filter("outcome", "failed").height() as u64,
+            first_fault: ran.frame.filter("outcome", "failed").rows().next().map(|call| call.text("why")),
+            ..Checked::default()
+        };
+        let mut evidence: Vec<Served> = Vec::new();
+        let champions = users.into_iter().filter(|user| user.id >= FIRST_CHAMPION);
+        let mut mirror: HashMap<u64, Option<User>> = champions.map(|user| (user.id, Some(user))).collect();
+        for worker in ran.states {
+            let Worker::Client(own) = worker else { continue };
+            mirror.extend(own.mirror);
+            evidence.extend_from_slice(own.client.evidence());
+            checked.refused += own.client.stats().refused;
+            checked.stale_reads += own.stale.len() as u64;
+            own.stale.into_iter().take(1).for_each(|words| checked.fault(|| words));
         }
-        for user in users.into_iter().filter(|user| user.id >= FIRST_CHAMPION) {
-            mirror.insert(user.id, Some(user));
-        }
-        operations.sort_by(|a, b| a.at.total_cmp(&b.at));
         checked.compare(cluster, &mirror)?;
         let odds = at_odds(&evidence);
         checked.at_odds = odds.len() as u64;
-        if let Some(odd) = odds.into_iter().next() {
-            checked.fault(|| odd);
-        }
+        odds.into_iter().take(1).for_each(|odd| checked.fault(|| odd));
         checked.history = history.len() as u64;
         let verdict = history.check(&KeyValue::new());
         checked.not_linearizable = u64::from(!verdict.is_linearizable());
         if !matches!(verdict, Verdict::Linearizable { .. }) {
             checked.fault(|| verdict.to_string());
         }
+        let acted = acted.ok_or_else(|| Error::new("act among clients", "nothing was done"))?;
         Ok((Ran { operations, action, checked }, acted))
     }
 
-    fn client(
-        &self,
-        cluster: &Cluster,
-        number: usize,
-        mut mirror: HashMap<u64, Option<User>>,
-        history: &SharedHistory,
-        stop: &AtomicBool,
-        started: Instant,
-    ) -> Result<Left> {
-        let mut client = Client::new(cluster)?.without(self.skip).keeping_evidence();
-        let mut rng = Rng::seeded(self.seed, &format!("client {number}"));
+    fn client(&self, cluster: &Cluster, number: usize, users: &[User]) -> Result<Worker> {
+        let own = |user: &&User| user.id < FIRST_CHAMPION && user.id % self.clients as u64 == number as u64;
+        let mirror: HashMap<_, _> = users.iter().filter(own).map(|user| (user.id, Some(user.clone()))).collect();
         let mut ids: Vec<u64> = mirror.keys().copied().collect();
         ids.sort_unstable();
-        let (mut operations, mut checked, mut written) = (Vec::new(), Checked::default(), 0_i64);
-        while !stop.load(Ordering::Relaxed) {
-            // A score that nobody else writes, ever: it tells which write a reader saw.
-            written += 1;
-            let score = written * self.clients as i64 + number as i64;
-            let (dice, at, waits) = (rng.below(100), started.elapsed(), client.stats().waits.len());
-            let write = if rng.below(SHARED) == 0 && self.shared > 0 {
-                let id = FIRST_SHARED + rng.below(self.shared);
-                self.shared_operation(&mut client, history, number, id, dice, score, &mut checked)
-            } else {
-                let id = ids[rng.below(ids.len() as u64) as usize];
-                own_operation(&mut client, &mut mirror, id, dice, score, &mut checked)
-            };
-            let took = (started.elapsed() - at).as_secs_f64();
-            let waited = client.stats().waits.get(waits).copied();
-            let instance = client.evidence().last().map_or_else(String::new, |served| served.instance.clone());
-            operations.push(Done { at: at.as_secs_f64(), took, write, instance, waited });
-        }
-        checked.refused = client.stats().refused;
-        Ok(Left { mirror, operations, evidence: client.evidence().to_vec(), checked })
+        let client = Client::new(cluster)?.without(self.skip).keeping_evidence();
+        let rng = Rng::seeded(self.seed, &format!("client {number}"));
+        Ok(Worker::Client(Box::new(Own { client, mirror, ids, rng, written: 0, stale: Vec::new() })))
+    }
+}
+
+impl Own {
+    fn operate(&mut self, spec: &TrafficSpec, history: &SharedHistory, call: &mut Call) -> Result<()> {
+        // A score that nobody else writes, ever: it tells which write a reader saw.
+        self.written += 1;
+        let score = self.written * spec.clients as i64 + call.client() as i64;
+        let (dice, waits) = (self.rng.below(100), self.client.stats().waits.len());
+        let done = if self.rng.below(SHARED) == 0 && spec.shared > 0 {
+            let id = FIRST_SHARED + self.rng.below(spec.shared);
+            self.on_shared(history, call.client(), id, dice, score)
+        } else {
+            let id = self.ids[self.rng.below(self.ids.len() as u64) as usize];
+            // After a failure nobody knows any more what must be there.
+            self.on_own(id, dice, score).inspect_err(|_| drop(self.mirror.remove(&id)))
+        };
+        call.tag("kind", if dice >= 50 { "write" } else { "read" });
+        call.tag("instance", self.client.evidence().last().map_or("", |served| served.instance.as_str()));
+        call.note_or_missing("refused", "s", self.client.stats().waits.get(waits).copied());
+        done
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn shared_operation(
-        &self,
-        client: &mut Client,
-        history: &SharedHistory,
-        process: usize,
-        id: u64,
-        dice: u64,
-        score: i64,
-        checked: &mut Checked,
-    ) -> bool {
-        let (call, answer) = match dice {
-            0..50 => {
-                let call = history.invoke(process, KeyValueOp::Get(id));
-                (call, client.get(id).map(|user| KeyValueRet::Value(user.map(|user| user.score))))
-            }
-            50..90 => {
-                let call = history.invoke(process, KeyValueOp::Put(id, score));
-                (call, client.put(id, "shared", score).map(|()| KeyValueRet::Done))
-            }
-            _ => {
-                let call = history.invoke(process, KeyValueOp::Delete(id));
-                (call, client.delete(id).map(KeyValueRet::Deleted))
-            }
+    fn on_shared(&mut self, history: &SharedHistory, process: usize, id: u64, dice: u64, score: i64) -> Result<()> {
+        let operation = match dice {
+            0..50 => KeyValueOp::Get(id),
+            50..90 => KeyValueOp::Put(id, score),
+            _ => KeyValueOp::Delete(id),
+        };
+        let call = history.invoke(process, operation);
+        let answer = match dice {
+            0..50 => self.client.get(id).map(|user| KeyValueRet::Value(user.map(|user| user.score))),
+            50..90 => self.client.put(id, "shared", score).map(|()| KeyValueRet::Done),
+            _ => self.client.delete(id).map(KeyValueRet::Deleted),
         };
         match answer {
-            Ok(answer) => call.ok(answer),
+            Ok(answer) => Ok(call.ok(answer)),
             Err(error) => {
                 call.unknown();
-                checked.failed += 1;
-                checked.fault(|| error.to_string());
+                Err(error)
             }
         }
-        checked.count(dice >= 50);
-        dice >= 50
     }
-}
 
-/// An operation on a user that only this client writes, so that it knows what must come back.
-fn own_operation(
-    client: &mut Client,
-    mirror: &mut HashMap<u64, Option<User>>,
-    id: u64,
-    dice: u64,
-    score: i64,
-    checked: &mut Checked,
-) -> bool {
-    let known = mirror.get(&id).cloned().flatten();
-    let done = match dice {
-        0..50 => client.get(id).map(|seen| {
-            if seen != known {
-                checked.stale_reads += 1;
-                checked.fault(|| format!("user {id} was {known:?}, and a read showed {seen:?}"));
-            }
-        }),
-        50..92 => {
-            let name = format!("user-{id}-{score}");
-            client.put(id, &name, score).map(|()| {
-                let visits = known.map_or(0, |user| user.visits) + 1;
-                mirror.insert(id, Some(User { id, name, score, visits }));
-            })
-        }
-        _ => client.delete(id).map(|_| {
-            mirror.insert(id, None);
-        }),
-    };
-    if let Err(error) = done {
-        checked.failed += 1;
-        checked.fault(|| error.to_string());
-        // Nobody knows any more what must be there.
-        mirror.remove(&id);
-    }
-    checked.count(dice >= 50);
-    dice >= 50
-}
-
-/// Lists the champions again and again: each list must be exactly them, in order.
-fn lister(cluster: &Cluster, skip: Option<Skip>, stop: &AtomicBool) -> Result<Checked> {
-    let mut gatherer = Gatherer::new(cluster)?.without(skip);
-    let mut checked = Checked::default();
-    let expected: Vec<u64> = (0..CHAMPIONS).rev().map(|n| FIRST_CHAMPION + n).collect();
-    while !stop.load(Ordering::Relaxed) {
-        checked.lists += 1;
-        match gatherer.top(CHAMPIONS, Duration::from_secs(10), Policy::Whole) {
-            Ok(list) => {
-                checked.lists_again += u64::from(list.rounds > 1);
-                if list.rows.iter().map(|user| user.id).ne(expected.iter().copied()) {
-                    checked.wrong_lists += 1;
-                    checked.fault(|| format!("a list of {CHAMPIONS} users had others, or in another order"));
+    fn on_own(&mut self, id: u64, dice: u64, score: i64) -> Result<()> {
+        let known = self.mirror.get(&id).cloned().flatten();
+        match dice {
+            0..50 => {
+                let seen = self.client.get(id)?;
+                if seen != known {
+                    self.stale.push(format!("user {id} was {known:?}, and a read showed {seen:?}"));
                 }
             }
-            Err(error) => {
-                checked.wrong_lists += 1;
-                checked.fault(|| error.to_string());
+            50..92 => {
+                let name = format!("user-{id}-{score}");
+                self.client.put(id, &name, score)?;
+                let visits = known.map_or(0, |user| user.visits) + 1;
+                self.mirror.insert(id, Some(User { id, name, score, visits }));
+            }
+            _ => {
+                self.client.delete(id)?;
+                self.mirror.insert(id, None);
             }
         }
-        // A list asks all shards at once; without a pause it would be most of the load.
-        std::thread::sleep(Duration::from_millis(5));
+        Ok(())
     }
-    Ok(checked)
+}
+
+/// Each list must be exactly the champions, in order.
+fn list(gatherer: &mut Gatherer, call: &mut Call) -> Result<()> {
+    call.tag("kind", "list");
+    // A list asks all shards at once; without a pause it would be most of the load.
+    call.rest(Duration::from_millis(5));
+    let list = gatherer.top(CHAMPIONS, Duration::from_secs(10), Policy::Whole);
+    call.note_or_missing("rounds", "", list.as_ref().ok().map(|list| list.rounds as f64));
+    match list?.rows.iter().map(|user| user.id).eq((0..CHAMPIONS).rev().map(|n| FIRST_CHAMPION + n)) {
+        true => Ok(()),
+        false => Err(Error::new("list users", "it had others than the champions, or in another order")),
+    }
 }
 
 impl Checked {
-    fn count(&mut self, write: bool) {
-        self.reads += u64::from(!write);
-        self.writes += u64::from(write);
-    }
-
-    fn add(&mut self, other: Self) {
-        self.reads += other.reads;
-        self.writes += other.writes;
-        self.refused += other.refused;
-        self.failed += other.failed;
-        self.stale_reads += other.stale_reads;
-        if let Some(fault) = other.first_fault {
-            self.fault(|| fault);
-        }
-    }
-
     /// Compares what is there with what was acknowledged, row by row.
     pub(crate) fn compare(&mut self, cluster: &Cluster, expected: &HashMap<u64, Option<User>>) -> Result<()> {
         let audit = cluster.audit()?;
@@ -411,47 +326,9 @@ impl Checked {
 }
 
 impl Ran {
-    /// Operations a second of each instance, in steps of `step` seconds: (middle of the step, rate).
-    pub fn rates(&self, step: f64) -> BTreeMap<String, Vec<(f64, f64)>> {
-        let last = self.operations.last().map_or(0.0, |done| done.at);
-        let steps = (last / step).floor() as usize;
-        let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for done in &self.operations {
-            let counts = counts.entry(done.instance.clone()).or_insert_with(|| vec![0; steps]);
-            if let Some(count) = counts.get_mut((done.at / step) as usize) {
-                *count += 1;
-            }
-        }
-        let rate = |(index, count): (usize, u64)| ((index as f64 + 0.5) * step, count as f64 / step);
-        counts.into_iter().map(|(name, counts)| (name, counts.into_iter().enumerate().map(rate).collect())).collect()
-    }
-
-    /// How long operations took: reads or writes, during the action or outside it.
-    pub fn latency(&self, write: bool, during: bool) -> Latency {
-        let inside = |done: &Done| done.at >= self.action.0 && done.at <= self.action.1;
-        self.collect(|done| done.write == write && inside(done) == during)
-    }
-
-    /// How long the operations took that were refused at least once.
-    pub fn latency_of_refused(&self) -> Latency {
-        self.collect(|done| done.waited.is_some())
-    }
-
-    fn collect(&self, which: impl Fn(&Done) -> bool) -> Latency {
-        let mut latency = Latency::new();
-        for done in self.operations.iter().filter(|done| which(done)) {
-            latency.record(Duration::from_secs_f64(done.took));
-        }
-        latency
-    }
-
-    /// The share of all operations that each instance served between two times, in per cent.
-    pub fn shares(&self, from: f64, to: f64) -> BTreeMap<String, f64> {
-        let within: Vec<&Done> = self.operations.iter().filter(|done| done.at >= from && done.at < to).collect();
-        let mut shares = BTreeMap::new();
-        for done in &within {
-            *shares.entry(done.instance.clone()).or_insert(0.0) += 100.0 / within.len() as f64;
-        }
-        shares
+    /// The operations during the action, or those before and after it.
+    pub fn operations(&self, during: bool) -> Frame {
+        let inside = |at: f64| at >= self.action.0 && at <= self.action.1;
+        self.operations.filter_by(|operation| inside(operation.number("at")) == during)
     }
 }

@@ -32,7 +32,7 @@ use super::fence::{self, Fence, State};
 use super::route::{Slot, SlotMap, Transfer, Weight};
 use lab::{Doing, Error, Result, crash};
 pub use process::mover_process;
-pub(crate) use process::{Errand, MOVER, SUPERVISOR};
+pub(crate) use process::{Errand, SUPERVISOR};
 
 /// The named points of a move, in their order: where it can be killed.
 ///

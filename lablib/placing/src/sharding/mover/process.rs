@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Mover, MoverSpec};
 use crate::sharding::cluster::Cluster;
 use crate::sharding::route::Weight;
-use lab::{Doing, Result, crash};
+use lab::{Result, errand};
 
-/// What a mover in a process of its own is told, in [`MOVER`].
+/// What a mover in a process of its own is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Errand {
     pub(crate) cluster: Cluster,
@@ -18,19 +18,11 @@ pub(crate) struct Errand {
     pub(crate) onto: Vec<String>,
 }
 
-/// The variable that holds an errand, as JSON: it has the instances' URLs in it, so it is no argument.
-pub(crate) const MOVER: &str = "LAB_SHARDING_ERRAND";
-
-/// What `lab mover` does: the errand in its environment. Says on standard output what each move cost.
+/// What `lab mover` does. Says what each move cost.
 pub fn mover_process() -> Result<()> {
-    let doing = "read the mover's errand";
-    let text = std::env::var(MOVER).doing(doing)?;
-    let errand: Errand = serde_json::from_str(&text).doing(doing)?;
-    let moved = Mover::new(&errand.cluster, errand.spec)?.reshard(&Weight::equal(errand.onto))?;
-    for moved in moved {
-        crash::acknowledge(serde_json::to_string(&moved).doing("say what a move cost")?);
-    }
-    Ok(())
+    let told: Errand = errand::told()?;
+    let moved = Mover::new(&told.cluster, told.spec)?.reshard(&Weight::equal(told.onto))?;
+    moved.iter().try_for_each(errand::say)
 }
 
 /// How long a supervisor waits before it takes a dead mover's work up: nothing depends on it but the pause.

@@ -1,26 +1,19 @@
 //! A client that breaks off between taking a seat and paying for it: when does the seat come back?
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Opts};
 
 use crate::check_in::{Flight, Layout, Rules};
+use lab::errand::{self, Running};
 use lab::link::Link;
-use lab::service::{MariaDb, lab_program};
+use lab::service::MariaDb;
 use lab::{Doing, Error, OrFail, Result, Table};
 
 /// How long we look whether the seat comes back by itself.
 const LOOKING: Duration = Duration::from_secs(3);
 
-/// The variable in which a seat holder finds its server's URL, which has a password in it and so is no argument.
-const URL: &str = "LAB_SEAT_HOLDER_URL";
-/// The variable in which it finds the table of seats.
-const TABLE: &str = "LAB_SEAT_HOLDER_TABLE";
-/// What it says before the number of its connection, once it holds the seat.
-const HOLDING: &str = "holding the seat on connection ";
 const DOING: &str = "take a seat and break off";
 
 /// What became of the seat.
@@ -49,14 +42,14 @@ pub fn broken_connections(server: &MariaDb) -> Vec<Broken> {
     run().or_fail()
 }
 
-/// What `lab seat-holder` does: takes a seat, says so, and waits to be killed.
+/// What `lab seat-holder` does: takes a seat of this table at that URL, says by which connection, and waits to be killed.
 pub fn seat_holder_process() -> Result<()> {
-    let (url, table) = (std::env::var(URL).doing(DOING)?, std::env::var(TABLE).doing(DOING)?);
+    let (url, table): (String, String) = errand::told()?;
     let mut client = Conn::new(Opts::from_url(&url).doing(DOING)?).doing(DOING)?;
     let number = hold(&mut client, &table)?;
-    println!("{HOLDING}{number}");
+    errand::say(&number)?;
     // Whoever started it may die first; then nobody would kill it.
-    let _ = std::io::stdin().read(&mut [0]);
+    errand::wait_for_the_owner();
     Ok(())
 }
 
@@ -68,46 +61,10 @@ fn hold(client: &mut Conn, table: &str) -> Result<u64> {
     connection.ok_or_else(|| Error::new(DOING, "the server does not number its connections"))
 }
 
-/// Kills a seat holder with `kill -9`, and buries it.
-struct Holder(Child);
-
-impl Holder {
-    fn start(server: &MariaDb, flight: &Flight) -> Result<(Self, u64)> {
-        let mut child = Command::new(lab_program()?)
-            .arg("seat-holder")
-            .env(URL, server.url())
-            .env(TABLE, flight.table())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .doing("start a seat holder")?;
-        let out = child.stdout.take();
-        let holder = Self(child);
-        let mut line = String::new();
-        if let Some(out) = out {
-            BufReader::new(out).read_line(&mut line).doing("hear a seat holder")?;
-        }
-        let number = line.trim_end().strip_prefix(HOLDING).and_then(|number| number.parse().ok());
-        let number =
-            number.ok_or_else(|| Error::new("start a seat holder", format!("it said {:?}", line.trim_end())))?;
-        Ok((holder, number))
-    }
-
-    fn kill(&mut self) {
-        let _ = self.0.kill(); // it may be dead already
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 fn killed(server: &MariaDb) -> Result<Broken> {
     let flight = Flight::create(server, "broken", Layout::new(1, 2)?, Rules::OneSeatEach)?;
-    let (mut holder, number) = Holder::start(server, &flight)?;
+    let mut holder = Running::start("seat-holder", &(server.url(), flight.table()))?;
+    let number = holder.hear()?;
     look(server, flight, "the process is killed", number, || holder.kill())
 }
 

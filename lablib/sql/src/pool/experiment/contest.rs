@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 use super::observer::Observer;
 use super::rivals::{AnyPool, Rival, Setup};
 use crate::pool::Skip;
 use lab::runtime::block_on;
 use lab::service::MariaDb;
-use lab::{Doing, Error, Latency, OrFail, Result, Samples};
+use lab::{Crowd, Doing, Error, Result, Trial};
 
 /// The contest: clients that borrow, ask and give back, again and again.
 #[derive(Debug, Clone, Copy)]
@@ -21,130 +20,38 @@ pub struct ContestSpec {
     /// Clients that share them.
     pub clients: usize,
     /// Queries of each client in one round: as many for one as for another.
-    pub queries: usize,
+    pub queries: u64,
     /// How long the server lets each query wait.
     pub sleep: Duration,
     /// Rounds; the pools take turns in each.
     pub rounds: usize,
 }
 
-/// How one pool did.
-#[derive(Debug, Clone)]
-pub struct Contestant {
-    /// Which pool.
-    pub rival: Rival,
-    /// How long each round took.
-    pub seconds: Samples,
-    /// The longest wait of a round over its mean wait.
-    pub longest_over_mean: Samples,
-    /// The 99th percentile of the waits of each round, in milliseconds.
-    pub waiting_p99: Samples,
-    /// All waits.
-    pub waiting: Latency,
-    /// Statements that the server was sent in a round.
-    pub statements: Samples,
-}
-
-/// Who does at least as well as everybody else, and how far ours is behind.
-#[derive(Debug, Clone, Copy)]
-pub struct Standing {
-    /// The best of the rivals, by its median.
-    pub best: Rival,
-    /// Our median over theirs.
-    pub ratio: f64,
-    /// Our median over theirs plus the spread of the rounds, the larger standard deviation of the two.
-    pub beyond_spread: f64,
-    /// The worst rival's median over ours.
-    pub worst: f64,
-}
-
-impl Standing {
-    /// How ours stands by one figure, the smaller the better.
-    pub fn of(field: &[Contestant], figure: impl Fn(&Contestant) -> &Samples) -> Self {
-        let ours = field.iter().find(|one| one.rival == Rival::Ours);
-        let best = field
-            .iter()
-            .filter(|one| one.rival != Rival::Ours)
-            .min_by(|a, b| figure(a).median().total_cmp(&figure(b).median()));
-        let (Some(ours), Some(best)) = (ours, best) else {
-            return Self { best: Rival::Ours, ratio: f64::NAN, beyond_spread: f64::NAN, worst: f64::NAN };
-        };
-        let (mine, theirs) = (figure(ours), figure(best));
-        let spread = mine.standard_deviation().max(theirs.standard_deviation());
-        let (mine, theirs) = (mine.median(), theirs.median());
-        let worst = field.iter().map(|one| figure(one).median()).fold(mine, f64::max) / mine;
-        Self { best: best.rival, ratio: mine / theirs, beyond_spread: mine / (theirs + spread), worst }
-    }
-}
-
-/// All pools, in turns, over so many rounds and one that warms up.
-pub fn contest(server: &MariaDb, spec: ContestSpec) -> Vec<Contestant> {
-    block_on(try_contest(server, spec)).or_fail()
-}
-
-async fn try_contest(server: &MariaDb, spec: ContestSpec) -> Result<Vec<Contestant>> {
-    let mut field = Vec::new();
-    for rival in Rival::ALL {
-        let pool = AnyPool::new(rival, server.url(), Setup::of(spec.size)).await?;
-        pool.warm(spec.size).await?;
-        let [seconds, longest_over_mean, waiting_p99, statements] = std::array::from_fn(|_| Samples::default());
-        let waiting = Latency::new();
-        field.push((pool, Contestant { rival, seconds, longest_over_mean, waiting_p99, waiting, statements }));
-    }
-    let mut observer = Observer::of(server, spec.size * Rival::ALL.len())?;
-    for round in 0..=spec.rounds {
-        let mut order: Vec<usize> = (0..field.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            let (pool, seen) = &mut field[index];
-            let before = observer.questions()?;
-            let began = Instant::now();
-            let waiting = one_round(pool, spec).await?;
-            let seconds = began.elapsed().as_secs_f64();
-            // The second look itself is one of them.
-            let statements = observer.questions()? - before - 1;
-            if round > 0 {
-                seen.seconds.push(seconds);
-                seen.statements.push(statements as f64);
-                seen.longest_over_mean.push(waiting.max().as_secs_f64() / waiting.mean().as_secs_f64());
-                seen.waiting_p99.push(waiting.p99().as_secs_f64() * 1e3);
-                seen.waiting.merge(&waiting);
-            }
-        }
-    }
-    let mut seen = Vec::new();
-    for (pool, contestant) in field {
-        pool.end().await;
-        seen.push(contestant);
-    }
-    Ok(seen)
-}
-
-async fn one_round(pool: &AnyPool, spec: ContestSpec) -> Result<Latency> {
+/// All pools, in turns. Figures: `wait p50`, `wait p99` and `wait max`, `longest ÷ mean` of a round's waits, and the `statements` that
+/// the server was sent, as many by one pool as by another.
+pub fn contest(server: &MariaDb, spec: ContestSpec) -> Result<Trial<Rival>> {
     let query = format!("SELECT SLEEP({})", spec.sleep.as_secs_f64());
-    let mut running = JoinSet::new();
-    for _ in 0..spec.clients {
-        let (pool, query) = (pool.clone(), query.clone());
-        running.spawn(async move {
-            let mut waiting = Latency::new();
-            for _ in 0..spec.queries {
-                let came = Instant::now();
-                let mut connection = pool.get().await?;
-                let waited = came.elapsed();
-                connection.query_drop(&query).await.doing("run the query")?;
-                drop(connection);
-                waiting.record(waited);
-            }
-            Ok(waiting) as Result<Latency>
-        });
-    }
-    let mut all = Latency::new();
-    while let Some(done) = running.join_next().await {
-        all.merge(&done.doing("run a client")??);
-    }
-    Ok(all)
+    let mut observer = Observer::of(server, 0)?;
+    Trial::over(Rival::ALL, spec.rounds)
+        .open(|rival| block_on(AnyPool::warmed(*rival, server.url(), Setup::of(spec.size))))
+        .close(|pool| {
+            block_on(pool.end());
+            Ok(())
+        })
+        .counting("statements", || observer.questions())
+        .run(|_, pool, figures| {
+            let ran = Crowd::of(spec.clients).times(spec.queries).run(|_, call| {
+                block_on(async {
+                    let came = Instant::now();
+                    let mut connection = pool.get().await?;
+                    call.note("wait", "s", came.elapsed().as_secs_f64());
+                    connection.query_drop(&query).await.doing("run the query")
+                })
+            })?;
+            figures.latency("wait", &ran.frame.latency("wait"));
+            figures.push("longest ÷ mean", "×", ran.frame.samples("wait").max_over_mean());
+            Ok(())
+        })
 }
 
 /// In which order those were served who came one after the other.
@@ -166,11 +73,7 @@ impl Queue {
 }
 
 /// Borrowers who come a few milliseconds apart to a pool of one connection that somebody holds.
-pub fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Queue {
-    block_on(try_queue(server, rival, borrowers, skip)).or_fail()
-}
-
-async fn try_queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Result<Queue> {
+pub async fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Result<Queue> {
     let setup = Setup { skip, acquire_timeout: Duration::from_secs(10), ..Setup::of(1) };
     let pool = AnyPool::new(rival, server.url(), setup).await?;
     let held = pool.get().await?;

@@ -11,9 +11,9 @@ mod restart;
 mod rivals;
 
 pub use closing::{Farewell, farewell};
-pub use contest::{ContestSpec, Contestant, Queue, Standing, contest, queue};
+pub use contest::{ContestSpec, Queue, contest, queue};
 pub use crowd::{Alone, Crowd, Unpooled, crowds, over_a_wire, without_pool};
 pub use manners::{Aftermath, aftermath_table, faults_table, manners};
 pub use open::{Offered, OpenSpec, Worked, sweep, working};
-pub use restart::{Endured, Outage, OutageSpec, outage};
+pub use restart::{Outage, OutageSpec, outage};
 pub use rivals::Rival;

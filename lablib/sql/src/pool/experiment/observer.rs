@@ -11,12 +11,13 @@ use lab::{Doing, Error, Result};
 /// Counts the connections of others at the server.
 pub(super) struct Observer {
     connection: Conn,
+    looks: u64,
 }
 
 impl Observer {
     /// Starts to count, once the connections of others are so many.
     pub fn of(server: &MariaDb, others: usize) -> Result<Self> {
-        let mut observer = Self { connection: server.connect()? };
+        let mut observer = Self { connection: server.connect()?, looks: 0 };
         observer.settle(others)?;
         observer.connection.query_drop("FLUSH STATUS").doing("reset the server's counters")?;
         Ok(observer)
@@ -56,9 +57,10 @@ impl Observer {
         self.status("Max_used_connections").map(|threads| threads.saturating_sub(1))
     }
 
-    /// Statements that have been sent to the server.
+    /// Statements that others have sent to the server: each look is itself one.
     pub fn questions(&mut self) -> Result<u64> {
-        self.status("Questions")
+        self.looks += 1;
+        Ok(self.status("Questions")? - self.looks)
     }
 
     /// Transactions that are open.

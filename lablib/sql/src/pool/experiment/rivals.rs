@@ -159,6 +159,13 @@ impl AnyPool {
         })
     }
 
+    /// A pool that has dialled all of its connections.
+    pub async fn warmed(rival: Rival, url: &str, setup: Setup) -> Result<Self> {
+        let pool = Self::new(rival, url, setup).await?;
+        pool.warm(setup.size).await?;
+        Ok(pool)
+    }
+
     /// Dials all connections of an empty pool, so that dialling is not part of what is measured.
     pub async fn warm(&self, size: usize) -> Result<()> {
         let mut held = Vec::new();

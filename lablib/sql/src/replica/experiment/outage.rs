@@ -1,15 +1,13 @@
 //! Clients at work while a replica is paused, killed, and comes back; and how reads spread over replicas that are
 //! differently far behind.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::bank::Bank;
 use crate::replica::{Broken, Consistency, Router, RouterSpec, SessionStats, check_session};
 use lab::chart::{Chart, Lines, Panels};
 use lab::link::Direction;
-use lab::{Error, OrFail, Result, joined};
+use lab::{Crowd, Error, Frame, Result};
 
 /// What happens to a replica while clients are at work, and how long each part lasts.
 #[derive(Debug, Clone, Copy)]
@@ -25,200 +23,99 @@ pub struct OutageSpec {
 /// What clients saw meanwhile.
 #[derive(Debug)]
 pub struct Outage {
-    /// When each read was answered, in seconds, and by whom.
-    reads: Vec<(f64, usize)>,
-    /// The lag of each replica over time, as the router believed it: nothing where it did not answer.
-    lags: Vec<(f64, usize, Option<f64>)>,
-    /// What happened to replica 1, and when.
-    pub events: Vec<(&'static str, f64)>,
-    /// Reads and writes that failed.
-    pub failed: u64,
-    /// The first failure, in words.
-    pub first_failure: Option<String>,
+    /// A row for each round of a session: client, at, took, outcome, why, and who answered its read (`by`).
+    pub calls: Frame,
+    /// How far the router took each replica to be behind, in ms: nothing where it did not answer.
+    pub lags: Frame,
+    /// What happened to replica 1: `paused`, `goes on`, `killed`, `back`, `caught up`.
+    pub events: Frame,
     /// What was not kept.
     pub broken: Broken,
     /// What the sessions went through.
     pub stats: SessionStats,
-    /// How long replica 1 took to catch up after its restart, in seconds.
-    pub caught_up: f64,
 }
 
 /// Pauses the first replica, lets it go on, kills it, starts it again, while sessions read by position.
-pub fn outage(bank: &Bank, spec: OutageSpec) -> Outage {
+pub fn outage(bank: &Bank, spec: OutageSpec) -> Result<Outage> {
     let cluster = bank.cluster();
-    let run = || -> Result<Outage> {
+    bank.watched(Duration::from_millis(50), || {
         // Who has just asked a server that is paused waits for as long as the router believes in it.
         let (max_lag, silence) = (Duration::from_millis(200), Duration::from_millis(120));
         let router = Router::new(cluster, RouterSpec { max_lag, silence, ..RouterSpec::default() })?;
         let victim = *cluster.replicas().first().ok_or_else(|| Error::new("disturb a replica", "there is none"))?;
         let server = cluster.server(victim)?;
-        let start = Instant::now();
-        let done = AtomicBool::new(false);
-        let reads: Mutex<Vec<(f64, usize)>> = Mutex::default();
-        let lags: Mutex<Vec<(f64, usize, Option<f64>)>> = Mutex::default();
-        let now = || start.elapsed().as_secs_f64();
-        let (mut events, mut caught_up) = (Vec::new(), 0.0);
-        let (mut broken, mut stats) = (Broken::default(), SessionStats::default());
-        let (mut failed, mut first_failure): (u64, Option<String>) = (0, None);
-        std::thread::scope(|scope| -> Result<()> {
-            let clients: Vec<_> = (0..spec.sessions)
-                .map(|_| {
-                    let (reads, done, router) = (&reads, &done, &router);
-                    scope.spawn(move || -> Result<_> {
-                        let mut teller = bank.teller(router.session(Consistency::Session), spec.seed);
-                        let (mut mine, mut failures) = (Vec::new(), Vec::new());
-                        while !done.load(Ordering::SeqCst) {
-                            if teller.chance() < 0.1
-                                && let Err(error) = teller.transfer()
-                            {
-                                failures.push(error.to_string());
-                            }
-                            let account = teller.account();
-                            match teller.read(account) {
-                                Ok(answer) => mine.push((start.elapsed().as_secs_f64(), answer.server)),
-                                Err(error) => failures.push(error.to_string()),
-                            }
-                            // A user thinks.
-                            std::thread::sleep(Duration::from_micros(500 + (3_000.0 * teller.chance()) as u64));
-                        }
-                        reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(mine);
-                        let (history, stats) = teller.settle();
-                        Ok((check_session(&history), stats, failures))
-                    })
-                })
-                .collect();
-            let looking = {
-                let (lags, done, router) = (&lags, &done, &router);
-                scope.spawn(move || {
-                    while !done.load(Ordering::SeqCst) {
-                        let at = start.elapsed().as_secs_f64();
-                        let seen = cluster
-                            .replicas()
-                            .into_iter()
-                            .map(|replica| (at, replica, router.lag(replica).map(|lag| lag.as_secs_f64())));
-                        lags.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(seen);
-                        std::thread::sleep(Duration::from_millis(25));
-                    }
-                })
-            };
-            let mut disturb = || -> Result<()> {
-                std::thread::sleep(spec.part);
-                server.try_pause()?;
-                events.push(("paused", now()));
-                std::thread::sleep(spec.part);
-                server.try_resume()?;
-                events.push(("goes on", now()));
-                std::thread::sleep(spec.part);
-                server.try_kill()?;
-                events.push(("killed", now()));
-                std::thread::sleep(spec.part);
-                server.try_restart()?;
-                events.push(("back", now()));
-                let asked = Instant::now();
-                cluster.catch_up(Duration::from_secs(30))?;
-                caught_up = asked.elapsed().as_secs_f64();
-                events.push(("caught up", now()));
-                std::thread::sleep(spec.part);
+        let ran = Crowd::of(spec.sessions)
+            .with(|_| Ok(bank.teller(router.session(Consistency::Session), spec.seed)))
+            .enduring()
+            .looking(Duration::from_millis(25), |look| {
+                for replica in cluster.replicas() {
+                    let lag = router.lag(replica).map(|lag| lag.as_secs_f64() * 1e3);
+                    look.note_or_missing(&named(replica), "ms", lag);
+                }
                 Ok(())
-            };
-            let disturbed = disturb();
-            done.store(true, Ordering::SeqCst);
-            for client in clients {
-                let (session, went, failures) = joined("be a client", client.join())?;
-                broken.add(&session);
-                stats.add(&went);
-                failed += failures.len() as u64;
-                first_failure = first_failure.take().or_else(|| failures.into_iter().next());
-            }
-            looking.join().map_err(|_| Error::new("look at the lags", "a thread of it panicked"))?;
-            disturbed
-        })?;
-        let inner = |error: std::sync::PoisonError<Vec<(f64, usize)>>| error.into_inner();
-        let reads = reads.into_inner().unwrap_or_else(inner);
-        let lags = lags.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(Outage { reads, lags, events, failed, first_failure, broken, stats, caught_up })
-    };
-    bank.watched(Duration::from_millis(50), run).or_fail()
+            })
+            .meanwhile(spec.part, "paused", || server.try_pause())
+            .meanwhile(spec.part, "goes on", || server.try_resume())
+            .meanwhile(spec.part, "killed", || server.try_kill())
+            .meanwhile(spec.part, "back", || server.try_restart())
+            .meanwhile(Duration::ZERO, "caught up", || cluster.catch_up(Duration::from_secs(30)).map(drop))
+            .lasting(spec.part)
+            .run(|teller, call| {
+                let written = if teller.chance() < 0.1 { teller.transfer().map(drop) } else { Ok(()) };
+                let account = teller.account();
+                let read = teller.read(account).map(|answer| call.tag("by", named(answer.server)));
+                // A user thinks.
+                call.rest(Duration::from_micros(500 + (3_000.0 * teller.chance()) as u64));
+                written.and(read)
+            })?;
+        let (mut broken, mut stats) = (Broken::default(), SessionStats::default());
+        for (history, went) in ran.states.into_iter().map(|teller| teller.settle()) {
+            broken.add(&check_session(&history));
+            stats.add(&went);
+        }
+        Ok(Outage { calls: ran.frame, lags: ran.seen, events: ran.events, broken, stats })
+    })
+}
+
+fn named(server: usize) -> String {
+    if server == 0 { "primary".into() } else { format!("replica {server}") }
 }
 
 impl Outage {
-    fn event(&self, name: &str) -> f64 {
-        self.events.iter().find(|(event, _)| *event == name).map_or(f64::NAN, |(_, at)| *at)
-    }
-
-    /// Per cent of the reads that a server answered between two moments.
-    fn share(&self, server: usize, from: f64, to: f64) -> f64 {
-        let within = self.reads.iter().filter(|(at, _)| (from..to).contains(at));
-        let (mut all, mut own) = (0_u64, 0_u64);
-        for (_, answered) in within {
-            all += 1;
-            own += u64::from(*answered == server);
-        }
-        100.0 * own as f64 / all as f64
-    }
-
-    /// Per cent of the reads that replica 1 answered before anything happened to it.
-    pub fn share_before(&self) -> f64 {
-        self.share(1, 0.0, self.event("paused"))
-    }
-
-    /// Per cent of the reads that it answered while it was dead.
-    pub fn share_dead(&self) -> f64 {
-        self.share(1, self.event("killed"), self.event("back"))
-    }
-
-    /// Per cent of the reads that it answered once it had caught up.
-    pub fn share_after(&self) -> f64 {
-        self.share(1, self.event("caught up"), f64::INFINITY)
+    /// Per cent of the reads that replica 1 answered between two events; from the start, or to the end, where one is `""`.
+    pub fn share(&self, from: &str, to: &str) -> f64 {
+        let moment = |event: &str| self.events.filter("event", event).number("ended");
+        let from = if from.is_empty() { 0.0 } else { moment(from) };
+        let to = if to.is_empty() { f64::INFINITY } else { moment(to) };
+        let answered = self.calls.within("at", from..to).filter("outcome", "done");
+        100.0 * answered.filter("by", "replica 1").height() as f64 / answered.height() as f64
     }
 
     /// Reads a second by who answered, and the lag of each replica, over the same time.
     pub fn chart(&self, title: &str) -> Panels {
-        let bin = 0.1;
-        let end = self.reads.iter().map(|(at, _)| *at).fold(0.0, f64::max);
-        let mut answered = Chart::lines(title).x("time", "s").y("reads a second", "").from_zero();
-        for (server, name) in [(1, "replica 1"), (2, "replica 2"), (0, "primary")] {
-            let rates = (0..(end / bin) as usize).map(|step| {
-                let (from, to) = (step as f64 * bin, (step + 1) as f64 * bin);
-                let count = self.reads.iter().filter(|(at, by)| *by == server && (from..to).contains(at)).count();
-                ((from + to) / 2.0, count as f64 / bin)
-            });
-            answered = answered.line(name, rates.collect::<Vec<_>>());
-        }
-        let mut behind = Chart::lines("How far the router takes each replica to be behind")
-            .x("time", "s")
-            .y("lag", "ms")
-            .from_zero();
-        for (server, name) in [(1, "replica 1"), (2, "replica 2")] {
-            let lags = self.lags.iter().filter(|(_, replica, _)| *replica == server);
-            behind = behind.line(name, lags.filter_map(|(at, _, lag)| Some((*at, (*lag)? * 1e3))).collect::<Vec<_>>());
-        }
-        for (event, at) in self.events.iter().filter(|(event, _)| *event != "caught up") {
-            answered = answered.mark_x(event, *at);
-            behind = behind.mark_x(event, *at);
-        }
-        Chart::above(&[&answered.x_range(0.0, end), &behind.x_range(0.0, end)])
+        let rates = self.calls.filter("outcome", "done").rates("at", 0.1, "by");
+        let answered = Chart::lines(title).x("time", "s").y("reads a second", "");
+        let answered = ["replica 1", "replica 2", "primary"]
+            .into_iter()
+            .fold(answered, |chart, by| chart.line(by, rates.filter("by", by).points("at", "rate")));
+        let behind = Chart::lines("How far the router takes each replica to be behind").x("time", "s").y("lag", "ms");
+        let behind = ["replica 1", "replica 2"]
+            .into_iter()
+            .fold(behind, |chart, replica| chart.line(replica, self.lags.points("at", replica)));
+        let (end, events) = (self.calls.samples("at").max(), self.events.except("event", "caught up"));
+        let [answered, behind] = [answered, behind].map(|chart| chart.from_zero().events(&events).x_range(0.0, end));
+        Chart::above(&[&answered, &behind])
     }
 }
 
-/// How reads that were promised nothing spread over the replicas when the second one's wire is delayed.
-#[derive(Debug, Clone)]
-pub struct Spread {
-    /// The delay, in seconds.
-    pub delay: f64,
-    /// Per cent of the reads that the second replica got.
-    pub measured: f64,
-    /// What the router's rule says for that delay, in per cent.
-    pub predicted: f64,
-}
-
-/// Delays the second replica, and counts who answers: the first one is read as it is.
-pub fn spread(bank: &Bank, delays: &[Duration], reads: u64, spec: RouterSpec) -> Vec<Spread> {
+/// Delays the second replica, and counts who answers reads that were promised nothing; the first one is read as it is. By `delay` (ms), per cent
+/// of the reads that the second one got (`measured`), and what the router's rule says (`predicted`).
+pub fn spread(bank: &Bank, delays: &[Duration], reads: u64, spec: RouterSpec) -> Result<Frame> {
     let cluster = bank.cluster();
-    let run = || -> Result<Vec<Spread>> {
+    let run = || -> Result<Frame> {
         let late = *cluster.replicas().last().ok_or_else(|| Error::new("delay a replica", "there is none"))?;
         let router = Router::new(cluster, spec)?;
-        let mut all = Vec::new();
+        let [mut measured, mut rule] = [Vec::new(), Vec::new()];
         for delay in delays {
             cluster.link(late)?.delay_toward(Direction::ToClient, *delay);
             // The router has to notice: a delay begins to show once it has passed.
@@ -235,24 +132,25 @@ pub fn spread(bank: &Bank, delays: &[Duration], reads: u64, spec: RouterSpec) ->
                 std::thread::sleep(Duration::from_millis(1));
             }
             let answered = &teller.session().stats().reads;
-            let measured = 100.0 * answered[late] as f64 / answered.iter().sum::<u64>() as f64;
-            all.push(Spread { delay: delay.as_secs_f64(), measured, predicted: 100.0 * predicted / reads as f64 });
+            measured.push(100.0 * answered[late] as f64 / answered.iter().sum::<u64>() as f64);
+            rule.push(100.0 * predicted / reads as f64);
         }
-        Ok(all)
+        let delays = Frame::new().numbers("delay", "ms", delays.iter().map(|delay| delay.as_secs_f64() * 1e3));
+        Ok(delays.numbers("measured", "%", measured).numbers("predicted", "%", rule))
     };
     let all = run();
     cluster.heal();
-    all.or_fail()
+    all
 }
 
 /// Shares by delay.
-pub fn spread_chart(spread: &[Spread], spec: RouterSpec, title: &str) -> Lines {
+pub fn spread_chart(spread: &Frame, spec: RouterSpec, title: &str) -> Lines {
     let (beat, limit) = (spec.beat.as_secs_f64() * 1e3, spec.max_lag.as_secs_f64() * 1e3);
     Chart::lines(title)
         .x("delay of replica 2", "ms")
         .y("reads that replica 2 gets", "%")
         .from_zero()
-        .line("measured", spread.iter().map(|one| (one.delay * 1e3, one.measured)))
+        .line("measured", spread.points("delay", "measured"))
         .predicted("as 1 ÷ (lag + beat)", move |delay| {
             let weight = if delay > limit { 0.0 } else { 1.0 / (delay.max(0.0) + beat) };
             100.0 * weight / (weight + 1.0 / beat)

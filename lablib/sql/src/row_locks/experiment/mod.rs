@@ -10,7 +10,7 @@ mod timeouts;
 mod transfers;
 
 pub use compatibility::{Compatibility, compatibility};
-pub use contention::{Contended, Contention, ContentionSpec, Way, contention};
+pub use contention::{ContentionSpec, Point, Way, contention};
 pub use gaps::{Gaps, gap_deadlock, gap_waits, gaps, waits_table};
 pub use matrix::{Cell, Matrix, matrix};
 pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};

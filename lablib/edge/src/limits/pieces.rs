@@ -1,0 +1,29 @@
+//! The pieces of experiments that run in a network of their own, by their names.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::namespace::Network;
+use super::{backlog, descriptors, pooling, ports, time_wait};
+use lab::{Doing, Error, Result, errand};
+
+/// What `lab limits` does: the piece that it is told, with what that is told.
+pub fn limits_process() -> Result<()> {
+    let (piece, spec): (String, Value) = errand::told()?;
+    let network = Network::enter()?;
+    // After the namespace: a process of many threads is not let into one.
+    errand::end_with_the_owner();
+    match piece.as_str() {
+        descriptors::PIECE => find(spec, descriptors::measure),
+        ports::PIECE => find(spec, |spec| ports::measure(&network, spec)),
+        time_wait::PIECE => find(spec, |spec| time_wait::measure(&network, spec)),
+        pooling::PIECE => find(spec, |spec| pooling::measure(&network, spec)),
+        backlog::PIECE => find(spec, |spec| backlog::measure(&network, spec)),
+        other => Err(Error::new("run a piece of an experiment", format!("there is no {other:?}"))),
+    }
+}
+
+fn find<S: DeserializeOwned, F: Serialize>(spec: Value, measure: impl FnOnce(&S) -> Result<F>) -> Result<()> {
+    errand::say(&measure(&serde_json::from_value(spec).doing("read the errand of this process")?)?)
+}

@@ -1,0 +1,627 @@
+//! Clients at work, while something happens to the servers; and what each of them saw.
+//!
+//! - Everybody starts at the same moment, connected before it: what [`with`](Crowd::with) opens is open before the clock starts.
+//! - Every call is in the frame, also the one that failed; by arrivals, its time counts from when it was due, not from when somebody
+//!   came round to it (leaving that out is coordinated omission).
+//! - No thread outlives the run, none is waited for without a limit on how long it begins new calls, and a panic in one is an error.
+//! - Events happen one after the other, at their moments, and are marked; one that fails ends the run, and so does a call, unless
+//!   the clients are [`enduring`](Crowd::enduring).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::{Error, Frame, OrFail, Result, joined};
+
+/// Clients and what they do; [`run`](Crowd::run) lets them loose.
+pub struct Crowd<'a, S = usize> {
+    clients: usize,
+    open: Box<dyn FnMut(usize) -> Result<S> + 'a>,
+    until: Until,
+    patience: Duration,
+    enduring: bool,
+    events: Vec<Event<'a>>,
+    look: Option<(Duration, Box<Look<'a>>)>,
+}
+
+type Look<'a> = dyn FnMut(&mut Call) -> Result<()> + Send + 'a;
+
+#[derive(Debug, Clone)]
+enum Until {
+    /// Each client has made so many calls.
+    Times(u64),
+    /// Each client has made its own number of calls.
+    Each(Vec<u64>),
+    /// So much time is over, or so much since the last event.
+    Over(Duration),
+    /// Calls that came at this rate for so long are answered.
+    Arrivals(f64, Duration),
+}
+
+struct Event<'a> {
+    after: Duration,
+    name: String,
+    act: Box<dyn FnOnce() -> Result<()> + 'a>,
+}
+
+/// One call that a client makes: what it leaves about itself beside when it began and how long it took.
+#[derive(Debug)]
+pub struct Call {
+    client: usize,
+    number: u64,
+    start: Instant,
+    done: Done,
+    last: bool,
+    rest: Duration,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Done {
+    client: usize,
+    at: f64,
+    took: f64,
+    service: f64,
+    failure: Option<String>,
+    tags: Vec<(String, String)>,
+    notes: Vec<(String, String, Option<f64>)>,
+}
+
+/// What a crowd did.
+#[derive(Debug)]
+pub struct Ran<S> {
+    /// A row for each call, in the order in which they began: client, at and took (s), outcome (`done` or `failed`), why; then
+    /// whatever the calls tagged and noted. By arrivals, `took` counts from when the call was due, and `service` from when it began.
+    pub frame: Frame,
+    /// What happened meanwhile: event, began and ended (s).
+    pub events: Frame,
+    /// What somebody saw who looked on: at (s), and whatever the looks tagged and noted.
+    pub seen: Frame,
+    /// From the start until the last client was done.
+    pub seconds: f64,
+    /// What the clients had in hand.
+    pub states: Vec<S>,
+}
+
+impl<'a> Crowd<'a> {
+    /// So many clients, each with its number in hand, that make one call each unless something else is said.
+    ///
+    /// ```
+    /// use lab::Crowd;
+    ///
+    /// let ran = Crowd::of(3).times(4).run(|client, call| {
+    ///     call.tag("kind", if *client == 0 { "writer" } else { "reader" });
+    ///     Ok(())
+    /// });
+    /// let frame = ran.unwrap().frame;
+    /// assert_eq!(frame.filter("kind", "reader").height(), 8);
+    /// ```
+    pub fn of(clients: usize) -> Self {
+        let patience = Duration::from_secs(120);
+        Self {
+            clients,
+            open: Box::new(Ok),
+            until: Until::Times(1),
+            patience,
+            enduring: false,
+            events: Vec::new(),
+            look: None,
+        }
+    }
+}
+
+impl<'a, S: 'a> Crowd<'a, S> {
+    /// A client for each of these, which it has in hand.
+    pub fn holding(states: impl IntoIterator<Item = S>) -> Self {
+        let states: Vec<S> = states.into_iter().collect();
+        let Crowd { clients, until, patience, enduring, events, look, .. } = Crowd::of(states.len());
+        let mut states = states.into_iter();
+        let none = |number| Error::new("hand a client its own", format!("there is none for client {number}"));
+        let open = Box::new(move |number| states.next().ok_or_else(|| none(number)));
+        Self { clients, open, until, patience, enduring, events, look }
+    }
+}
+
+impl<S> Ran<S> {
+    /// When something that happened meanwhile was over, in seconds; ends the cell where nothing of this name happened.
+    pub fn event(&self, name: &str) -> f64 {
+        self.moment(name, "ended").or_fail()
+    }
+
+    /// When it began.
+    pub fn event_began(&self, name: &str) -> f64 {
+        self.moment(name, "began").or_fail()
+    }
+
+    fn moment(&self, name: &str, which: &str) -> Result<f64> {
+        let found = self.events.rows().find(|event| event.text("event") == name).map(|event| event.number(which));
+        let known = || format!("what happened is {}", self.events.texts("event").join(", "));
+        found.ok_or_else(|| Error::new(format!("find the event {name:?}"), known()))
+    }
+}
+
+impl<'a, S: Send> Crowd<'a, S> {
+    /// What each client has in hand: a connection, a session. All are opened before the first call.
+    pub fn with<T: Send>(self, open: impl FnMut(usize) -> Result<T> + 'a) -> Crowd<'a, T> {
+        let Self { clients, until, patience, enduring, events, look, .. } = self;
+        Crowd { clients, open: Box::new(open), until, patience, enduring, events, look }
+    }
+
+    /// Each client makes so many calls.
+    pub fn times(mut self, calls: u64) -> Self {
+        self.until = Until::Times(calls);
+        self
+    }
+
+    /// Each client makes its own number of calls, by the client's number.
+    pub fn times_each(mut self, calls: impl Fn(usize) -> u64) -> Self {
+        self.until = Until::Each((0..self.clients).map(calls).collect());
+        self
+    }
+
+    /// They go on for so long; where there are events, for so long after the last one.
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.until = Until::Over(time);
+        self
+    }
+
+    /// Calls arrive at this rate, whatever the system does with them, as users do; the clients are how many can be in progress.
+    pub fn arriving(mut self, per_second: f64, time: Duration) -> Self {
+        self.until = Until::Arrivals(per_second, time);
+        self
+    }
+
+    /// No new call begins later than this after the start, and the run is an error then; two minutes if nothing is said.
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// A call that fails is a row of the frame, and its client goes on.
+    pub fn enduring(mut self) -> Self {
+        self.enduring = true;
+        self
+    }
+
+    /// Something that happens so long after the start, or after the event before it was over.
+    pub fn meanwhile(mut self, after: Duration, name: &str, act: impl FnOnce() -> Result<()> + 'a) -> Self {
+        self.events.push(Event { after, name: name.to_string(), act: Box::new(act) });
+        self
+    }
+
+    /// Somebody looks on meanwhile, at this interval, from the start to the end; what the looks tag and note is
+    /// [`seen`](Ran::seen).
+    pub fn looking(mut self, every: Duration, look: impl FnMut(&mut Call) -> Result<()> + Send + 'a) -> Self {
+        self.look = Some((every, Box::new(look)));
+        self
+    }
+
+    /// Lets them loose and waits for all.
+    pub fn run(mut self, work: impl Fn(&mut S, &mut Call) -> Result<()> + Sync) -> Result<Ran<S>> {
+        if self.clients == 0 {
+            return Err(Error::new("let clients loose", "there is none"));
+        }
+        if let Until::Arrivals(rate, _) = &self.until
+            && !(rate.is_finite() && *rate > 0.0)
+        {
+            return Err(Error::new("let clients loose", format!("{rate} calls a second is no rate")));
+        }
+        let states = (0..self.clients).map(&mut self.open).collect::<Result<Vec<S>>>()?;
+        let by_arrivals = matches!(self.until, Until::Arrivals(..));
+        let shared = Shared {
+            over: AtomicBool::new(false),
+            barrier: Barrier::new(self.clients + 1),
+            stop: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
+            start: Mutex::new(None),
+            until: self.until,
+            patience: self.patience,
+            enduring: self.enduring,
+        };
+        let (work, shared) = (&work, &shared);
+        let (events, look) = (std::mem::take(&mut self.events), self.look.take());
+        let (happened, left, seconds, seen) = std::thread::scope(|scope| {
+            let clients: Vec<_> = states
+                .into_iter()
+                .enumerate()
+                .map(|(number, state)| scope.spawn(move || shared.client(number, state, work)))
+                .collect();
+            let start = Instant::now();
+            *shared.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(start);
+            let looking = look.map(|(every, look)| scope.spawn(move || shared.look(every, look, start)));
+            shared.barrier.wait();
+            let happened = shared.events(events, start);
+            if let (Ok(_), Until::Over(time)) = (&happened, &shared.until) {
+                shared.pause(*time);
+            }
+            // By arrivals and by number, clients end by themselves; after an event that failed, nothing is worth going on for.
+            if happened.is_err() || matches!(shared.until, Until::Over(_)) {
+                shared.stop.store(true, Ordering::SeqCst);
+            }
+            let left: Vec<Result<(S, Vec<Done>)>> =
+                clients.into_iter().map(|client| joined("run a client", client.join())).collect();
+            let seconds = start.elapsed().as_secs_f64();
+            shared.over.store(true, Ordering::SeqCst);
+            let seen = looking.map(|looking| joined("look on", looking.join()));
+            (happened, left, seconds, seen)
+        });
+        let (events, seen) = (happened?, seen.transpose()?.unwrap_or_default());
+        let started = *shared.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut states, mut calls) = (Vec::new(), Vec::new());
+        for client in left {
+            let (state, mut made) = client?;
+            states.push(state);
+            calls.append(&mut made);
+        }
+        if shared.late.load(Ordering::SeqCst) {
+            let limit = format!("some were still at work after {} s", shared.patience.as_secs_f64());
+            return Err(Error::new("see all clients done", limit).remedy("allow them more with within(…)"));
+        }
+        calls.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let frame = frame_of(&calls, by_arrivals).taken_at(started);
+        let of_events = |moment: fn(&(String, f64, f64)) -> f64| events.iter().map(moment).collect::<Vec<f64>>();
+        let happened = Frame::new()
+            .text("event", events.iter().map(|event| &event.0))
+            .numbers("began", "s", of_events(|event| event.1))
+            .numbers("ended", "s", of_events(|event| event.2));
+        let seen = tagged(Frame::new().numbers("at", "s", seen.iter().map(|look| look.at)), &seen).taken_at(started);
+        Ok(Ran { frame, events: happened.taken_at(started), seen, seconds, states })
+    }
+}
+
+struct Shared {
+    barrier: Barrier,
+    stop: AtomicBool,
+    /// Everybody is done, and nobody need look on.
+    over: AtomicBool,
+    late: AtomicBool,
+    arrivals: AtomicU64,
+    start: Mutex<Option<Instant>>,
+    until: Until,
+    patience: Duration,
+    enduring: bool,
+}
+
+impl Shared {
+    fn client<S>(
+        &self,
+        client: usize,
+        mut state: S,
+        work: &(impl Fn(&mut S, &mut Call) -> Result<()> + Sync),
+    ) -> Result<(S, Vec<Done>)> {
+        self.barrier.wait();
+        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now);
+        let _goes = Goes(&self.stop);
+        let mut calls = Vec::new();
+        for number in 0.. {
+            let Some(due) = self.next_call(client, number, start) else { break };
+            let began = Instant::now();
+            let due = due.unwrap_or(began);
+            let mut call = Call::new(client, number, start);
+            let outcome = work(&mut state, &mut call);
+            let ended = Instant::now();
+            call.done.at = (due - start).as_secs_f64();
+            call.done.took = (ended - due).as_secs_f64();
+            call.done.service = (ended - began).as_secs_f64();
+            match outcome {
+                Err(error) if !self.enduring => {
+                    self.stop.store(true, Ordering::SeqCst);
+                    return Err(error);
+                }
+                Err(error) => call.done.failure = Some(error.to_string()),
+                Ok(()) => {}
+            }
+            calls.push(call.done);
+            if call.last {
+                break;
+            }
+            if !call.rest.is_zero() {
+                std::thread::sleep(call.rest);
+            }
+        }
+        std::mem::forget(_goes);
+        Ok((state, calls))
+    }
+
+    /// Nothing where the client is done; when the next call is due, where it comes by arrival.
+    fn next_call(&self, client: usize, number: u64, start: Instant) -> Option<Option<Instant>> {
+        if self.stop.load(Ordering::SeqCst) {
+            return None;
+        }
+        if start.elapsed() > self.patience {
+            self.late.store(true, Ordering::SeqCst);
+            return None;
+        }
+        match &self.until {
+            Until::Times(calls) => (number < *calls).then_some(None),
+            Until::Each(calls) => calls.get(client).is_some_and(|calls| number < *calls).then_some(None),
+            Until::Over(_) => Some(None),
+            Until::Arrivals(rate, time) => {
+                let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
+                let after = arrival as f64 / rate;
+                if after >= time.as_secs_f64() {
+                    return None;
+                }
+                let due = start + Duration::from_secs_f64(after);
+                crate::latency::wait_until(due);
+                Some(Some(due))
+            }
+        }
+    }
+
+    fn events(&self, events: Vec<Event<'_>>, start: Instant) -> Result<Vec<(String, f64, f64)>> {
+        let mut happened = Vec::new();
+        for event in events {
+            self.pause(event.after);
+            // A client has failed: nobody is left to see it.
+            if self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let began = start.elapsed().as_secs_f64();
+            (event.act)()?;
+            happened.push((event.name, began, start.elapsed().as_secs_f64()));
+        }
+        Ok(happened)
+    }
+
+    fn look(&self, every: Duration, mut look: Box<Look<'_>>, start: Instant) -> Result<Vec<Done>> {
+        let mut seen = Vec::new();
+        for number in 0.. {
+            if self.over.load(Ordering::SeqCst) {
+                break;
+            }
+            let mut call = Call::new(0, number, start);
+            call.done.at = call.now();
+            look(&mut call)?;
+            seen.push(call.done);
+            std::thread::sleep(every);
+        }
+        Ok(seen)
+    }
+
+    /// Waits, but not for clients that have given up.
+    fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while !self.stop.load(Ordering::SeqCst) {
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(20))),
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Stops the others when its client panics.
+struct Goes<'a>(&'a AtomicBool);
+
+impl Drop for Goes<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Call {
+    fn new(client: usize, number: u64, start: Instant) -> Self {
+        let done = Done { client, ..Done::default() };
+        Self { client, number, start, done, last: false, rest: Duration::ZERO }
+    }
+
+    /// The client's number.
+    pub fn client(&self) -> usize {
+        self.client
+    }
+
+    /// How many calls this client has made before.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Seconds since the start.
+    pub fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// A word about this call; a column of the frame.
+    pub fn tag(&mut self, name: &str, word: impl std::fmt::Display) {
+        self.done.tags.push((name.to_string(), word.to_string()));
+    }
+
+    /// A number about this call; a column of the frame.
+    pub fn note(&mut self, name: &str, unit: &str, value: f64) {
+        self.note_or_missing(name, unit, Some(value));
+    }
+
+    /// The same, where there may be none; the column is there all the same.
+    pub fn note_or_missing(&mut self, name: &str, unit: &str, value: Option<f64>) {
+        self.done.notes.push((name.to_string(), unit.to_string(), value));
+    }
+
+    /// The client does nothing for so long after this call: users think. No part of how long the call took.
+    pub fn rest(&mut self, time: Duration) {
+        self.rest = time;
+    }
+
+    /// This client makes no more calls.
+    pub fn last(&mut self) {
+        self.last = true;
+    }
+}
+
+fn frame_of(calls: &[Done], by_arrivals: bool) -> Frame {
+    let mut frame = Frame::new()
+        .counts("client", "", calls.iter().map(|call| call.client as u64))
+        .numbers("at", "s", calls.iter().map(|call| call.at))
+        .numbers("took", "s", calls.iter().map(|call| call.took));
+    if by_arrivals {
+        frame = frame.numbers("service", "s", calls.iter().map(|call| call.service));
+    }
+    frame = frame.text("outcome", calls.iter().map(|call| if call.failure.is_some() { "failed" } else { "done" }));
+    if calls.iter().any(|call| call.failure.is_some()) {
+        frame = frame.text("why", calls.iter().map(|call| call.failure.clone().unwrap_or_default()));
+    }
+    tagged(frame, calls)
+}
+
+/// A column for each word and each number that calls have left about themselves.
+fn tagged(mut frame: Frame, calls: &[Done]) -> Frame {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in calls.iter().flat_map(|call| &call.tags) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let word = |call: &Done| call.tags.iter().find(|tag| tag.0 == name).map_or(String::new(), |tag| tag.1.clone());
+        frame = frame.text(name, calls.iter().map(word));
+    }
+    let mut notes: Vec<(&str, &str)> = Vec::new();
+    for (name, unit, _) in calls.iter().flat_map(|call| &call.notes) {
+        if !notes.iter().any(|known| known.0 == name) {
+            notes.push((name, unit));
+        }
+    }
+    for (name, unit) in notes {
+        let value = |call: &Done| call.notes.iter().find(|note| note.0 == name).and_then(|note| note.2);
+        frame = frame.numbers_or_missing(name, unit, calls.iter().map(value));
+    }
+    frame
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_makes_his_calls_and_keeps_what_he_had_in_hand() {
+        let ran = Crowd::of(3)
+            .with(|number| Ok(vec![number]))
+            .times(5)
+            .run(|mine, call| {
+                mine.push(call.number() as usize);
+                call.note("odd", "", (call.number() % 2) as f64);
+                if call.client() == 1 && call.number() == 2 {
+                    call.last();
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(ran.frame.height(), 5 + 3 + 5);
+        assert_eq!(ran.frame.filter("client", 1).samples("odd").values(), [0.0, 1.0, 0.0]);
+        assert_eq!(ran.states[2], [2, 0, 1, 2, 3, 4]);
+        assert!(ran.frame.samples("took").max() < ran.seconds);
+    }
+
+    #[test]
+    fn events_happen_in_order_while_they_work() {
+        let server = AtomicBool::new(true);
+        let ran = Crowd::of(2)
+            .lasting(Duration::from_millis(30))
+            .enduring()
+            .meanwhile(Duration::from_millis(20), "killed", || {
+                server.store(false, Ordering::SeqCst);
+                Ok(())
+            })
+            .meanwhile(Duration::from_millis(20), "back", || {
+                server.store(true, Ordering::SeqCst);
+                Ok(())
+            })
+            .run(|_, _| {
+                std::thread::sleep(Duration::from_millis(1));
+                if server.load(Ordering::SeqCst) { Ok(()) } else { Err(Error::new("ask", "it is gone")) }
+            })
+            .unwrap();
+        let (killed, back) = (ran.event("killed"), ran.event("back"));
+        assert_eq!(ran.events.texts("event"), ["killed", "back"]);
+        assert!(ran.moment("klled", "ended").unwrap_err().to_string().contains("what happened is killed, back"));
+        assert!(ran.event_began("back") >= killed + 0.02 && ran.event_began("back") <= back);
+        assert!(back - killed >= 0.02 && ran.seconds - back >= 0.03);
+        let failed = ran.frame.filter("outcome", "failed");
+        assert!(failed.height() > 0 && failed.texts("why")[0].contains("it is gone"));
+        assert!(failed.samples("at").max() <= back, "{failed:?}");
+    }
+
+    #[test]
+    fn a_failure_a_panic_or_a_failed_event_ends_the_run_for_everybody() {
+        let endless = || Crowd::of(3).lasting(Duration::from_secs(60));
+        let fails = endless().run(|client, call| {
+            std::thread::sleep(Duration::from_millis(1));
+            if *client == 1 && call.number() == 3 { Err(Error::new("ask", "no")) } else { Ok(()) }
+        });
+        assert_eq!(fails.unwrap_err().cause(), "no");
+        let panics = endless().run(|client, _| if *client == 2 { panic!("on purpose") } else { Ok(()) });
+        assert!(panics.unwrap_err().to_string().contains("panicked"));
+        let event = endless().meanwhile(Duration::ZERO, "kill", || Err(Error::new("kill", "it is not ours")));
+        assert_eq!(event.run(|_, _| Ok(())).unwrap_err().cause(), "it is not ours");
+        let unopened = Crowd::of(2).with(|number| if number == 1 { Err(Error::new("open", "full")) } else { Ok(()) });
+        assert_eq!(unopened.run(|_, _| Ok(())).unwrap_err().cause(), "full");
+    }
+
+    #[test]
+    fn each_has_its_own_in_hand_its_own_number_of_calls_and_its_own_rest() {
+        let mut hands = [vec![1, 2, 3], vec![4], vec![]];
+        let dealt = hands.clone();
+        let ran = Crowd::holding(hands.iter_mut())
+            .times_each(|client| dealt[client].len() as u64)
+            .run(|mine, call| {
+                mine[call.number() as usize] *= 10;
+                call.rest(Duration::from_millis(30));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!((ran.frame.height(), ran.states.len()), (4, 3));
+        assert!(ran.seconds >= 0.09 && ran.frame.samples("took").max() < 0.03, "who rests does not work: {ran:?}");
+        assert_eq!(hands, [vec![10, 20, 30], vec![40], vec![]]);
+    }
+
+    #[test]
+    fn somebody_looks_on_from_the_start_to_the_end() {
+        let level = AtomicU64::new(0);
+        let ran = Crowd::of(1)
+            .times(10)
+            .looking(Duration::from_millis(1), |look| {
+                let level = level.load(Ordering::SeqCst);
+                look.note_or_missing("level", "calls", (level > 2).then_some(level as f64));
+                look.note_or_missing("never", "", None);
+                Ok(())
+            })
+            .run(|_, _| {
+                std::thread::sleep(Duration::from_millis(5));
+                level.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap();
+        let levels = ran.seen.samples("level");
+        assert!(levels.min() >= 3.0 && levels.max() >= 8.0 && ran.seen.height() > levels.len(), "{:?}", ran.seen);
+        assert_eq!((ran.seen.unit("level"), ran.seen.unit("at")), ("calls", "s"));
+        assert!(ran.seen.samples("never").is_empty(), "a column without numbers is there all the same");
+        assert_eq!(ran.seen.having("level").height(), levels.len());
+        let blind = Crowd::of(1).times(3).looking(Duration::ZERO, |_| Err(Error::new("look", "it is dark")));
+        assert_eq!(blind.run(|_, _| Ok(())).unwrap_err().cause(), "it is dark");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_without_a_limit() {
+        let late = Crowd::of(2).times(u64::MAX).within(Duration::from_millis(10)).run(|_, _| Ok(()));
+        assert!(late.unwrap_err().to_string().contains("still at work after 0.01 s"));
+        assert!(Crowd::of(0).run(|_, _| Ok(())).is_err());
+        assert!(Crowd::of(1).arriving(f64::NAN, Duration::from_secs(1)).run(|_, _| Ok(())).is_err());
+    }
+
+    #[test]
+    fn who_arrives_while_everybody_is_busy_has_waited_since_then() {
+        let ran = Crowd::of(1)
+            .arriving(1_000.0, Duration::from_millis(20))
+            .run(|_, call| {
+                // The first one stalls; the others were due meanwhile.
+                if call.number() == 0 {
+                    std::thread::sleep(Duration::from_millis(40));
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(ran.frame.height(), 20);
+        assert!(ran.frame.samples("took").min() > 0.019, "{:?}", ran.frame.samples("took"));
+        assert!(ran.frame.samples("service").median() < 0.01);
+    }
+}
