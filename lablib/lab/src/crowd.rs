@@ -366,14 +366,16 @@ impl Shared {
 
     fn look(&self, every: Duration, mut look: Box<Look<'_>>, start: Instant) -> Result<Vec<Done>> {
         let mut seen = Vec::new();
+        // The last look comes after the end: however short it was, somebody has seen it.
         for number in 0.. {
-            if self.over.load(Ordering::SeqCst) {
-                break;
-            }
+            let over = self.over.load(Ordering::SeqCst);
             let mut call = Call::new(0, number, start);
             call.done.at = call.now();
             look(&mut call)?;
             seen.push(call.done);
+            if over {
+                break;
+            }
             std::thread::sleep(every);
         }
         Ok(seen)
@@ -596,6 +598,7 @@ mod tests {
         assert_eq!((ran.seen.unit("level"), ran.seen.unit("at")), ("calls", "s"));
         assert!(ran.seen.samples("never").is_empty(), "a column without numbers is there all the same");
         assert_eq!(ran.seen.having("level").height(), levels.len());
+        assert_eq!(levels.max(), 10.0, "the last look comes after the end");
         let blind = Crowd::of(1).times(3).looking(Duration::ZERO, |_| Err(Error::new("look", "it is dark")));
         assert_eq!(blind.run(|_, _| Ok(())).unwrap_err().cause(), "it is dark");
     }

@@ -107,6 +107,11 @@ pub fn check_in_race(server: &MariaDb, layout: Layout, rounds: usize, seed: u64)
     Ok(Checked { trial, maps, travellers })
 }
 
+/// What the prototype measured of each way: milliseconds, and seats.
+fn published() -> impl Iterator<Item = (Arm, (f64, u64))> {
+    Arm::ALL.into_iter().filter_map(|arm| Some((arm, arm.published?)))
+}
+
 impl Checked {
     /// The last round's seat map of one way.
     pub fn map(&self, arm: Arm) -> SeatMap {
@@ -117,16 +122,14 @@ impl Checked {
     /// Seats filled, with the prototype's figures.
     pub fn filled_chart(&self, title: &str) -> Bars {
         let chart = self.trial.bars("filled", title).y("seats filled", "").horizontal();
-        let published =
-            Arm::ALL.iter().filter(|_| self.travellers == 120).filter_map(|arm| Some((arm, arm.published?)));
+        let published = published().filter(|_| self.travellers == 120);
         published.fold(chart, |chart, (arm, (_, filled))| chart.mark("prototype", arm, filled))
     }
 
     /// Time of all of them, as a multiple of SKIP LOCKED's, with the prototype's figures.
     pub fn time_chart(&self, title: &str) -> Bars {
         let chart = self.trial.bars_over("time", &Arm::SKIP_LOCKED, title).horizontal();
-        let published = Arm::ALL.iter().filter_map(|arm| Some((arm, arm.published?)));
-        published.fold(chart, |chart, (arm, (time, _))| chart.mark("prototype", arm, time / 24.38))
+        published().fold(chart, |chart, (arm, (time, _))| chart.mark("prototype", arm, time / 24.38))
     }
 
     /// How long a check-in takes, of the ways in which everybody comes at once.

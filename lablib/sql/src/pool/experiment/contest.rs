@@ -54,26 +54,14 @@ pub fn contest(server: &MariaDb, spec: ContestSpec) -> Result<Trial<Rival>> {
         })
 }
 
-/// In which order those were served who came one after the other.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    /// Which pool.
-    pub rival: Rival,
-    /// The numbers of the borrowers, in the order in which they were served.
-    pub served: Vec<usize>,
+/// Pairs of borrowers, numbered as they came and in the order in which they were served, of whom the later one was served first.
+pub(super) fn overtakings(served: &[usize]) -> usize {
+    let later_first = |(index, first): (usize, &usize)| served[index..].iter().filter(|next| *next < first).count();
+    served.iter().enumerate().map(later_first).sum()
 }
 
-impl Queue {
-    /// Pairs of borrowers of whom the later one was served first.
-    pub fn overtakings(&self) -> usize {
-        let later_first =
-            |(index, first): (usize, &usize)| self.served[index..].iter().filter(|next| *next < first).count();
-        self.served.iter().enumerate().map(later_first).sum()
-    }
-}
-
-/// Borrowers who come a few milliseconds apart to a pool of one connection that somebody holds.
-pub async fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Result<Queue> {
+/// Borrowers who come a few milliseconds apart to a pool of one connection that somebody holds: in which order they are served.
+pub(super) async fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Option<Skip>) -> Result<Vec<usize>> {
     let setup = Setup { skip, acquire_timeout: Duration::from_secs(10), ..Setup::of(1) };
     let pool = AnyPool::new(rival, server.url(), setup).await?;
     let held = pool.get().await?;
@@ -100,7 +88,7 @@ pub async fn queue(server: &MariaDb, rival: Rival, borrowers: usize, skip: Optio
     if served.len() != borrowers {
         return Err(Error::new("serve the queue", format!("{} of {borrowers} were served", served.len())));
     }
-    Ok(Queue { rival, served })
+    Ok(served)
 }
 
 /// Until the last borrower stands in the queue. Ours says so; with the others it takes a guess, and a generous one.

@@ -14,7 +14,7 @@ use mysql_async::prelude::Queryable as _;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::contest::{in_the_queue, queue};
+use super::contest::{in_the_queue, overtakings, queue};
 use super::observer::Observer;
 use super::rivals::{AnyConn, AnyPool, Rival, Setup};
 use crate::pool::Skip;
@@ -133,7 +133,7 @@ pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: us
     let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed)).or_fail();
     // A pool without its bound, or one that wakes nobody, has no queue to speak of.
     if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
-        seen.overtaken = block_on(queue(server, rival, 20, skip)).or_fail().overtakings();
+        seen.overtaken = overtakings(&block_on(queue(server, rival, 20, skip)).or_fail());
         seen.not_woken = u64::from(!block_on(wakes_the_next(server, rival, skip)).or_fail());
     }
     seen

@@ -11,7 +11,7 @@ mod restart;
 mod rivals;
 
 pub use closing::{Farewell, farewell};
-pub use contest::{ContestSpec, Queue, contest, queue};
+pub use contest::{ContestSpec, contest};
 pub use crowd::{Alone, Crowd, Unpooled, crowds, over_a_wire, without_pool};
 pub use manners::{Aftermath, aftermath_table, faults_table, manners};
 pub use open::{Offered, OpenSpec, Worked, sweep, working};

@@ -12,7 +12,7 @@ pub use bank::{Bank, PrefixChecks, Teller, Transfer};
 pub use divergence::{Diverged, divergence, prototype};
 pub use failover::{Failover, FailoverSpec, Failovers, failover, failovers};
 pub use lag::{Arrival, LagSpec, LagSweep, LoadLag, Opinions, Silence, lag_sweep, silence};
-pub use outage::{Outage, OutageSpec, outage, spread, spread_chart};
+pub use outage::{Outage, OutageSpec, outage, spread};
 pub use stale::{
     AtDelay, Readers, ReadersSpec, StaleSweep, of_kind, policies, policy_latencies, policy_table, stale_sweep,
 };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::bank::Bank;
 use crate::replica::{Broken, Consistency, Router, RouterSpec, SessionStats, check_session};
-use lab::chart::{Chart, Lines, Panels};
+use lab::chart::{Chart, Panels};
 use lab::link::Direction;
 use lab::{Crowd, Error, Frame, Result};
 
@@ -141,19 +141,4 @@ pub fn spread(bank: &Bank, delays: &[Duration], reads: u64, spec: RouterSpec) ->
     let all = run();
     cluster.heal();
     all
-}
-
-/// Shares by delay.
-pub fn spread_chart(spread: &Frame, spec: RouterSpec, title: &str) -> Lines {
-    let (beat, limit) = (spec.beat.as_secs_f64() * 1e3, spec.max_lag.as_secs_f64() * 1e3);
-    Chart::lines(title)
-        .x("delay of replica 2", "ms")
-        .y("reads that replica 2 gets", "%")
-        .from_zero()
-        .line("measured", spread.points("delay", "measured"))
-        .predicted("as 1 ÷ (lag + beat)", move |delay| {
-            let weight = if delay > limit { 0.0 } else { 1.0 / (delay.max(0.0) + beat) };
-            100.0 * weight / (weight + 1.0 / beat)
-        })
-        .mark_x("limit", limit)
 }
