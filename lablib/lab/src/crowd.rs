@@ -5,13 +5,14 @@
 //!   came round to it (leaving that out is coordinated omission).
 //! - No thread outlives the run, none is waited for without a limit on how long it begins new calls, and a panic in one is an error.
 //! - Events happen one after the other, at their moments, and are marked; one that fails ends the run, and so does a call, unless
-//!   the clients are [`enduring`](Crowd::enduring).
+//!   the clients are [`enduring`](Crowd::enduring). Those that are left happen all the same, at once: what was paused goes on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{Error, Frame, OrFail, Result, joined};
+use crate::{Error, Frame, OrFail, Result, Value, joined};
 
 /// Clients and what they do; [`run`](Crowd::run) lets them loose.
 pub struct Crowd<'a, S = usize> {
@@ -209,28 +210,32 @@ impl<'a, S: Send> Crowd<'a, S> {
         let by_arrivals = matches!(self.until, Until::Arrivals(..));
         let shared = Shared {
             over: AtomicBool::new(false),
-            barrier: Barrier::new(self.clients + 1),
+            gate: Gate::default(),
             stop: AtomicBool::new(false),
             late: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
-            start: Mutex::new(None),
             until: self.until,
             patience: self.patience,
             enduring: self.enduring,
         };
         let (work, shared) = (&work, &shared);
         let (events, look) = (std::mem::take(&mut self.events), self.look.take());
-        let (happened, left, seconds, seen) = std::thread::scope(|scope| {
-            let clients: Vec<_> = states
-                .into_iter()
-                .enumerate()
-                .map(|(number, state)| scope.spawn(move || shared.client(number, state, work)))
-                .collect();
-            let start = Instant::now();
-            *shared.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(start);
+        let (start, happened, left, seen) = std::thread::scope(|scope| {
+            let (mut clients, mut refused) = (Vec::new(), None);
+            for (number, state) in states.into_iter().enumerate() {
+                // A machine that has no thread left says so here, and those that wait at the gate must not wait for ever.
+                match std::thread::Builder::new().spawn_scoped(scope, move || shared.client(number, state, work)) {
+                    Ok(client) => clients.push(client),
+                    Err(error) => {
+                        refused = Some(Error::new(format!("start client {number}"), error));
+                        shared.stop.store(true, Ordering::SeqCst);
+                        break;
+                    }
+                }
+            }
+            let start = shared.gate.open(clients.len());
             let looking = look.map(|(every, look)| scope.spawn(move || shared.look(every, look, start)));
-            shared.barrier.wait();
-            let happened = shared.events(events, start);
+            let happened = refused.map_or_else(|| shared.events(events, start), Err);
             if let (Ok(_), Until::Over(time)) = (&happened, &shared.until) {
                 shared.pause(*time);
             }
@@ -240,13 +245,11 @@ impl<'a, S: Send> Crowd<'a, S> {
             }
             let left: Vec<Result<(S, Vec<Done>)>> =
                 clients.into_iter().map(|client| joined("run a client", client.join())).collect();
-            let seconds = start.elapsed().as_secs_f64();
             shared.over.store(true, Ordering::SeqCst);
             let seen = looking.map(|looking| joined("look on", looking.join()));
-            (happened, left, seconds, seen)
+            (start, happened, left, seen)
         });
         let (events, seen) = (happened?, seen.transpose()?.unwrap_or_default());
-        let started = *shared.start.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut states, mut calls) = (Vec::new(), Vec::new());
         for client in left {
             let (state, mut made) = client?;
@@ -258,28 +261,63 @@ impl<'a, S: Send> Crowd<'a, S> {
             return Err(Error::new("see all clients done", limit).remedy("allow them more with within(…)"));
         }
         calls.sort_by(|a, b| a.at.total_cmp(&b.at));
-        let frame = frame_of(&calls, by_arrivals).taken_at(started);
+        let (started, seconds) = (Some(start), calls.iter().map(|call| call.at + call.took).fold(0.0, f64::max));
+        let frame = frame_of(&calls, by_arrivals)?.taken_at(started);
         let of_events = |moment: fn(&(String, f64, f64)) -> f64| events.iter().map(moment).collect::<Vec<f64>>();
         let happened = Frame::new()
             .text("event", events.iter().map(|event| &event.0))
             .numbers("began", "s", of_events(|event| event.1))
             .numbers("ended", "s", of_events(|event| event.2));
-        let seen = tagged(Frame::new().numbers("at", "s", seen.iter().map(|look| look.at)), &seen).taken_at(started);
+        let seen = tagged(Frame::new().numbers("at", "s", seen.iter().map(|look| look.at)), &seen)?.taken_at(started);
         Ok(Ran { frame, events: happened.taken_at(started), seen, seconds, states })
     }
 }
 
 struct Shared {
-    barrier: Barrier,
+    gate: Gate,
     stop: AtomicBool,
     /// Everybody is done, and nobody need look on.
     over: AtomicBool,
     late: AtomicBool,
     arrivals: AtomicU64,
-    start: Mutex<Option<Instant>>,
     until: Until,
     patience: Duration,
     enduring: bool,
+}
+
+/// Where clients wait until all are there; the clock starts when it opens.
+#[derive(Default)]
+struct Gate {
+    /// How many are there, and when it was opened.
+    here: Mutex<(usize, Option<Instant>)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// A client waits, and hears when it was opened.
+    fn pass(&self) -> Instant {
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        here.0 += 1;
+        self.changed.notify_all();
+        loop {
+            if let Some(start) = here.1 {
+                return start;
+            }
+            here = self.changed.wait(here).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Opens it when so many are there.
+    fn open(&self, clients: usize) -> Instant {
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        while here.0 < clients {
+            here = self.changed.wait(here).unwrap_or_else(PoisonError::into_inner);
+        }
+        let start = Instant::now();
+        here.1 = Some(start);
+        self.changed.notify_all();
+        start
+    }
 }
 
 impl Shared {
@@ -289,8 +327,7 @@ impl Shared {
         mut state: S,
         work: &(impl Fn(&mut S, &mut Call) -> Result<()> + Sync),
     ) -> Result<(S, Vec<Done>)> {
-        self.barrier.wait();
-        let start = self.start.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Instant::now);
+        let start = self.gate.pass();
         let _goes = Goes(&self.stop);
         let mut calls = Vec::new();
         for number in 0.. {
@@ -328,13 +365,20 @@ impl Shared {
         if self.stop.load(Ordering::SeqCst) {
             return None;
         }
+        let left = match &self.until {
+            Until::Times(calls) => number < *calls,
+            Until::Each(calls) => calls.get(client).is_some_and(|calls| number < *calls),
+            Until::Over(_) | Until::Arrivals(..) => true,
+        };
+        if !left {
+            return None;
+        }
         if start.elapsed() > self.patience {
             self.late.store(true, Ordering::SeqCst);
             return None;
         }
         match &self.until {
-            Until::Times(calls) => (number < *calls).then_some(None),
-            Until::Each(calls) => calls.get(client).is_some_and(|calls| number < *calls).then_some(None),
+            Until::Times(_) | Until::Each(_) => Some(None),
             Until::Over(_) => Some(None),
             Until::Arrivals(rate, time) => {
                 let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
@@ -350,18 +394,20 @@ impl Shared {
     }
 
     fn events(&self, events: Vec<Event<'_>>, start: Instant) -> Result<Vec<(String, f64, f64)>> {
-        let mut happened = Vec::new();
+        let (mut happened, mut failed) = (Vec::new(), Ok(()));
         for event in events {
+            // Not where a client or an event has failed: what was begun is only ended.
             self.pause(event.after);
-            // A client has failed: nobody is left to see it.
-            if self.stop.load(Ordering::SeqCst) {
-                break;
-            }
             let began = start.elapsed().as_secs_f64();
-            (event.act)()?;
+            // Who panics here would leave the clients at work, and whoever waits for them.
+            let outcome = joined(&event.name, catch_unwind(AssertUnwindSafe(event.act)));
             happened.push((event.name, began, start.elapsed().as_secs_f64()));
+            if outcome.is_err() {
+                self.stop.store(true, Ordering::SeqCst);
+            }
+            failed = failed.and(outcome);
         }
-        Ok(happened)
+        failed.map(|()| happened)
     }
 
     fn look(&self, every: Duration, mut look: Box<Look<'_>>, start: Instant) -> Result<Vec<Done>> {
@@ -423,18 +469,20 @@ impl Call {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// A word about this call; a column of the frame.
+    /// A word about this call; a column of the frame. Said again, it takes the earlier one's place.
     pub fn tag(&mut self, name: &str, word: impl std::fmt::Display) {
+        self.done.tags.retain(|tag| tag.0 != name);
         self.done.tags.push((name.to_string(), word.to_string()));
     }
 
-    /// A number about this call; a column of the frame.
+    /// A number about this call; a column of the frame. Said again, it takes the earlier one's place.
     pub fn note(&mut self, name: &str, unit: &str, value: f64) {
         self.note_or_missing(name, unit, Some(value));
     }
 
     /// The same, where there may be none; the column is there all the same.
     pub fn note_or_missing(&mut self, name: &str, unit: &str, value: Option<f64>) {
+        self.done.notes.retain(|note| note.0 != name);
         self.done.notes.push((name.to_string(), unit.to_string(), value));
     }
 
@@ -449,7 +497,7 @@ impl Call {
     }
 }
 
-fn frame_of(calls: &[Done], by_arrivals: bool) -> Frame {
+fn frame_of(calls: &[Done], by_arrivals: bool) -> Result<Frame> {
     let mut frame = Frame::new()
         .counts("client", "", calls.iter().map(|call| call.client as u64))
         .numbers("at", "s", calls.iter().map(|call| call.at))
@@ -459,13 +507,18 @@ fn frame_of(calls: &[Done], by_arrivals: bool) -> Frame {
     }
     frame = frame.text("outcome", calls.iter().map(|call| if call.failure.is_some() { "failed" } else { "done" }));
     if calls.iter().any(|call| call.failure.is_some()) {
-        frame = frame.text("why", calls.iter().map(|call| call.failure.clone().unwrap_or_default()));
+        frame = frame.values_in("why", calls.iter().map(|call| word_or_missing(call.failure.as_ref())));
     }
     tagged(frame, calls)
 }
 
 /// A column for each word and each number that calls have left about themselves.
-fn tagged(mut frame: Frame, calls: &[Done]) -> Frame {
+fn tagged(mut frame: Frame, calls: &[Done]) -> Result<Frame> {
+    let doing = |name: &str| format!("put {name:?} beside each call");
+    let taken = |frame: &Frame, name: &str| match frame.columns().iter().any(|column| column == name) {
+        true => Err(Error::new(doing(name), format!("each has {} already", frame.columns().join(", ")))),
+        false => Ok(()),
+    };
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in calls.iter().flat_map(|call| &call.tags) {
         if !names.contains(&name.as_str()) {
@@ -473,20 +526,28 @@ fn tagged(mut frame: Frame, calls: &[Done]) -> Frame {
         }
     }
     for name in names {
-        let word = |call: &Done| call.tags.iter().find(|tag| tag.0 == name).map_or(String::new(), |tag| tag.1.clone());
-        frame = frame.text(name, calls.iter().map(word));
+        taken(&frame, name)?;
+        let word = |call: &Done| word_or_missing(call.tags.iter().find(|tag| tag.0 == name).map(|tag| &tag.1));
+        frame = frame.values_in(name, calls.iter().map(word));
     }
     let mut notes: Vec<(&str, &str)> = Vec::new();
     for (name, unit, _) in calls.iter().flat_map(|call| &call.notes) {
-        if !notes.iter().any(|known| known.0 == name) {
-            notes.push((name, unit));
+        match notes.iter().find(|known| known.0 == name) {
+            None => notes.push((name, unit)),
+            Some((_, known)) if known == unit => {}
+            Some((_, known)) => return Err(Error::new(doing(name), format!("it is in {known:?} and in {unit:?}"))),
         }
     }
     for (name, unit) in notes {
+        taken(&frame, name)?;
         let value = |call: &Done| call.notes.iter().find(|note| note.0 == name).and_then(|note| note.2);
         frame = frame.numbers_or_missing(name, unit, calls.iter().map(value));
     }
-    frame
+    Ok(frame)
+}
+
+fn word_or_missing(word: Option<&String>) -> Value {
+    word.map_or(Value::Missing, Value::from)
 }
 
 #[cfg(test)]
@@ -511,7 +572,7 @@ mod tests {
         assert_eq!(ran.frame.height(), 5 + 3 + 5);
         assert_eq!(ran.frame.filter("client", 1).samples("odd").values(), [0.0, 1.0, 0.0]);
         assert_eq!(ran.states[2], [2, 0, 1, 2, 3, 4]);
-        assert!(ran.frame.samples("took").max() < ran.seconds);
+        assert!(ran.frame.samples("took").max() <= ran.seconds);
     }
 
     #[test]
@@ -537,7 +598,7 @@ mod tests {
         assert_eq!(ran.events.texts("event"), ["killed", "back"]);
         assert!(ran.moment("klled", "ended").unwrap_err().to_string().contains("what happened is killed, back"));
         assert!(ran.event_began("back") >= killed + 0.02 && ran.event_began("back") <= back);
-        assert!(back - killed >= 0.02 && ran.seconds - back >= 0.03);
+        assert!(back - killed >= 0.02 && ran.seconds - back >= 0.025);
         let failed = ran.frame.filter("outcome", "failed");
         assert!(failed.height() > 0 && failed.texts("why")[0].contains("it is gone"));
         assert!(failed.samples("at").max() <= back, "{failed:?}");
@@ -555,6 +616,16 @@ mod tests {
         assert!(panics.unwrap_err().to_string().contains("panicked"));
         let event = endless().meanwhile(Duration::ZERO, "kill", || Err(Error::new("kill", "it is not ours")));
         assert_eq!(event.run(|_, _| Ok(())).unwrap_err().cause(), "it is not ours");
+        let gone = AtomicBool::new(true);
+        let panics = endless()
+            .looking(Duration::from_millis(1), |_| Ok(()))
+            .meanwhile(Duration::ZERO, "kill", || panic!("on purpose"))
+            .meanwhile(Duration::from_secs(60), "start again", || {
+                gone.store(false, Ordering::SeqCst);
+                Ok(())
+            });
+        assert!(panics.run(|_, _| Ok(())).unwrap_err().to_string().contains("panicked"));
+        assert!(!gone.load(Ordering::SeqCst), "what was begun is ended");
         let unopened = Crowd::of(2).with(|number| if number == 1 { Err(Error::new("open", "full")) } else { Ok(()) });
         assert_eq!(unopened.run(|_, _| Ok(())).unwrap_err().cause(), "full");
     }
@@ -572,7 +643,7 @@ mod tests {
             })
             .unwrap();
         assert_eq!((ran.frame.height(), ran.states.len()), (4, 3));
-        assert!(ran.seconds >= 0.09 && ran.frame.samples("took").max() < 0.03, "who rests does not work: {ran:?}");
+        assert!(ran.seconds >= 0.06 && ran.frame.samples("took").max() < 0.03, "who rests does not work: {ran:?}");
         assert_eq!(hands, [vec![10, 20, 30], vec![40], vec![]]);
     }
 
@@ -601,6 +672,45 @@ mod tests {
         assert_eq!(levels.max(), 10.0, "the last look comes after the end");
         let blind = Crowd::of(1).times(3).looking(Duration::ZERO, |_| Err(Error::new("look", "it is dark")));
         assert_eq!(blind.run(|_, _| Ok(())).unwrap_err().cause(), "it is dark");
+    }
+
+    #[test]
+    fn what_is_said_of_a_call_is_one_thing_in_one_unit_and_no_column_of_the_crowds_own() {
+        let ran = Crowd::of(1).times(2).run(|_, call| {
+            call.note("wait", "s", 1.0);
+            call.note("wait", "s", 2.0);
+            if call.number() == 1 {
+                call.tag("kind", "late");
+            }
+            Ok(())
+        });
+        let frame = ran.unwrap().frame;
+        assert_eq!(frame.samples("wait").values(), [2.0, 2.0]);
+        assert_eq!(frame.having("kind").height(), 1, "no word is missing, and not empty");
+        let units = Crowd::of(2).run(|client, call| {
+            call.note("wait", if *client == 0 { "s" } else { "ms" }, 1.0);
+            Ok(())
+        });
+        assert!(units.unwrap_err().cause().contains("and in"));
+        for name in ["client", "at", "outcome"] {
+            let said = Crowd::of(1).run(|_, call| {
+                call.tag(name, "x");
+                Ok(())
+            });
+            assert!(said.unwrap_err().cause().contains("client, at, took"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_clock_starts_when_everybody_is_there() {
+        let ran = Crowd::of(50).run(|_, _| Ok(())).unwrap();
+        assert!(ran.frame.samples("at").min() >= 0.0 && ran.seconds < 5.0);
+        // The last call may end late: nothing begins after it.
+        let last = Crowd::of(1).within(Duration::from_millis(1)).run(|_, _| {
+            std::thread::sleep(Duration::from_millis(5));
+            Ok(())
+        });
+        assert_eq!(last.unwrap().frame.height(), 1);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! - It [`say`]s what it found, a value at a time, by the same lines that a crashed process has
 //!   [acknowledged](crate::crash::acknowledge); the owner [`hear`](Running::hear)s one, or the [last](Running::finish), or what is
 //!   [left](Running::left) of it. Whatever else it prints is not heard.
-//! - It ends with its owner, however that ends; and when it ends early, the owner's error repeats its last words.
+//! - It is killed with its owner's handle. One that may outlast its owner asks to [end with it](end_with_the_owner), however that
+//!   ends. When it ends early, the owner's error repeats its last words.
+//! - What it prints is read whether anybody asks or not: no pipe is ever full. Nobody is waited for without a limit.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -19,8 +21,11 @@ use crate::crash::{acknowledge, acknowledged_in};
 use crate::service::lab_program;
 use crate::{Doing, Error, Result};
 
-/// Nobody is waited for longer than this between two things that he says; some wait for the kernel's clocks, for a minute or two.
+/// Nobody is waited for longer than this between two things that he says, unless something else is said; some wait for the kernel's
+/// clocks, for a minute or two.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// How long the last words of a process that has ended are waited for, which somebody whom it has left behind may hold open.
+const AFTER_THE_END: Duration = Duration::from_secs(5);
 
 /// The variable that holds an errand, as JSON.
 const ERRAND: &str = "LAB_ERRAND";
@@ -70,7 +75,8 @@ pub struct Running {
     // Held open: see `end_with_the_owner`.
     _alive: Option<ChildStdin>,
     said: Receiver<String>,
-    err: Option<ChildStderr>,
+    /// The lines of its standard error that say something, the last one last.
+    errors: Receiver<String>,
 }
 
 impl Running {
@@ -82,15 +88,14 @@ impl Running {
     fn of(name: &str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().doing(format!("start lab {name}"))?;
-        let (alive, err) = (process.stdin.take(), process.stderr.take());
-        let out = process.stdout.take().ok_or_else(|| Error::new(format!("start lab {name}"), "it has no output"))?;
-        let (heard, said) = channel();
-        // Reads on whatever the owner does: a full pipe would stop the process.
-        std::thread::spawn(move || {
-            let lines = BufReader::new(out).lines().map_while(std::io::Result::ok);
-            lines.filter_map(|line| acknowledged_in(&line)).try_for_each(|what| heard.send(what))
+        let none = || Error::new(format!("start lab {name}"), "it has no output");
+        let (alive, out) = (process.stdin.take(), process.stdout.take().ok_or_else(none)?);
+        let said = read(out, |line| acknowledged_in(&line));
+        let errors = read(process.stderr.take().ok_or_else(none)?, |line| {
+            let line = line.trim();
+            (!line.is_empty() && !line.starts_with("note:")).then(|| line.trim_start_matches("lab: ").to_string())
         });
-        Ok(Self { name: name.to_string(), process, _alive: alive, said, err })
+        Ok(Self { name: name.to_string(), process, _alive: alive, said, errors })
     }
 
     /// Its process, while it runs.
@@ -100,10 +105,15 @@ impl Running {
 
     /// Waits for the next thing that it says.
     pub fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.hear_within(PATIENCE)
+    }
+
+    /// The same, for so long.
+    pub fn hear_within<T: DeserializeOwned>(&mut self, patience: Duration) -> Result<T> {
         let doing = format!("hear lab {}", self.name);
-        match self.said.recv_timeout(PATIENCE) {
+        match self.said.recv_timeout(patience) {
             Ok(said) => serde_json::from_str(&said).doing(doing).map_err(|error| error.at(said)),
-            Err(RecvTimeoutError::Timeout) => Err(Error::new(doing, "it has said nothing for a quarter of an hour")),
+            Err(RecvTimeoutError::Timeout) => Err(mute(doing, patience)),
             Err(RecvTimeoutError::Disconnected) => Err(self.ended(doing)),
         }
     }
@@ -111,7 +121,14 @@ impl Running {
     /// Waits until it has ended well, and takes the last thing that it said.
     pub fn finish<T: DeserializeOwned>(mut self) -> Result<T> {
         let doing = format!("hear lab {}", self.name);
-        let last = self.said.iter().last();
+        let mut last = None;
+        loop {
+            match self.said.recv_timeout(PATIENCE) {
+                Ok(said) => last = Some(said),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return Err(mute(doing, PATIENCE)),
+            }
+        }
         let status = self.process.wait().doing(&doing)?;
         match last.filter(|_| status.success()) {
             Some(last) => serde_json::from_str(&last).doing(doing),
@@ -123,7 +140,7 @@ impl Running {
     pub fn left<T: DeserializeOwned>(mut self) -> Result<Vec<T>> {
         self.kill();
         let understood = |said: String| serde_json::from_str(&said).doing(format!("hear lab {}", self.name));
-        self.said.iter().map(understood).collect()
+        left_in(&self.said).map(understood).collect()
     }
 
     /// Kills it (-9), and buries it.
@@ -136,13 +153,34 @@ impl Running {
     fn ended(&mut self, doing: String) -> Error {
         self.kill();
         let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let mut said = String::new();
-        if let Some(mut err) = self.err.take() {
-            let _ = err.read_to_string(&mut said);
-        }
-        let last = said.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with("note:"));
-        Error::new(doing, last.map_or(status, |last| last.trim_start_matches("lab: ").to_string()))
+        Error::new(doing, left_in(&self.errors).last().unwrap_or(status))
     }
+}
+
+/// Reads on whatever the owner does, because a full pipe would stop the process, and passes on what is worth it.
+fn read(
+    pipe: impl Read + Send + 'static,
+    worth: impl Fn(String) -> Option<String> + Send + 'static,
+) -> Receiver<String> {
+    let (heard, said) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(std::io::Result::ok) {
+            if let Some(said) = worth(String::from_utf8_lossy(&line).into_owned()) {
+                // An owner who is gone hears nothing, and the pipe is emptied all the same.
+                let _ = heard.send(said);
+            }
+        }
+    });
+    said
+}
+
+/// What a process that has ended has said and nobody heard.
+fn left_in(said: &Receiver<String>) -> impl Iterator<Item = String> + '_ {
+    std::iter::from_fn(|| said.recv_timeout(AFTER_THE_END).ok())
+}
+
+fn mute(doing: String, patience: Duration) -> Error {
+    Error::new(doing, format!("it has said nothing for {} s", patience.as_secs_f64()))
 }
 
 impl Drop for Running {
@@ -175,6 +213,20 @@ mod tests {
             script(r#"echo 'acknowledged: "1"'; echo 'acknowledged: "2"'; echo 'acknowledged: "3"'; exec cat"#);
         assert_eq!((running.hear::<u64>().unwrap(), running.hear::<u64>().unwrap()), (1, 2));
         assert!(running.left::<u64>().unwrap().len() <= 1, "what was heard is not left");
+    }
+
+    #[test]
+    fn a_process_that_complains_at_length_is_heard_all_the_same() {
+        let complains =
+            r#"i=0; while [ $i -lt 3000 ]; do echo 'a complaint of some forty letters, again' >&2; i=$((i+1)); done; "#;
+        let good = script(&format!(r#"{complains} echo 'acknowledged: "7"'"#));
+        assert_eq!(good.finish::<u64>().unwrap(), 7);
+        let mut good = script(&format!(r#"{complains} echo 'acknowledged: "7"'; exec cat"#));
+        assert_eq!(good.hear_within::<u64>(Duration::from_secs(20)).unwrap(), 7);
+        let error = good.hear_within::<u64>(Duration::from_millis(10)).unwrap_err();
+        assert!(error.to_string().contains("nothing for 0.01 s"), "{error}");
+        let bad = script(&format!("{complains} echo 'lab: the last word' >&2; exit 1")).finish::<u64>().unwrap_err();
+        assert_eq!(bad.cause(), "the last word");
     }
 
     #[test]

@@ -85,7 +85,11 @@ impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
 
 /// What a joined thread returned; that it panicked is an error like any other, and not to be missed.
 pub fn joined<T>(operation: &str, thread: std::thread::Result<Result<T>>) -> Result<T> {
-    thread.unwrap_or_else(|_| Err(Error::new(operation, "a thread of it panicked")))
+    thread.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let cause = said.map_or("it panicked".to_string(), |said| format!("it panicked: {said}"));
+        Err(Error::new(operation, cause))
+    })
 }
 
 /// For the calls that a notebook cell makes: a value, or a cell that fails with one clear sentence.

@@ -38,6 +38,8 @@ pub struct Experiment {
     seed: u64,
     started: Instant,
     began: SystemTime,
+    /// At its beginning: a notebook that is saved meanwhile makes no other run of it.
+    revision: String,
     claims: Vec<Claim>,
     left_out: usize,
     rehearsal: bool,
@@ -107,6 +109,7 @@ impl Experiment {
             seed: seed_from_env()?,
             started: Instant::now(),
             began: SystemTime::now(),
+            revision: revision(&place::root()),
             claims: Vec::new(),
             left_out: 0,
             rehearsal,
@@ -187,13 +190,14 @@ impl Experiment {
 
     /// As [`runs`](Self::runs), of another machine whose `target/results` was copied to this folder.
     pub fn runs_in(&self, folder: impl AsRef<Path>, name: &str) -> Frame {
-        kept::runs(folder.as_ref(), &self.name, name).or_fail()
+        // Whatever is predicted in this run was known before it.
+        kept::runs(folder.as_ref(), &self.name, name).or_fail().taken_at(Some(self.started))
     }
 
     fn facts(&self) -> kept::Facts {
         kept::Facts {
             time: kept::utc(self.began),
-            revision: revision(&place::root()),
+            revision: self.revision.clone(),
             scale: self.scale.to_string(),
             seed: self.seed,
             exploring: freshness::EXPLORING,

@@ -3,7 +3,7 @@
 //! - A result is *tidy*: one row an observation, with the arm, the round or the x, the figure's name, its unit, its value. Charts,
 //!   claims, files and a reader's own questions all speak these few words.
 //! - Nothing is dropped silently: a column that is not there ends the cell with the list of those that are, columns of unequal
-//!   lengths are refused, a value that is missing shows as `–`.
+//!   lengths are refused, a value that is missing shows as `–`. A file knows no empty word: it comes back as missing.
 //! - A unit stays with its column through every operation, into the table's header and into the file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -84,7 +84,13 @@ impl Frame {
     /// One more column, of counts in one unit; `""` where they have none.
     pub fn counts(self, name: &str, unit: &str, values: impl IntoIterator<Item = u64>) -> Self {
         let values: Vec<u64> = values.into_iter().collect();
-        self.with(Column::new(name.into(), values), unit).or_fail()
+        // Its values are numbers, of which not all whole ones beyond this are told apart.
+        let largest = values.iter().max().filter(|largest| **largest > 1 << 53);
+        let fits = largest.map_or(Ok(()), |largest| {
+            let cause = format!("{largest} is more than 2^53, where counts run into each other");
+            Err(Error::new(format!("add the column {name:?}"), cause).remedy("add it as text"))
+        });
+        fits.and_then(|()| self.with(Column::new(name.into(), values), unit)).or_fail()
     }
 
     /// One more column, of numbers in one unit, where some are missing.
@@ -136,6 +142,11 @@ impl Frame {
     pub(crate) fn taken_at(mut self, moment: Option<Instant>) -> Self {
         self.taken = moment;
         self
+    }
+
+    /// When its first value was measured.
+    pub(crate) fn taken(&self) -> Option<Instant> {
+        self.taken
     }
 
     /// Other rows of the same columns.
@@ -235,13 +246,13 @@ impl Frame {
     /// The rows that have this in that column.
     pub fn filter(&self, column: &str, value: impl Into<Value>) -> Self {
         let (column, value) = (self.column(column).or_fail(), value.into());
-        self.retain(|row| value_at(column, row) == value)
+        self.retain(|row| value_at(column, row).is(&value))
     }
 
     /// The rows that have anything else in that column.
     pub fn except(&self, column: &str, value: impl Into<Value>) -> Self {
         let (column, value) = (self.column(column).or_fail(), value.into());
-        self.retain(|row| value_at(column, row) != value)
+        self.retain(|row| !value_at(column, row).is(&value))
     }
 
     /// The rows that `condition` takes.
@@ -354,18 +365,26 @@ impl Frame {
     }
 
     fn try_join(&self, other: &Self, on: &[&str]) -> Result<Self> {
-        let key_of = |frame: &Self, row: usize| {
-            on.iter()
-                .map(|key| frame.column(key).map(|column| value_at(column, row).to_string()))
-                .collect::<Result<Vec<_>>>()
+        // Nothing where a part is missing: what is not known is not the same.
+        let key_of = |frame: &Self, row: usize| -> Result<Option<Vec<String>>> {
+            let parts = on.iter().map(|key| frame.column(key).map(|column| value_at(column, row)));
+            let parts = parts.collect::<Result<Vec<_>>>()?;
+            let known = !parts.contains(&Value::Missing);
+            Ok(known.then(|| parts.iter().map(|part| format!("{part:?}")).collect()))
         };
+        if let Some(key) = on.iter().find(|key| self.unit(key) != other.unit(key)) {
+            let cause = format!("{key:?} is in {:?} here and in {:?} there", self.unit(key), other.unit(key));
+            return Err(Error::new("join two frames", cause));
+        }
         let mut partners: HashMap<Vec<String>, Vec<IdxSize>> = HashMap::new();
         for row in 0..other.height() {
-            partners.entry(key_of(other, row)?).or_default().push(row as IdxSize);
+            if let Some(key) = key_of(other, row)? {
+                partners.entry(key).or_default().push(row as IdxSize);
+            }
         }
         let (mut left, mut right) = (Vec::new(), Vec::new());
         for row in 0..self.height() {
-            for &partner in partners.get(&key_of(self, row)?).into_iter().flatten() {
+            for &partner in key_of(self, row)?.and_then(|key| partners.get(&key)).into_iter().flatten() {
                 left.push(row as IdxSize);
                 right.push(partner);
             }
@@ -438,6 +457,7 @@ impl Frame {
             .numbers("median", "", figure(&Samples::median))
             .numbers("upper quartile", "", figure(&|samples| samples.quantile(0.75)))
             .numbers("maximum", "", figure(&Samples::max))
+            .taken_at(self.taken)
     }
 
     /// As a table with a title.
@@ -450,7 +470,12 @@ impl Frame {
         let doing = "write a frame as CSV";
         let columns = self.columns();
         let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(columns.iter().map(|name| headed(name, self.unit(name)))).doing(doing)?;
+        // A name in brackets is not to be read as a unit.
+        let head = |name: &String| match self.unit(name) {
+            "" if name.ends_with(')') => format!("{name} ()"),
+            unit => headed(name, unit),
+        };
+        writer.write_record(columns.iter().map(head)).doing(doing)?;
         let values: Vec<Vec<Value>> = columns.iter().map(|name| self.values(name)).collect();
         let written = |value: &Value| if *value == Value::Missing { String::new() } else { value.to_string() };
         for row in 0..self.height() {
@@ -471,9 +496,11 @@ impl Frame {
             let fields: Vec<&str> = rows.iter().map(|row| row.get(index).unwrap_or_default()).collect();
             let number = |field: &&str| if field.is_empty() { Some(None) } else { field.parse::<f64>().ok().map(Some) };
             let numbers: Option<Vec<Option<f64>>> = fields.iter().map(number).collect();
-            let column = match numbers.filter(|numbers| numbers.iter().any(Option::is_some)) {
+            let column = match numbers {
                 Some(numbers) => Column::new(name.into(), numbers),
-                None => Column::new(name.into(), fields),
+                None => {
+                    Column::new(name.into(), fields.iter().map(|f| (!f.is_empty()).then_some(*f)).collect::<Vec<_>>())
+                }
             };
             frame.with(column, unit)
         })
@@ -574,14 +601,14 @@ impl Grouped<'_> {
         self.keys().numbers("share", "%", self.groups.iter().map(|rows| 100.0 * rows.len() as f64 / all))
     }
 
-    /// Any figure of each group, in the column's own name and unit.
+    /// Any figure of each group, in the column's own name and unit; missing where a group has no number.
     pub fn each(&self, column: &str, figure: impl Fn(&Samples) -> f64) -> Frame {
         let numbers = self.frame.numbers_of(column).or_fail();
         let of = |rows: &Vec<IdxSize>| {
             let values: Vec<f64> = rows.iter().filter_map(|&row| numbers[row as usize]).collect();
-            figure(&Samples::from(values))
+            (!values.is_empty()).then(|| figure(&Samples::from(values)))
         };
-        self.keys().numbers(column, self.frame.unit(column), self.groups.iter().map(of))
+        self.keys().numbers_or_missing(column, self.frame.unit(column), self.groups.iter().map(of))
     }
 
     fn keys(&self) -> Frame {
@@ -618,6 +645,18 @@ fn column_of(name: &str, values: &[Value]) -> Column {
 /// A column's name with its unit.
 pub(crate) fn headed(name: &str, unit: &str) -> String {
     if unit.is_empty() { name.to_string() } else { format!("{name} ({unit})") }
+}
+
+impl Value {
+    /// Whether a reader would call them the same: a number may be asked for by what it is written as, as a typed arm is.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(text), Self::Number(number)) | (Self::Number(number), Self::Text(text)) => {
+                text.parse() == Ok(*number)
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 impl std::fmt::Display for Value {
@@ -740,6 +779,43 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_found_by_what_it_is_written_as() {
+        let frame = Frame::new().counts("rows", "", [2, 10]).text("arm", ["2", "ten"]);
+        let rows: u64 = 10;
+        assert_eq!(frame.filter("rows", &rows).texts("arm"), ["ten"]);
+        assert_eq!(frame.filter("rows", "2").height(), 1);
+        assert_eq!(frame.except("rows", &rows).texts("arm"), ["2"]);
+        assert_eq!(frame.filter("arm", 2).height(), 1);
+        let large = std::panic::catch_unwind(|| Frame::new().counts("id", "", [1 << 54]));
+        assert!(large.is_err(), "ids that run into each other are refused");
+    }
+
+    #[test]
+    fn a_file_keeps_what_is_missing_and_names_in_brackets() {
+        let frame = Frame::new()
+            .text("wait (mean)", ["a", "b"])
+            .numbers_or_missing("never", "ms", [None, None])
+            .values_in("word", [Value::Missing, Value::Text("x".into())]);
+        let back = Frame::from_csv(&frame.to_csv().unwrap()).unwrap();
+        assert_eq!((back.columns(), back.unit("never")), (frame.columns(), "ms"));
+        assert!(back.samples("never").is_empty() && back.having("never").is_empty());
+        assert_eq!(back.having("word").height(), 1);
+        let other = Frame::new().text("wait (mean)", ["c"]).numbers("never", "ms", [3.0]);
+        assert_eq!(back.stack(&other).samples("never").values(), [3.0], "a column without numbers spoils none");
+    }
+
+    #[test]
+    fn what_is_missing_has_no_figure_and_no_partner() {
+        let frame = Frame::new().text("arm", ["a", "b"]).numbers_or_missing("x", "s", [Some(1.0), None]);
+        assert_eq!(frame.group(["arm"]).sum("x").samples("x").values(), [1.0]);
+        assert_eq!(frame.group(["arm"]).median("x").samples("x").values(), [1.0]);
+        let other = Frame::new().numbers_or_missing("x", "s", [Some(1.0), None]).text("y", ["p", "q"]);
+        assert_eq!(frame.join(&other, ["x"]).texts("y"), ["p"]);
+        let apart = Frame::new().numbers("x", "ms", [1.0]);
+        assert!(frame.try_join(&apart, &["x"]).unwrap_err().cause().contains("in \"s\" here and in \"ms\""));
+    }
+
+    #[test]
     fn a_question_in_a_line() {
         let frame = moved();
         assert_eq!(frame.filter("arm", "ring").samples("moved").values(), [4.0, 6.0, 5.0]);
@@ -812,7 +888,7 @@ mod tests {
         assert_eq!(back.samples("moved"), frame.samples("moved"));
         let hard = Frame::new().text("a,\"b\"", ["line\nbreak", "c, d"]);
         assert_eq!(Frame::from_csv(&hard.to_csv().unwrap()).unwrap().texts("a,\"b\""), ["line\nbreak", "c, d"]);
-        let gap = Frame::new().numbers_or_missing("x", "s", [Some(1.5), None]).text("word", ["", "a"]);
+        let gap = Frame::new().numbers_or_missing("x", "s", [Some(1.5), None]).text("word", ["–", "a"]);
         let back = Frame::from_csv(&gap.to_csv().unwrap()).unwrap();
         assert_eq!(
             (back.samples("x").values(), back.texts("word")),

@@ -13,6 +13,9 @@ use crate::{Doing, Error, Frame, Machine, Result, place};
 
 const FACTS: &str = "run.json";
 
+/// What is said of each run beside its rows.
+const OWN: [&str; 7] = ["run", "time", "revision", "scale", "seed", "exploring", "machine"];
+
 /// What is true of everything that one run keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Facts {
@@ -39,6 +42,10 @@ pub(crate) fn keep(results: &Path, experiment: &str, facts: &Facts, name: &str, 
         let path = folder.join(file);
         place::write_whole(&path, text).doing(format!("write {}", path.display()))
     };
+    if let Some(own) = frame.columns().iter().find(|name| OWN.contains(&name.as_str())) {
+        let cause = format!("it has a column {own:?}, and each row that is read back says in {}", OWN.join(", "));
+        return Err(Error::new(format!("keep {name:?}"), format!("{cause} from which run it is")).remedy("rename it"));
+    }
     let csv = frame.to_csv()?;
     write(FACTS, serde_json::to_string_pretty(facts).doing("write down a run")? + "\n")?;
     write(&format!("{name}.csv"), csv)

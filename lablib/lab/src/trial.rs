@@ -3,7 +3,8 @@
 //! - Turns alternate: every other round runs backwards, so that no arm always profits from what its neighbour left behind. The first
 //!   round warms up: it is kept in the frame as round 0 and counts in no figure but a [`total`](Trial::total).
 //! - Arms do equal work, or there is no result: what [`counting`](Plan::counting) counts, or a turn says of its
-//!   [`work`](Figures::work), must be the same in every turn.
+//!   [`work`](Figures::work), must be said in every turn, and be the same; a counter that never moves counts nothing.
+//! - A turn measures a figure once, in the same unit as every other turn; arms are compared round by round.
 //! - A round that fails ends the trial with its error; every state that was opened is closed all the same.
 //! - Arms stay typed; figures are named. A wrong name ends the cell with the list of the right ones.
 
@@ -120,14 +121,24 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
 
     /// How many times as much one arm's figure is as another's, round by round.
     pub fn ratio(&self, figure: &str, over: &A, under: &A) -> Samples {
-        self.samples(over, figure).over(&self.samples(under, figure))
+        let rounds = |arm: &A| self.find(arm, figure).or_fail().select(["round", "value"]).except("round", 0);
+        let both = rounds(over).join(&rounds(under), ["round"]);
+        both.samples("value").over(&both.samples("value of the other"))
     }
 
     /// Every single duration that one arm measured under this name, the warming round's left out.
     pub fn latency(&self, arm: &A, name: &str) -> Latency {
         let found = self.latencies.get(&(arm.to_string(), name.to_string())).cloned();
-        let known = || self.latencies.keys().map(|(_, name)| name.as_str()).collect::<std::collections::BTreeSet<_>>();
-        found.ok_or_else(|| not_there(name, known().into_iter())).or_fail()
+        let arm = arm.to_string();
+        let known = || self.latencies.keys().filter(|known| known.0 == arm).map(|(_, name)| name.as_str());
+        found.ok_or_else(|| self.no_arm(&arm).unwrap_or_else(|| not_there(name, known()))).or_fail()
+    }
+
+    /// The error, where there is no such arm.
+    fn no_arm(&self, arm: &str) -> Option<Error> {
+        let arms: Vec<String> = self.arms.iter().map(A::to_string).collect();
+        let there = format!("there is {}", arms.join(", "));
+        (!arms.iter().any(|known| known == arm)).then(|| Error::new(format!("read the arm {arm}"), there))
     }
 
     /// How an arm stands against the best of the others.
@@ -150,7 +161,7 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
 
     /// A bar for each arm that measured this figure, with the spread of its rounds.
     pub fn bars(&self, figure: &str, title: &str) -> Bars {
-        let unit = self.frame.filter("figure", figure).distinct("unit").pop().unwrap_or_default();
+        let unit = self.figure(figure).distinct("unit").pop().unwrap_or_default();
         self.having(figure).fold(Chart::bars(title).y(figure, &unit), |chart, arm| {
             chart.bar_with_spread(arm, self.samples(arm, figure))
         })
@@ -165,7 +176,12 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
 
     /// The distribution of a duration, a row for each arm that measured it.
     pub fn latencies(&self, name: &str, title: &str) -> Latencies {
-        let measured = self.arms.iter().filter(|arm| self.latencies.contains_key(&(arm.to_string(), name.to_string())));
+        let has = |arm: &&A| self.latencies.contains_key(&(arm.to_string(), name.to_string()));
+        let measured: Vec<&A> = self.arms.iter().filter(has).collect();
+        if measured.is_empty() {
+            let known: BTreeSet<&str> = self.latencies.keys().map(|(_, name)| name.as_str()).collect();
+            return Err(not_there(name, known.into_iter())).or_fail();
+        }
         self.latencies_of(measured, name, title)
     }
 
@@ -177,30 +193,26 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
         arms.into_iter().fold(Chart::latencies(title), |chart, arm| chart.latency(arm, &self.latency(arm, name)))
     }
 
-    /// A row for each arm, a column for each figure: its median over the rounds.
+    /// A row for each arm, a column for each figure: its mean over the rounds.
     pub fn table<const N: usize>(&self, title: &str, figures: [&str; N]) -> Table {
         let arms = Frame::new().text("", &self.arms);
         let frame = figures.into_iter().fold(arms, |frame, figure| {
-            let unit = self.frame.filter("figure", figure).distinct("unit").pop().unwrap_or_default();
-            frame.numbers(
-                figure,
-                &unit,
-                self.arms.iter().map(|arm| self.samples(arm, figure).median()).collect::<Vec<_>>(),
-            )
+            let unit = self.figure(figure).distinct("unit").pop().unwrap_or_default();
+            let means: Vec<f64> = self.arms.iter().map(|arm| self.samples(arm, figure).mean()).collect();
+            frame.numbers(figure, &unit, means)
         });
-        frame.table(title)
+        frame.taken_at(self.frame.taken()).table(title)
     }
 
     fn having(&self, figure: &str) -> impl Iterator<Item = &A> {
-        let names = self.frame.filter("figure", figure).distinct("arm");
+        let names = self.figure(figure).distinct("arm");
         self.arms.iter().filter(move |arm| names.contains(&arm.to_string()))
     }
 
     fn find(&self, arm: &A, figure: &str) -> Result<Frame> {
         let of_arm = self.frame.filter("arm", arm);
-        if of_arm.is_empty() {
-            let cause = format!("there is {}", self.frame.distinct("arm").join(", "));
-            return Err(Error::new(format!("read the arm {arm}"), cause));
+        if let Some(error) = self.no_arm(&arm.to_string()) {
+            return Err(error);
         }
         let found = of_arm.filter("figure", figure);
         match found.is_empty() {
@@ -263,6 +275,13 @@ impl<'a, A: Clone + Display + PartialEq, S> Plan<'a, A, S> {
         if names.len() < self.arms.len() {
             return Err(Error::new("run the trial", "two of its arms have the same name"));
         }
+        for (index, (name, _)) in self.columns.iter().enumerate() {
+            let before = self.columns.iter().take(index).map(|(name, _)| name.as_str());
+            if OWN.into_iter().chain(before).any(|own| own == name) {
+                let cause = format!("it has {} of its own, and no name twice", OWN.join(", "));
+                return Err(Error::new(format!("add the column {name:?} to the trial"), cause));
+            }
+        }
         let mut states: Vec<Option<S>> = self.arms.iter().map(|_| None).collect();
         let ran = self.rounds_of(&mut states, &mut turn);
         // Also after a failure; the first error is the one that tells.
@@ -279,7 +298,8 @@ impl<'a, A: Clone + Display + PartialEq, S> Plan<'a, A, S> {
         let mut rows: Vec<(String, usize, String, String, f64)> = Vec::new();
         let started = Instant::now();
         let mut latencies: BTreeMap<(String, String), Latency> = BTreeMap::new();
-        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        let mut expected: Option<BTreeMap<String, u64>> = None;
+        let mut units: BTreeMap<String, String> = BTreeMap::new();
         for round in 0..=self.rounds {
             let mut order: Vec<usize> = (0..self.arms.len()).collect();
             if round % 2 == 1 {
@@ -299,13 +319,13 @@ impl<'a, A: Clone + Display + PartialEq, S> Plan<'a, A, S> {
                 for (work, before) in self.work.iter_mut().zip(before) {
                     figures.work(&work.name, (work.read)()?.wrapping_sub(before));
                 }
-                for (work, done) in &figures.work {
-                    let expected = *expected.entry(work.clone()).or_insert(*done);
-                    if *done != expected {
-                        let cause = format!("{work}: {arm} did {done} where {expected} was expected");
-                        return Err(Error::new("compare the arms", cause).remedy("give every arm equal work"));
-                    }
+                let done: BTreeMap<String, u64> = figures.work.iter().cloned().collect();
+                equal(&arm.to_string(), &done, expected.get_or_insert_with(|| done.clone()))?;
+                if let Some(still) = self.work.iter().find(|work| done.get(&work.name) == Some(&0)) {
+                    let cause = format!("{} did not grow in the turn of {arm}", still.name);
+                    return Err(Error::new("compare the arms", cause).remedy("count what the turns do"));
                 }
+                figures.once_in_one_unit(&mut units).map_err(|error| error.at(&arm))?;
                 let name = arm.to_string();
                 rows.extend(
                     figures.taken.into_iter().map(|(figure, unit, value)| (name.clone(), round, figure, unit, value)),
@@ -338,7 +358,41 @@ impl<'a, A: Clone + Display + PartialEq, S> Plan<'a, A, S> {
     }
 }
 
+/// What a trial's frame says of each observation by itself.
+const OWN: [&str; 5] = ["arm", "round", "figure", "unit", "value"];
+
+/// That a turn has done what the first one did.
+fn equal(arm: &str, done: &BTreeMap<String, u64>, expected: &BTreeMap<String, u64>) -> Result<()> {
+    let said = |work: &BTreeMap<String, u64>, name: &String| {
+        work.get(name).map_or("nothing that it told of".to_string(), u64::to_string)
+    };
+    match expected.keys().chain(done.keys()).find(|name| expected.get(*name) != done.get(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let (done, expected) = (said(done, name), said(expected, name));
+            let cause = format!("{name}: {arm} did {done} where {expected} was expected");
+            Err(Error::new("compare the arms", cause).remedy("give every arm equal work"))
+        }
+    }
+}
+
 impl Figures {
+    /// That no figure is there twice, and each is in the unit that it had in every turn before.
+    fn once_in_one_unit(&self, units: &mut BTreeMap<String, String>) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for (figure, unit, _) in &self.taken {
+            let doing = || format!("measure {figure:?}");
+            if !seen.insert(figure) {
+                return Err(Error::new(doing(), "a turn has measured it twice"));
+            }
+            let known = units.entry(figure.clone()).or_insert_with(|| unit.clone());
+            if known != unit {
+                return Err(Error::new(doing(), format!("it is in {unit:?}, and was in {known:?} before")));
+            }
+        }
+        Ok(())
+    }
+
     /// The number of the round; 0 warms up.
     pub fn round(&self) -> usize {
         self.round
@@ -410,6 +464,43 @@ mod tests {
         let failed = plan().run(|arm, _, _| if *arm == "b" { Err(Error::new("work", "no")) } else { Ok(()) });
         assert_eq!(failed.unwrap_err().cause(), "no");
         assert_eq!((opened.get(), closed.get()), (10, 10));
+    }
+
+    #[test]
+    fn work_that_is_not_told_of_and_a_counter_that_stands_still_are_no_trial() {
+        let silent = Trial::over(["a", "b"], 1).run(|arm, _, figures| {
+            if *arm == "a" {
+                figures.work("rows", 3);
+            }
+            Ok(())
+        });
+        assert!(silent.unwrap_err().cause().contains("rows: b did nothing that it told of where 3"));
+        let still = Trial::over(["a", "b"], 1).counting("rows", || Ok(7)).run(|_, _, _| Ok(()));
+        assert!(still.unwrap_err().cause().contains("rows did not grow"));
+    }
+
+    #[test]
+    fn a_turn_measures_a_figure_once_in_one_unit_and_rounds_are_compared_with_themselves() {
+        let twice = Trial::over(["a"], 1).run(|_, _, figures| {
+            figures.push("seconds", "s", 1.0);
+            Ok(())
+        });
+        assert!(twice.unwrap_err().cause().contains("measured it twice"));
+        let units = Trial::over(["a", "b"], 1).run(|arm, _, figures| {
+            figures.push("wait", if *arm == "a" { "ms" } else { "s" }, 1.0);
+            Ok(())
+        });
+        assert!(units.unwrap_err().cause().contains(r#"it is in "s", and was in "ms""#));
+        // Each arm lacks the figure in another round.
+        let trial = Trial::over([1, 2], 4).run(|arm, _, figures| {
+            if figures.round() as u64 != *arm {
+                figures.push("size", "", (arm * 10_u64.pow(figures.round() as u32)) as f64);
+            }
+            Ok(())
+        });
+        assert_eq!(trial.unwrap().ratio("size", &2, &1).values(), [2.0, 2.0]);
+        let column = Trial::over(["a"], 1).column("round", |_| 1_u64).run(|_, _, _| Ok(()));
+        assert!(column.unwrap_err().cause().contains("arm, round, figure"));
     }
 
     #[test]

@@ -17,6 +17,9 @@ use lab::errand::{self, Running};
 use lab::service::Redis;
 use lab::{Doing, Error, OrFail, Result};
 
+/// A worker has something to say all the time: silence for so long is none of its pauses.
+const SPEAKS: Duration = Duration::from_secs(10);
+
 /// As the prototype's, with a single worker number: whoever comes next must have the same.
 pub(super) fn one_worker() -> Result<Layout> {
     Layout::new(Layout::WORKERS_32.epoch_ms(), 41, 0, 12)
@@ -100,7 +103,9 @@ pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Paused {
 fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> {
     let fleet = fleet(redis, terms(length), skip)?;
     let mut sleeper = Running::start("id-worker", &errand_of(redis, &fleet, Duration::from_secs(20)))?;
-    let Said::Leased(from) = sleeper.hear()? else { return Err(Error::new("start an id worker", "it has no lease")) };
+    let Said::Leased(from) = sleeper.hear_within(SPEAKS)? else {
+        return Err(Error::new("start an id worker", "it has no lease"));
+    };
     let mut first = Vec::new();
     let since = |moment: u64| moment as f64 - from as f64;
     let now = || SystemClock.now_ms();
@@ -109,7 +114,7 @@ fn pause(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> 
         other => Err(Error::new("make ids", format!("an id worker said {other:?}"))),
     };
     while first.len() < 200 {
-        first.push(made(sleeper.hear()?)?);
+        first.push(made(sleeper.hear_within(SPEAKS)?)?);
     }
     stop(&sleeper)?;
     let stopped = now();

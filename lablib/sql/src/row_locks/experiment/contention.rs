@@ -156,7 +156,8 @@ fn fill(server: &MariaDb, rows: u64) -> Result<()> {
 fn add_one(client: &mut Client, rng: &mut Rng, way: Way, row: u64) -> Result<(u64, u64)> {
     let read = |connection: &mut Conn, lock: &str| -> mysql::Result<(u64, u64)> {
         let read = connection.query_first(format!("SELECT n, version FROM {TABLE} WHERE id = {row} {lock}"))?;
-        Ok(read.unwrap_or_default())
+        // Not tried again: no other answer would come.
+        read.ok_or_else(|| std::io::Error::other(format!("there is no row {row}")).into())
     };
     let before = client.tries().again();
     let mut in_vain = 0;
