@@ -888,11 +888,12 @@ mod tests {
         assert_eq!(back.samples("moved"), frame.samples("moved"));
         let hard = Frame::new().text("a,\"b\"", ["line\nbreak", "c, d"]);
         assert_eq!(Frame::from_csv(&hard.to_csv().unwrap()).unwrap().texts("a,\"b\""), ["line\nbreak", "c, d"]);
-        let gap = Frame::new().numbers_or_missing("x", "s", [Some(1.5), None]).text("word", ["–", "a"]);
+        let gap = Frame::new().numbers_or_missing("x", "s", [Some(1.5), None]).text("word", ["", "a"]);
         let back = Frame::from_csv(&gap.to_csv().unwrap()).unwrap();
+        // A file has no other way to say that there is nothing.
         assert_eq!(
             (back.samples("x").values(), back.texts("word")),
-            ([1.5].as_slice(), vec![String::new(), "a".into()])
+            ([1.5].as_slice(), vec!["–".to_string(), "a".into()])
         );
         for bad in ["a,b\n1,2,3\n", "a,a\n1,2\n"] {
             assert!(Frame::from_csv(bad).is_err(), "{bad:?}");
