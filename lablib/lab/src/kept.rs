@@ -71,7 +71,7 @@ pub(crate) fn runs(results: &Path, experiment: &str, name: &str) -> Result<Frame
             .map_err(|error| error.at(run.join(FACTS).display()))?;
         let kept = Frame::from_csv(&text(path.clone())?).map_err(|error| error.at(path.display()))?;
         let kept = kept
-            .everywhere("run", "", &facts.folder())
+            .everywhere("run", "", facts.folder())
             .everywhere("time", "", &facts.time)
             .everywhere("revision", "", &facts.revision)
             .everywhere("scale", "", &facts.scale)

@@ -25,6 +25,9 @@ pub struct Table {
 
 const MOST_ROWS: usize = 50;
 
+/// A column's head, whether its cells are numbers, and the cells.
+type Shown = (String, bool, Vec<String>);
+
 impl Table {
     /// An empty table; columns come from left to right.
     pub fn new(title: &str) -> Self {
@@ -70,7 +73,7 @@ impl Table {
     }
 
     /// Each column's heading, whether numbers are in it, and the first rows as they are written.
-    fn columns(&self) -> Vec<(String, bool, Vec<String>)> {
+    fn columns(&self) -> Vec<Shown> {
         let column = |name: String| {
             let cells = self.frame.first_values(&name, MOST_ROWS).into_iter().map(cell).collect();
             (headed(&name, self.frame.unit(&name)), self.frame.is_numeric(&name), cells)
@@ -120,8 +123,8 @@ impl Show for Table {
 
     fn to_plain(&self) -> String {
         let columns = self.columns();
-        let line = |row: &dyn Fn(&(String, bool, Vec<String>)) -> String| {
-            let field = |column: &(String, bool, Vec<String>)| {
+        let line = |row: &dyn Fn(&Shown) -> String| {
+            let field = |column: &Shown| {
                 let (name, numeric, cells) = column;
                 let width = cells.iter().chain([name]).map(|cell| cell.chars().count()).max().unwrap_or(0);
                 let text = row(column);

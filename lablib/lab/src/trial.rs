@@ -20,12 +20,17 @@ pub struct Plan<'a, A, S = A> {
     arms: Vec<A>,
     rounds: usize,
     title: Option<String>,
-    open: Box<dyn FnMut(&A) -> Result<S> + 'a>,
+    open: Open<'a, A, S>,
     close: Box<dyn FnMut(S) -> Result<()> + 'a>,
     each_turn_anew: bool,
     work: Vec<Work<'a>>,
-    columns: Vec<(String, Box<dyn Fn(&A) -> Value + 'a>)>,
+    columns: Vec<(String, Of<'a, A>)>,
 }
+
+/// What makes an arm's state.
+type Open<'a, A, S> = Box<dyn FnMut(&A) -> Result<S> + 'a>;
+/// What is said of an arm.
+type Of<'a, A> = Box<dyn Fn(&A) -> Value + 'a>;
 
 struct Work<'a> {
     name: String,

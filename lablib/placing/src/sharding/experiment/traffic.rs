@@ -243,12 +243,13 @@ impl Own {
             _ => self.client.delete(id).map(KeyValueRet::Deleted),
         };
         match answer {
-            Ok(answer) => Ok(call.ok(answer)),
+            Ok(answer) => call.ok(answer),
             Err(error) => {
                 call.unknown();
-                Err(error)
+                return Err(error);
             }
         }
+        Ok(())
     }
 
     fn on_own(&mut self, id: u64, dice: u64, score: i64) -> Result<()> {
