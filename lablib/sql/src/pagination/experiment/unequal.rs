@@ -143,10 +143,10 @@ pub fn unequal_table(both: &[(&str, &Unequal)]) -> Table {
     Table::new("Both prototypes at their deepest page")
         .text("prototype", names)
         .text("", what)
-        .numbers("by OFFSET", "rows", many)
-        .numbers("by key", "rows", few)
-        .numbers("by OFFSET", "ms", slow)
-        .numbers("by key", "ms", fast)
+        .numbers("page by OFFSET", "rows", many)
+        .numbers("page by key", "rows", few)
+        .numbers("time by OFFSET", "ms", slow)
+        .numbers("time by key", "ms", fast)
         .numbers("ratio", "×", ratio)
 }
 

@@ -25,7 +25,7 @@ pub struct Crowd {
     pub tasks: usize,
     /// Until the last of them was done, in each repeat.
     pub seconds: Samples,
-    /// The same, over what theory says from the median service time of the same repeat: N / size × service.
+    /// The same, over what theory says from the mean service time of the same repeat: N / size × service.
     pub over_predicted: Samples,
     /// From coming to getting a connection.
     pub waiting: Latency,
@@ -60,7 +60,7 @@ async fn try_crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> 
             let mut service = Latency::new();
             let seconds = one_crowd(&pool, tasks, &mut crowd.waiting, &mut service).await?;
             crowd.seconds.push(seconds);
-            crowd.over_predicted.push(seconds / (tasks as f64 / size as f64 * service.p50().as_secs_f64()));
+            crowd.over_predicted.push(seconds / (tasks as f64 / size as f64 * service.mean().as_secs_f64()));
             crowd.service.merge(&service);
         }
         crowd.most_at_server = observer.most()?;
