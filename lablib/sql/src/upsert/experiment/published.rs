@@ -324,18 +324,9 @@ impl<'a> Bench<'a> {
         self.run(ORDERS[0], false).map(drop)
     }
 
-    /// Waits until the server has cleaned up behind all that was done.
-    fn purged(&self) -> Result<()> {
-        if self.server.dialect().is_mariadb() {
-            let mut connection = self.server.connect_within(PATIENCE)?;
-            connection.query_drop("SET GLOBAL innodb_max_purge_lag_wait = 0").doing("wait for the purge")?;
-        }
-        Ok(())
-    }
-
-    /// The same, and until it has written all of the table's pages.
+    /// Waits until the server has cleaned up behind all that was done, and has written all of the table's pages.
     fn settle(&self) -> Result<()> {
-        self.purged()?;
+        purged(self.server)?;
         let mut connection = self.server.connect_within(PATIENCE)?;
         connection.query_drop(format!("FLUSH TABLES {} FOR EXPORT", self.table)).doing("write a table's pages")?;
         connection.query_drop("UNLOCK TABLES").doing("write a table's pages")
@@ -366,13 +357,12 @@ impl<'a> Bench<'a> {
         self.settle()?;
         let (server, spec, first) = (self.server, self.spec, self.phases);
         self.phases += 2;
-        let mut places = std::mem::take(&mut self.places);
-        let pool = Pool::new(places.iter_mut().collect(), leaks);
+        let pool = Pool::new(self.places.iter_mut().collect(), leaks);
         let phase = |place: usize| -> Result<Phase> {
             // Cleaning up behind a statement is work that it makes, and must not be counted as the next one's.
             let (seconds, cost) = Cost::of(server, || {
                 let seconds = phase(&pool, spec, ways[place], 1 + first + place as u64)?;
-                self.purged()?;
+                purged(server)?;
                 Ok(seconds)
             })?;
             Ok(Phase {
@@ -384,11 +374,17 @@ impl<'a> Bench<'a> {
                 cost,
             })
         };
-        let both = [phase(0)?, phase(1)?];
-        drop(pool);
-        self.places = places;
-        Ok(both)
+        Ok([phase(0)?, phase(1)?])
     }
+}
+
+/// Waits until the server has cleaned up behind all that was done.
+fn purged(server: &MariaDb) -> Result<()> {
+    if server.dialect().is_mariadb() {
+        let mut connection = server.connect_within(PATIENCE)?;
+        connection.query_drop("SET GLOBAL innodb_max_purge_lag_wait = 0").doing("wait for the purge")?;
+    }
+    Ok(())
 }
 
 /// Twice as many workers as connections stand for the prototype's goroutines: somebody always waits. Each phase draws rows of its
