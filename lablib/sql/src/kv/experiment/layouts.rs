@@ -65,10 +65,10 @@ pub struct Measured {
     pub pages: f64,
     /// Bytes that the SQL server sends for a get: who asks it for less is sooner done.
     pub sent: f64,
-    /// Seconds for a get, one sample a round: the median of its gets, for what else goes on at a machine stops a few of them
-    /// for long.
+    /// Seconds for a get while eight clients get, one sample a round: the turn's time by its gets.
     pub gets: Samples,
-    /// The same for a put.
+    /// Seconds for a put by one client, one sample a round: the median of its puts, for what else goes on at a machine stops a
+    /// few of them for long.
     pub puts: Samples,
     /// Entries read back that were not what was put.
     pub wrong: u64,
@@ -149,11 +149,18 @@ impl Client {
     }
 }
 
-/// A get is over so much sooner that it takes more of them to measure.
+/// A get is over so much sooner that it takes more of them to measure: so many of each client's for each put.
 const GETS_FOR_A_PUT: u64 = 5;
+
+/// Clients that get at once.
+const READERS: usize = 8;
 
 /// Puts up to so many entries of each size into each layout, as many as have room in `bytes` altogether, and reads and
 /// overwrites them in turns.
+///
+/// Eight clients get at once, so that both sides have something to do all the time. A single one waits for threads to wake up, and
+/// where the scheduler has put them decides for the life of a connection whether that takes 40 µs or 200. What puts take is
+/// the server's work and its disk's: one client makes them.
 pub fn layouts(
     server: &MariaDb,
     stores: [&Redis; 2],
@@ -179,19 +186,27 @@ pub fn layouts(
     run().or_fail()
 }
 
-fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Client> {
+/// Clients of one layout; the first of them makes its table.
+fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<Client>> {
     let urls = databases(server, 1);
+    Store::create(&urls)?;
+    (0..READERS).map(|_| client(server, &urls, stores, layout)).collect()
+}
+
+fn client(server: &MariaDb, urls: &[String], stores: [&Redis; 2], layout: Layout) -> Result<Client> {
     let connected = || Conn::new(urls[0].as_str()).doing("connect to the server");
-    let table = |create: &str| -> Result<Conn> {
+    let table = |name: &str, columns: &str| -> Result<Conn> {
         let mut connection = connected()?;
+        let create = format!("CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = InnoDB");
         connection.query_drop(create).doing("make a table")?;
         Ok(connection)
     };
     let alike = |name: &str, columns: &str, key: &str, given: &str| -> Result<Client> {
-        let connection = table(&format!(
-            "CREATE TABLE {name} ({columns}, v MEDIUMBLOB NOT NULL, version BIGINT UNSIGNED NOT NULL, \
-             expires_at BIGINT UNSIGNED NULL, KEY by_expiry (expires_at)) ENGINE = InnoDB"
-        ))?;
+        let columns = format!(
+            "{columns}, v MEDIUMBLOB NOT NULL, version BIGINT UNSIGNED NOT NULL, expires_at BIGINT UNSIGNED NULL, \
+             KEY by_expiry (expires_at)"
+        );
+        let connection = table(name, &columns)?;
         let get = select_from(name, key, &format!("{key} = {given}"), BEGAN);
         let load = format!("INSERT INTO {name} ({key}, v, version) VALUES ({given}, ?, 0)");
         Ok(Client::Alike { connection, get, put: put_into(server.dialect(), name, key, given), load })
@@ -202,7 +217,7 @@ fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Clien
         Ok(Client::Redis(client.get_connection().doing(doing)?))
     };
     match layout {
-        Layout::Ours => Ok(Client::Ours { store: Store::create(&urls)?, loader: connected()? }),
+        Layout::Ours => Ok(Client::Ours { store: Store::open(urls)?, loader: connected()? }),
         Layout::Numbered => {
             let columns = "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
                            UNIQUE KEY by_key (k)";
@@ -210,8 +225,7 @@ fn client(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Clien
         }
         Layout::Hashed => alike("hashed", "h BINARY(16) NOT NULL PRIMARY KEY", "h", "UNHEX(MD5(?))"),
         Layout::Bare => {
-            let columns = "k VARBINARY(255) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL";
-            Ok(Client::Bare(table(&format!("CREATE TABLE bare ({columns}) ENGINE = InnoDB"))?))
+            Ok(Client::Bare(table("bare", "k VARBINARY(255) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL")?))
         }
         Layout::Redis => redis(stores[0]),
         Layout::DurableRedis => redis(stores[1]),
@@ -235,61 +249,77 @@ fn of_size(
         value[..text.len().min(size)].copy_from_slice(&text.as_bytes()[..text.len().min(size)]);
         value
     };
-    let mut clients = Vec::new();
+    let mut everybody = Vec::new();
     for layout in Layout::ALL {
-        let mut client = client(server, stores, layout)?;
-        client.load((0..entries).map(|number| (key(number), value(number, 0))))?;
-        clients.push(client);
+        let mut clients = clients(server, stores, layout)?;
+        clients[0].load((0..entries).map(|number| (key(number), value(number, 0))))?;
+        everybody.push(clients);
     }
     let (mut measured, mut counters) = (Vec::new(), server.connect()?);
-    for (layout, client) in Layout::ALL.into_iter().zip(&mut clients) {
+    for (layout, clients) in Layout::ALL.into_iter().zip(&mut everybody) {
         let mut rng = Rng::seeded(seed, "gets that are counted");
         // Whoever connects and prepares when it is first asked has done so.
-        client.get(&key(0))?;
+        clients.iter_mut().try_for_each(|client| client.get(&key(0)).map(drop))?;
         let before = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")?;
         let sent_before = Counters::one(&mut counters, "Bytes_sent")?;
         let mut wrong = 0;
-        for _ in 0..operations {
+        let counted = operations * rounds as u64;
+        for _ in 0..counted {
             let number = rng.below(entries);
-            wrong += u64::from(client.get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
+            wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
         }
         let sent = Counters::one(&mut counters, "Bytes_sent")? - sent_before;
         let looked = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")? - before;
-        let (pages, sent) = (looked / operations as f64, sent / operations as f64);
+        let (pages, sent) = (looked / counted as f64, sent / counted as f64);
         let (gets, puts) = (Samples::default(), Samples::default());
         measured.push(Measured { layout, size, pages, sent, gets, puts, wrong });
     }
     let before = Counters::of_server(server)?.get("Binlog_commits")?;
-    for writes in [false, true] {
-        let mut medians: Vec<Samples> = vec![Samples::default(); clients.len()];
-        let mut race = Race::of(rounds);
-        for ((layout, client), medians) in Layout::ALL.into_iter().zip(&mut clients).zip(&mut medians) {
-            let mut rng = Rng::seeded(seed, "gets and puts");
-            let mut turn = 0;
-            race = race.arm(&layout.to_string(), move || {
-                let (mut good, mut seconds) = (0, Samples::default());
-                for _ in 0..operations * if writes { 1 } else { GETS_FOR_A_PUT } {
-                    let number = rng.below(entries);
-                    turn += 1;
-                    let (key, value) = (key(number), value(number, turn));
-                    let began = Instant::now();
-                    let done = match writes {
-                        true => client.put(&key, &value).is_ok(),
-                        false => client.get(&key).is_ok_and(|value| value.is_some()),
-                    };
-                    seconds.push(began.elapsed().as_secs_f64());
-                    good += u64::from(done);
-                }
-                medians.push(seconds.median());
-                good
+    let mut race = Race::of(rounds);
+    for (layout, clients) in Layout::ALL.into_iter().zip(&mut everybody) {
+        race = race.arm(&layout.to_string(), move || {
+            std::thread::scope(|scope| {
+                let reading = clients.iter_mut().enumerate().map(|(reader, client)| {
+                    scope.spawn(move || {
+                        let mut rng = Rng::seeded(seed, &format!("gets of client {reader}"));
+                        let found = |_: &u64| client.get(&key(rng.below(entries))).is_ok_and(|value| value.is_some());
+                        (0..operations * GETS_FOR_A_PUT).filter(found).count() as u64
+                    })
+                });
+                let reading: Vec<_> = reading.collect();
+                reading.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
+            })
+        });
+    }
+    let gets = race.try_run()?;
+    for one in &mut measured {
+        let all = (READERS as u64 * operations * GETS_FOR_A_PUT) as f64;
+        one.gets = gets.seconds(&one.layout.to_string()).map(|seconds| seconds / all);
+    }
+    let mut medians: Vec<Samples> = vec![Samples::default(); everybody.len()];
+    let mut race = Race::of(rounds);
+    for ((layout, clients), medians) in Layout::ALL.into_iter().zip(&mut everybody).zip(&mut medians) {
+        let (mut rng, mut turn) = (Rng::seeded(seed, "puts"), 0);
+        race = race.arm(&layout.to_string(), move || {
+            let mut seconds = Samples::default();
+            let puts = (0..operations).filter(|_| {
+                let number = rng.below(entries);
+                turn += 1;
+                let (key, value) = (key(number), value(number, turn));
+                let began = Instant::now();
+                let done = clients[0].put(&key, &value).is_ok();
+                seconds.push(began.elapsed().as_secs_f64());
+                done
             });
-        }
-        race.try_run()?;
-        for (one, medians) in measured.iter_mut().zip(medians) {
-            // The race has a round more, to warm up.
-            let medians = medians.values()[1..].iter().copied().collect();
-            *(if writes { &mut one.puts } else { &mut one.gets }) = medians;
-        }
+            let good = puts.count() as u64;
+            medians.push(seconds.median());
+            good
+        });
+    }
+    race.try_run()?;
+    for (one, medians) in measured.iter_mut().zip(medians) {
+        // The race has a round more, to warm up.
+        one.puts = medians.values()[1..].iter().copied().collect();
     }
     let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
     let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
@@ -315,19 +345,19 @@ impl Measures {
 
     /// How many times as long a layout takes for a get as this store does, with values of one size, round by round.
     pub fn gets(&self, layout: Layout, size: usize) -> Samples {
-        ratio(&self.of(layout, size).gets, &self.of(Layout::Ours, size).gets)
+        self.of(layout, size).gets.over(&self.of(Layout::Ours, size).gets)
     }
 
     /// The same for a put.
     pub fn puts(&self, layout: Layout, size: usize) -> Samples {
-        ratio(&self.of(layout, size).puts, &self.of(Layout::Ours, size).puts)
+        self.of(layout, size).puts.over(&self.of(Layout::Ours, size).puts)
     }
 
     /// Time by size: of gets, or of puts; this store is 1.
     pub fn chart(&self, title: &str, puts: bool) -> Lines {
-        let what = if puts { "a put" } else { "a get" };
+        let what = if puts { "a put, one client" } else { "a get, eight clients" };
         let chart = Chart::lines(title)
-            .subtitle(format!("Time of {what}, as a multiple of this store's; one client"))
+            .subtitle(format!("Time of {what}, as a multiple of this store's"))
             .x("value", "bytes")
             .log_x()
             .y("time, this store is 1", "×")
@@ -352,17 +382,13 @@ impl Measures {
         tables.fold(chart, |chart, one| chart.bar(one.layout, one.pages))
     }
 
-    /// Gets and puts a second, one client.
+    /// Gets a second by eight clients, and puts a second by one.
     pub fn table(&self) -> lab::Table {
         let rate = |samples: &Samples| 1.0 / samples.median();
-        lab::Table::new("What one client gets done in a second")
+        lab::Table::new("What eight clients get, and one puts, in a second")
             .text("", self.0.iter().map(|one| one.layout.to_string()))
             .counts("value", "bytes", self.0.iter().map(|one| one.size as u64))
             .numbers("gets", "1/s", self.0.iter().map(|one| rate(&one.gets)))
             .numbers("puts", "1/s", self.0.iter().map(|one| rate(&one.puts)))
     }
-}
-
-fn ratio(one: &Samples, other: &Samples) -> Samples {
-    one.values().iter().zip(other.values()).map(|(one, other)| one / other).collect()
 }

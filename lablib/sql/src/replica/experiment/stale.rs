@@ -1,10 +1,11 @@
 //! Clients that read what they have just written: how often they see an older state, by the delay of the wire and by
 //! what their sessions were promised.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bank::{Bank, Teller};
-use super::lag::{Desk, Watchers};
+use super::lag::Watchers;
 use crate::replica::{Broken, Consistency, Router, RouterSpec, SessionStats, Skip, check_session};
 use lab::chart::{Chart, Latencies, Lines};
 use lab::link::Direction;
@@ -47,6 +48,10 @@ pub struct Readers {
 pub struct AtDelay {
     /// The delay that was set, in seconds.
     pub delay: f64,
+    /// How far replicas were behind meanwhile, write by write: when they said that they had reached its position.
+    pub lag: Samples,
+    /// How long after their writes' acknowledgements sessions that ask any replica began to read.
+    pub thought: Samples,
     /// Any replica.
     pub eventual: Readers,
     /// By position.
@@ -58,7 +63,7 @@ pub struct AtDelay {
 /// Stale reads by delay.
 #[derive(Debug, Clone)]
 pub struct StaleSweep {
-    /// The median lag without any delay, in seconds.
+    /// The median lag beyond the delay of the wire, in seconds: the median of all delays'.
     pub lag: f64,
     /// Each delay.
     pub delays: Vec<AtDelay>,
@@ -152,61 +157,69 @@ pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Stale
 
 fn sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSweep> {
     let cluster = bank.cluster();
-    let lag = undelayed(bank, spec)?;
+    cluster.heal();
+    cluster.catch_up(Duration::from_secs(30))?;
     let run = || -> Result<Vec<AtDelay>> {
         let [router, hasty] = [spec.wait, Duration::ZERO].map(|wait| Router::new(cluster, patient(wait)));
         let (router, hasty) = (router?, hasty?);
-        let mut at_delays = Vec::new();
-        for delay in delays {
+        let at_delay = |delay: Duration| -> Result<AtDelay> {
             for replica in cluster.replicas() {
-                cluster.link(replica)?.delay_toward(Direction::ToClient, *delay);
+                cluster.link(replica)?.delay_toward(Direction::ToClient, delay);
             }
-            let arm = |router, consistency| {
-                readers(bank, router, (consistency, None), spec, |teller, latency| {
-                    let transfer = teller.transfer()?;
-                    std::thread::sleep(spec.think.mul_f64(teller.chance()));
-                    let (account, _) = transfer.accounts[0];
-                    timed(latency, || teller.read(account)).map(drop)
-                })
-            };
-            // Side by side: all see the same wires and the same noise.
-            let (eventual, hasty, session) = std::thread::scope(|scope| {
-                let eventual = scope.spawn(|| arm(&router, Consistency::Eventual));
-                let hasty = scope.spawn(|| arm(&hasty, Consistency::Session));
-                let session = arm(&router, Consistency::Session);
-                (joined("read", eventual.join()), joined("read", hasty.join()), session)
-            });
-            let (eventual, session, hasty) = (eventual?, session?, hasty?);
-            at_delays.push(AtDelay { delay: delay.as_secs_f64(), eventual, session, hasty });
-        }
-        Ok(at_delays)
+            let thought = Mutex::new(Samples::default());
+            let ((eventual, session, hasty), arrivals) =
+                Watchers::during(cluster, &cluster.replicas(), Instant::now(), |watchers| {
+                    let arm = |router, consistency| {
+                        readers(bank, router, (consistency, None), spec, |teller, latency| {
+                            let transfer = teller.transfer()?;
+                            let asks_anybody = consistency == Consistency::Eventual;
+                            if asks_anybody {
+                                watchers.tell(&transfer.position, transfer.acknowledged);
+                            }
+                            std::thread::sleep(spec.think.mul_f64(teller.chance()));
+                            if asks_anybody {
+                                let elapsed = transfer.acknowledged.elapsed().as_secs_f64();
+                                thought.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed);
+                            }
+                            let (account, _) = transfer.accounts[0];
+                            timed(latency, || teller.read(account)).map(drop)
+                        })
+                    };
+                    // Side by side: all see the same wires and the same noise.
+                    std::thread::scope(|scope| {
+                        let eventual = scope.spawn(|| arm(&router, Consistency::Eventual));
+                        let hasty = scope.spawn(|| arm(&hasty, Consistency::Session));
+                        let session = arm(&router, Consistency::Session);
+                        let (eventual, hasty) = (joined("read", eventual.join()), joined("read", hasty.join()));
+                        Ok((eventual?, session?, hasty?))
+                    })
+                })?;
+            let lag = arrivals.iter().flatten().map(|arrival| arrival.lag).collect();
+            let thought = thought.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok(AtDelay { delay: delay.as_secs_f64(), lag, thought, eventual, session, hasty })
+        };
+        delays.iter().map(|delay| at_delay(*delay)).collect()
     };
     let delays = bank.watched(Duration::from_millis(60), run);
     cluster.heal();
-    Ok(StaleSweep { lag, delays: delays?, spec })
+    let delays = delays?;
+    let lag = delays.iter().map(|at| at.lag.median() - at.delay).collect::<Samples>().median();
+    Ok(StaleSweep { lag, delays, spec })
 }
 
-/// The median lag of the wire as it is, under the load of these sessions.
-fn undelayed(bank: &Bank, spec: ReadersSpec) -> Result<f64> {
-    let cluster = bank.cluster();
-    cluster.heal();
-    cluster.catch_up(Duration::from_secs(30))?;
-    let desk = Desk::open(bank, 1, spec.seed)?;
-    let ((), arrivals) = Watchers::during(cluster, &cluster.replicas(), Instant::now(), |watchers| {
-        for _ in 0..40 {
-            if let Some(transfer) = desk.transfer(16).transpose()? {
-                watchers.tell(&transfer.position, transfer.acknowledged);
-            }
-            std::thread::sleep(Duration::from_millis(3));
-        }
-        Ok(())
-    })?;
-    Ok(arrivals.iter().flatten().map(|arrival| arrival.lag).collect::<Samples>().median())
+impl AtDelay {
+    /// Per cent of the reads from any replica that are stale if those come before the write has: of all times to think and
+    /// all lags, the pairs in which the lag is the longer one.
+    pub fn predicted_stale(&self) -> f64 {
+        let longer = |thought: &f64| self.lag.values().iter().filter(|lag| *lag > thought).count();
+        let pairs = self.thought.len() * self.lag.len();
+        100.0 * self.thought.values().iter().map(longer).sum::<usize>() as f64 / pairs as f64
+    }
 }
 
 impl StaleSweep {
     /// Per cent of the reads that are stale if a session reads evenly spread over its time to think, and a replica is
-    /// behind by `delay` seconds and the lag of the wire as it is.
+    /// behind by `delay` seconds and the lag beyond it.
     pub fn predicted_stale(delay: f64, lag: f64, think: f64) -> f64 {
         100.0 * ((delay + lag) / think).min(1.0)
     }
@@ -234,6 +247,10 @@ impl StaleSweep {
             .y_range(0.0, 105.0)
             .line_with_spread("any replica", points(|at| &at.eventual))
             .line_with_spread("by position", points(|at| &at.session))
+            .predicted_points(
+                "lags that outlast thoughts",
+                self.delays.iter().map(|at| (at.delay * 1e3, at.predicted_stale())),
+            )
             .predicted("(delay + lag) ÷ think time", move |delay| Self::predicted_stale(delay / 1e3, lag, think))
     }
 
@@ -253,11 +270,7 @@ impl StaleSweep {
 
     /// How far the share of stale reads was from its prediction at each delay, in points.
     pub fn stale_error(&self) -> Samples {
-        let think = self.spec.think.as_secs_f64();
-        self.delays
-            .iter()
-            .map(|at| (at.eventual.stale() - Self::predicted_stale(at.delay, self.lag, think)).abs())
-            .collect()
+        self.delays.iter().map(|at| (at.eventual.stale() - at.predicted_stale()).abs()).collect()
     }
 
     /// Stale reads from any replica at the longest delay, in per cent.
