@@ -6,6 +6,8 @@
 //! - No thread outlives the run, none is waited for without a limit on how long it begins new calls, and a panic in one is an error.
 //! - Events happen one after the other, at their moments, and are marked; one that fails ends the run, and so does a call, unless
 //!   the clients are [`enduring`](Crowd::enduring). Those that are left happen all the same, at once: what was paused goes on.
+//! - Where a checker is to judge what clients saw, they record it in a [`History`](crate::history::History) under their
+//!   [numbers](Call::client), as well: a call's place in the frame is measured around the work, its place in the history within it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,7 +126,7 @@ impl<'a, S: 'a> Crowd<'a, S> {
 
 impl<S> Ran<S> {
     /// When something that happened meanwhile was over, in seconds; ends the cell where nothing of this name happened.
-    pub fn event(&self, name: &str) -> f64 {
+    pub fn event_ended(&self, name: &str) -> f64 {
         self.moment(name, "ended").or_fail()
     }
 
@@ -556,6 +558,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_crowd_leaves_a_history_that_a_checker_can_judge() {
+        use crate::history::History;
+        use crate::history::models::{Register, RegisterOp, RegisterRet};
+
+        let register = AtomicU64::new(0);
+        let judged = |stale: bool| {
+            let history = History::new();
+            let ran = Crowd::of(3).times(40).run(|client, call| {
+                let number = call.number() * 3 + *client as u64 + 1;
+                match call.number() % 2 {
+                    0 => {
+                        let writing = history.invoke(call.client(), RegisterOp::Write(number));
+                        register.store(number, Ordering::SeqCst);
+                        writing.ok(RegisterRet::Written);
+                    }
+                    _ => {
+                        let reading = history.invoke(call.client(), RegisterOp::Read);
+                        let seen = if stale { 0 } else { register.load(Ordering::SeqCst) };
+                        reading.ok(RegisterRet::Value(seen));
+                    }
+                }
+                Ok(())
+            });
+            let frame = history.frame();
+            assert_eq!((ran.unwrap().frame.height(), frame.height()), (120, 120));
+            assert_eq!(frame.group(["client"]).count().samples("count").values(), [40.0; 3]);
+            register.store(0, Ordering::SeqCst);
+            history.check(&Register::starting(0)).is_linearizable()
+        };
+        assert!(judged(false) && !judged(true));
+    }
+
+    #[test]
     fn everybody_makes_his_calls_and_keeps_what_he_had_in_hand() {
         let ran = Crowd::of(3)
             .with(|number| Ok(vec![number]))
@@ -594,7 +629,7 @@ mod tests {
                 if server.load(Ordering::SeqCst) { Ok(()) } else { Err(Error::new("ask", "it is gone")) }
             })
             .unwrap();
-        let (killed, back) = (ran.event("killed"), ran.event("back"));
+        let (killed, back) = (ran.event_ended("killed"), ran.event_ended("back"));
         assert_eq!(ran.events.texts("event"), ["killed", "back"]);
         assert!(ran.moment("klled", "ended").unwrap_err().to_string().contains("what happened is killed, back"));
         assert!(ran.event_began("back") >= killed + 0.02 && ran.event_began("back") <= back);
