@@ -5,8 +5,20 @@ use std::time::Duration;
 /// Between a number and its unit: narrow, and never broken over two lines.
 pub(crate) const GAP: char = '\u{202f}';
 
-/// A number to three digits, whole ones in full with thousands apart; very small and very large ones as powers of ten.
+/// A number as a claim or a table says it: to three digits, and no fewer decimals than two below a hundred and one below a thousand;
+/// whole ones in full.
 pub fn significant(value: f64) -> String {
+    let size = value.abs();
+    written(value, if size < 100.0 { 2 } else { i32::from(size < 1_000.0) })
+}
+
+/// A number to three digits, as a chart says it; whole ones in full.
+pub(crate) fn three_digits(value: f64) -> String {
+    written(value, 0)
+}
+
+/// To three digits, and so many decimals at least, without zeros at the end; very small and very large ones as powers of ten.
+fn written(value: f64, decimals: i32) -> String {
     let size = value.abs();
     if value.is_nan() {
         "no value".to_string()
@@ -17,7 +29,7 @@ pub fn significant(value: f64) -> String {
     } else if !(0.999_5e-4..0.999_5e15).contains(&size) {
         power_of_ten(value)
     } else {
-        let text = fixed(value, (2 - size.log10().floor() as i32).clamp(0, 8) as usize);
+        let text = fixed(value, (2 - size.log10().floor() as i32).clamp(decimals, 8) as usize);
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
     }
 }
@@ -72,7 +84,7 @@ pub(crate) fn time(seconds: f64) -> String {
         return format!("0{GAP}s");
     }
     let (factor, unit) = time_unit(seconds);
-    format!("{}{GAP}{unit}", significant(seconds / factor))
+    format!("{}{GAP}{unit}", three_digits(seconds / factor))
 }
 
 /// The same, for a sentence.
@@ -89,13 +101,14 @@ mod tests {
         for (value, text) in [
             (0.0, "0"),
             (4.951, "4.95"),
+            (94.96, "94.96"),
             (10.0, "10"),
             (0.0123, "0.0123"),
             (-0.5, "−0.5"),
             (1234567.0, "1,234,567"),
             (-1234.5, "−1,234"),
             (100.0, "100"),
-            (123.4, "123"),
+            (123.4, "123.4"),
             (0.000_696, "0.000696"),
             (0.000_01, "10⁻⁵"),
             (6.96e-7, "6.96×10⁻⁷"),
@@ -106,6 +119,7 @@ mod tests {
         ] {
             assert_eq!(significant(value), text, "{value}");
         }
+        assert_eq!([94.96, 123.4, 4.95].map(three_digits), ["95", "123", "4.95"]);
     }
 
     #[test]

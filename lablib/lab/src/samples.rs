@@ -12,7 +12,7 @@ use crate::{Error, Frame, OrFail, Result};
 ///
 /// let moved = Samples::from(vec![4.8, 5.1, 5.0, 4.9, 5.2]);
 /// assert_eq!(moved.median(), 5.0);
-/// assert_eq!(moved.to_string(), "5.00 ± 0.16 (5 samples)");
+/// assert_eq!(moved.to_string(), "5 ± 0.158 (5 samples)");
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Samples {

@@ -1,6 +1,6 @@
 //! Numbers as people read them: 1,234,567, 4.95 %, 12 µs, 3.4 MB, 2×10⁻⁷.
 
-pub(super) use crate::number::{GAP, fixed, power_of_ten, significant, time, time_unit};
+pub(super) use crate::number::{GAP, fixed, power_of_ten, three_digits, time, time_unit};
 
 /// What the numbers of an axis mean.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -138,9 +138,9 @@ fn bytes_of(bytes: f64) -> String {
 pub(super) fn plain(value: f64) -> String {
     if (999_999.5..0.999_5e15).contains(&value.abs()) {
         let (factor, name) = prefix(value.abs(), 1e6);
-        format!("{}{name}", significant(value / factor))
+        format!("{}{name}", three_digits(value / factor))
     } else {
-        significant(value)
+        three_digits(value)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::clock::Clock;
 use super::linearizable::{self, Verdict};
@@ -135,7 +135,7 @@ impl<Op: Clone + Debug, Ret: Clone + Debug> History<Op, Ret> {
     /// use lab::history::History;
     /// use lab::history::models::{RegisterOp, RegisterRet};
     ///
-    /// let history = History::new();
+    /// let history = History::<RegisterOp<u64>, RegisterRet<u64>>::new();
     /// history.invoke(0, RegisterOp::Write(7)).ok(RegisterRet::Written);
     /// history.invoke(1, RegisterOp::Read).unknown();
     /// let unknown = history.frame().filter("outcome", "unknown");
