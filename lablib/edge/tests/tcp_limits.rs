@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use edge::limits::*;
+use lab::Network;
 use lab::crash::{self, Child, Crash};
 use proptest::prelude::*;
 
@@ -248,7 +249,7 @@ fn in_a_network_that_is_quiet() {
         // network is one in which nothing else happens.
         Network::enter().unwrap();
         let before = settings();
-        Child::of_this_test("in_the_machine_s_own_network").env("LAB_LIMITS_NETWORK", "shared").run().unwrap();
+        Child::of_this_test("in_the_machine_s_own_network").env("LAB_NETWORK", "shared").run().unwrap();
         assert_eq!(before, settings());
     }
 }

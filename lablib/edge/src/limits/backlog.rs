@@ -12,10 +12,10 @@ use socket2::Socket;
 
 use super::chamber;
 use super::lanes::raise_descriptors;
-use super::namespace::{Network, Seen, counters, errno, give_up_after, grown, tcp};
+use super::namespace::{Listener, Seen, counters, errno, give_up_after, grown, tcp};
 use lab::chart::{Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+use lab::{Doing, Error, Network, OrFail, Result, Samples, Table, joined};
 
 /// Its piece that runs in a network of its own.
 pub(super) const PIECE: &str = "backlog";
@@ -258,8 +258,8 @@ fn connected(clients: &[Socket]) -> Result<u32> {
 }
 
 fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<QueuePoint> {
-    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
-    let somaxconn = super::namespace::value_of("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
+    let somaxconn = Network::setting("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
     let came = asked.min(somaxconn) + 1 + beyond;
     let port = server.address.port();
     let before = counters()?;
@@ -287,7 +287,7 @@ fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<Queue
 
 /// A listener that lets bare connections wait for data keeps each of its handshakes in the SYN queue.
 fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Handshakes> {
-    let server = network.listen(Ipv4Addr::LOCALHOST, 1)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 1)?;
     server.defer(30)?;
     server.listen(i32::try_from(backlog).doing("listen")?)?;
     let came = 4 * (backlog + 1);
@@ -329,7 +329,7 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
 /// handshake was dropped, the server knows nothing of it, and would never learn without the client's first words.
 fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Burst> {
     let doing = "come to a paused server";
-    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
     let (patience, pause) = (Duration::from_secs(20), spec.pause);
     let fit = (backlog + 1).min(spec.burst);
     server.socket.set_nonblocking(true).doing(doing)?;
@@ -402,7 +402,7 @@ impl Client {
 /// A full queue, and a client who asks for as long as the kernel does.
 fn give_up(network: &Network) -> Result<(String, f64, f64)> {
     let doing = "come to a full queue";
-    let server = network.listen(Ipv4Addr::LOCALHOST, 0)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 0)?;
     let first = come(server.address)?;
     if !is_connected(&first, Duration::from_secs(5))? {
         return Err(Error::new(doing, "the first client was not connected"));

@@ -5,8 +5,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::namespace::value_of;
-use lab::{Doing, Error, OrFail, Result, Table, significant};
+use lab::{Doing, Error, Network, OrFail, Result, Table, significant};
 
 /// How long a port is kept by whoever closed first: compiled into the kernel.
 pub const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -66,7 +65,7 @@ impl Kernel {
             descriptors: limit(Resource::RLIMIT_NOFILE, "descriptors")?,
             file_max: number("fs/file-max"),
             nr_open: number("fs/nr_open"),
-            ports: range(&value_of("ipv4/ip_local_port_range").unwrap_or_default()),
+            ports: range(&Network::setting("ipv4/ip_local_port_range").unwrap_or_default()),
             tw_reuse: number("net/ipv4/tcp_tw_reuse"),
             max_tw_buckets: number("net/ipv4/tcp_max_tw_buckets"),
             somaxconn: number("net/core/somaxconn"),
@@ -206,7 +205,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 }
 
 fn three(name: &str) -> Option<[u64; 3]> {
-    let numbers: Vec<u64> = value_of(name)?.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+    let numbers: Vec<u64> = Network::setting(name)?.split_whitespace().filter_map(|text| text.parse().ok()).collect();
     numbers.try_into().ok()
 }
 

@@ -8,7 +8,7 @@
 //!   [`ports()`]).
 //! - **Harmless**: no limit or setting outside the experiment's own process and namespace is changed, and no port of the
 //!   machine's is left in TIME_WAIT; except where there is no namespace, for a minute, by the clients whose TIME_WAIT is what
-//!   is looked at ([`Network`]).
+//!   is looked at ([`Network`](lab::Network)).
 //! - **Nothing lost by keeping alive**: a request through [`KeepAlive`] is answered once or fails with one sentence, never
 //!   gets another's answer, and survives a server that closes idle connections.
 //! - **Bounded**: a [`KeepAlive`] never has more connections open than it may, and its callers wait no longer than they said.
@@ -47,7 +47,6 @@ pub use keep_alive::{KeepAlive, KeepAliveStats, Without};
 pub use kernel::{Kernel, TIME_WAIT};
 pub use memory::experiment::*;
 pub use memory::{MachineMemory, ProcessMemory, Slab, Slabs, SockStat, open_files};
-pub use namespace::Network;
 pub use picture::picture;
 pub use pieces::limits_process;
 pub use pooling::{Closed, Cost, Pooling, PoolingSpec, Starved, pooling};

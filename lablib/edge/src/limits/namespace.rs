@@ -1,39 +1,18 @@
-//! A network of the experiment's own: a namespace with nothing in it but loopback.
+//! Sockets in a network of the experiment's own, and what the kernel says about them.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::kernel::TIME_WAIT;
 use lab::clock::deadline_in;
-use lab::{Doing, Error, Result};
-
-/// Set to `shared`, it keeps the experiments in the machine's own network, as where a namespace is not allowed.
-const NETWORK: &str = "LAB_LIMITS_NETWORK";
-
-/// The network in which an experiment runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// A namespace of this process's own: nothing but loopback in it, every setting of it ours.
-    Own,
-    /// The machine's network: nothing may be changed in it.
-    Shared {
-        /// Why there is no namespace.
-        why: String,
-    },
-}
+use lab::{Doing, Error, Network, Result};
 
 sockopt_impl!(
     /// How often one socket sends its SYN again.
@@ -53,88 +32,6 @@ sockopt_impl!(
     LocalPortRange, SetOnly, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, u32
 );
 
-impl Network {
-    /// Moves this thread, and whatever it starts from now on, into a network of its own, if the machine allows it. Who is not
-    /// root is only let into one while the process has a single thread.
-    pub fn enter() -> Result<Self> {
-        if std::env::var(NETWORK).is_ok_and(|value| value == "shared") {
-            return Ok(Self::Shared { why: format!("{NETWORK} asks for the machine's own network") });
-        }
-        // Root may; anybody else may as the root of a user namespace, where the machine allows those.
-        let entered = unshare(CloneFlags::CLONE_NEWNET)
-            .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET));
-        match entered {
-            Ok(()) => raise_loopback().map(|()| Self::Own),
-            Err(errno) => Ok(Self::Shared { why: format!("this machine allows no network namespace ({errno:?})") }),
-        }
-    }
-
-    /// Whether the network is the experiment's own.
-    pub fn is_own(&self) -> bool {
-        *self == Self::Own
-    }
-
-    /// Why it is not, in a sentence; nothing where it is.
-    pub fn why_shared(&self) -> Option<&str> {
-        match self {
-            Self::Own => None,
-            Self::Shared { why } => Some(why),
-        }
-    }
-
-    /// Changes a setting below `/proc/sys/net`, in a network of our own only.
-    pub(super) fn set(&self, name: &str, value: impl ToString) -> Result<()> {
-        let value = value.to_string();
-        let doing = format!("set {name} to {value}");
-        if let Self::Shared { why } = self {
-            return Err(Error::new(doing, why));
-        }
-        std::fs::write(setting(name), &value).doing(doing)
-    }
-
-    /// A listener on an address of loopback, outside every range that [`narrow`](Self::narrow) makes.
-    pub(super) fn listen(&self, address: Ipv4Addr, backlog: i32) -> Result<Listener> {
-        static NEXT: AtomicU16 = AtomicU16::new(2_000);
-        let port = match self {
-            Self::Own => NEXT.fetch_add(1, Ordering::Relaxed),
-            Self::Shared { .. } => 0,
-        };
-        Listener::on(SocketAddrV4::new(address, port), backlog)
-    }
-
-    /// Leaves so many ephemeral ports.
-    pub(super) fn narrow(&self, ports: u16) -> Result<Narrowed> {
-        let doing = || format!("narrow the range to {ports} ports");
-        if ports == 0 {
-            return Err(Error::new(doing(), "a range has a port"));
-        }
-        let first = match self {
-            Self::Own => 32_768,
-            Self::Shared { .. } => quiet_range(ports)?,
-        };
-        let last = first + (ports - 1);
-        if self.is_own() {
-            self.set("ipv4/ip_local_port_range", format!("{first} {last}"))?;
-        }
-        let narrowed = Narrowed { first, last, by_socket: !self.is_own() };
-        if narrowed.by_socket {
-            let probe = narrowed.socket().doing(doing())?;
-            drop(probe);
-        }
-        Ok(narrowed)
-    }
-}
-
-/// A setting of the network that this process is in.
-pub(super) fn setting(name: &str) -> PathBuf {
-    PathBuf::from("/proc/sys/net").join(name)
-}
-
-/// Its value, where there is such a setting.
-pub(super) fn value_of(name: &str) -> Option<String> {
-    std::fs::read_to_string(setting(name)).ok().map(|text| text.trim().to_string())
-}
-
 /// A socket that listens.
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -143,6 +40,16 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// On an address of loopback, at a port outside every range that [`Narrowed::inside`] makes.
+    pub(super) fn inside(network: &Network, address: Ipv4Addr, backlog: i32) -> Result<Self> {
+        static NEXT: AtomicU16 = AtomicU16::new(2_000);
+        let port = match network {
+            Network::Own => NEXT.fetch_add(1, Ordering::Relaxed),
+            Network::Shared { .. } => 0,
+        };
+        Self::on(SocketAddrV4::new(address, port), backlog)
+    }
+
     pub(super) fn on(address: SocketAddrV4, backlog: i32) -> Result<Self> {
         let made = Self::bound(address)?;
         made.listen(backlog)?;
@@ -199,6 +106,28 @@ pub(super) struct Narrowed {
 }
 
 impl Narrowed {
+    /// Leaves so many ephemeral ports: to everybody in a network of our own, else to the sockets that keep to it.
+    pub(super) fn inside(network: &Network, ports: u16) -> Result<Self> {
+        let doing = || format!("narrow the range to {ports} ports");
+        if ports == 0 {
+            return Err(Error::new(doing(), "a range has a port"));
+        }
+        let first = match network {
+            Network::Own => 32_768,
+            Network::Shared { .. } => quiet_range(ports)?,
+        };
+        let last = first + (ports - 1);
+        if network.is_own() {
+            network.set("ipv4/ip_local_port_range", format!("{first} {last}"))?;
+        }
+        let narrowed = Self { first, last, by_socket: !network.is_own() };
+        if narrowed.by_socket {
+            let probe = narrowed.socket().doing(doing())?;
+            drop(probe);
+        }
+        Ok(narrowed)
+    }
+
     /// How many ports.
     pub(super) fn ports(&self) -> u64 {
         u64::from(self.last - self.first) + 1
@@ -253,7 +182,7 @@ fn quiet_range(ports: u16) -> Result<u16> {
 fn quiet_range_now(ports: u16) -> Option<u16> {
     let used = used_ports();
     // A socket's own range counts where it lies within the system's.
-    let range = value_of("ipv4/ip_local_port_range").unwrap_or_default();
+    let range = Network::setting("ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = range.split_whitespace().filter_map(|text| text.parse::<u32>().ok());
     let (lowest, highest) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999).min(65_534));
     let mut first = lowest;
@@ -343,34 +272,6 @@ pub(super) fn grown(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64
     u64::try_from(at(after) - at(before)).unwrap_or(0)
 }
 
-/// Brings loopback up, as `ip link set lo up` does: one message to the kernel, and its answer.
-fn raise_loopback() -> Result<()> {
-    let doing = "bring loopback up";
-    let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-        .doing(doing)?;
-    const LOOPBACK: i32 = 1; // the first interface of every namespace
-    let up = libc::IFF_UP as u32;
-    let mut message = Vec::with_capacity(32);
-    message.extend_from_slice(&32_u32.to_ne_bytes());
-    message.extend_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
-    message.extend_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
-    message.extend_from_slice(&[0; 8]); // sequence and port
-    message.extend_from_slice(&[libc::AF_UNSPEC as u8, 0, 0, 0]);
-    message.extend_from_slice(&LOOPBACK.to_ne_bytes());
-    message.extend_from_slice(&up.to_ne_bytes()); // the flags …
-    message.extend_from_slice(&up.to_ne_bytes()); // … and which of them are meant
-    sendto(netlink.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty()).doing(doing)?;
-    let mut answer = [0_u8; 256];
-    let length = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty()).doing(doing)?;
-    // An acknowledgement is an error message whose error, behind the header, is zero.
-    let code = answer[..length].get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-    match code {
-        Some(0) => Ok(()),
-        Some(code) => Err(Error::new(doing, Errno::from_raw(-code))),
-        None => Err(Error::new(doing, "the kernel's answer is too short")),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -392,11 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_network_is_left_as_it_is() {
-        let shared = Network::Shared { why: "for this test".into() };
-        let error = shared.set("ipv4/tcp_tw_reuse", 0).unwrap_err();
-        assert_eq!(error.to_string(), "could not set ipv4/tcp_tw_reuse to 0: for this test");
-        assert!(shared.narrow(0).is_err());
+    fn a_range_has_a_port() {
+        assert!(Narrowed::inside(&Network::Own, 0).is_err());
     }
 
     #[test]

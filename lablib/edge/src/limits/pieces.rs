@@ -4,9 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::namespace::Network;
 use super::{backlog, descriptors, pooling, ports, time_wait};
-use lab::{Doing, Error, Result, errand};
+use lab::{Doing, Error, Network, Result, errand};
 
 /// What `lab limits` does: the piece that it is told, with what that is told.
 pub fn limits_process() -> Result<()> {

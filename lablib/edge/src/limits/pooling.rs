@@ -10,9 +10,9 @@ use super::chamber;
 use super::frames::{Answerer, read_frame, write_frame};
 use super::keep_alive::{KeepAlive, Without};
 use super::lanes::raise_descriptors;
-use super::namespace::{From, Listener, Network, counters, errno, grown};
+use super::namespace::{From, Listener, Narrowed, counters, errno, grown};
 use lab::chart::{Bars, Chart, Latencies};
-use lab::{Doing, Error, Latency, OpenLoop, OrFail, Race, Result, Samples, Table};
+use lab::{Doing, Error, Latency, OpenLoop, Network, OrFail, Race, Result, Samples, Table};
 
 /// Its piece that runs in a network of its own.
 pub(super) const PIECE: &str = "pooling";
@@ -161,7 +161,7 @@ pub(super) fn measure(network: &Network, spec: &PoolingSpec) -> Result<Pooling> 
 }
 
 fn server(network: &Network, closes_after: Option<u64>) -> Result<Answerer> {
-    let Listener { socket, .. } = network.listen(Ipv4Addr::LOCALHOST, 4_096)?;
+    let Listener { socket, .. } = Listener::inside(network, Ipv4Addr::LOCALHOST, 4_096)?;
     Answerer::on(socket.into(), closes_after)
 }
 
@@ -227,7 +227,7 @@ fn starve(network: &Network, ports: u16) -> Result<[Starved; 2]> {
     let asked = 3 * u64::from(ports);
     // A server for each: the ports that the first arm used up are used up towards its server only.
     let (first, second) = (server(network, None)?, server(network, None)?);
-    let range = network.narrow(ports)?;
+    let range = Narrowed::inside(network, ports)?;
     let mut short = Starved { asked, answered: 0, connections: 0, error: None };
     for n in 0..asked {
         match range.connect(From::Anywhere, v4(first.address())?) {

@@ -9,9 +9,9 @@ use socket2::Socket;
 
 use super::chamber;
 use super::lanes::{fill_lanes, has_lanes, open_descriptors, raise_descriptors};
-use super::namespace::{From, Listener, Narrowed, Network, errno};
+use super::namespace::{From, Listener, Narrowed, errno};
 use lab::chart::{Bars, Chart, Lines};
-use lab::{Error, OrFail, Result, Samples};
+use lab::{Error, Network, OrFail, Result, Samples};
 
 /// Its piece that runs in a network of its own.
 pub(super) const PIECE: &str = "ports";
@@ -103,12 +103,12 @@ pub(super) fn measure(network: &Network, spec: &PortSpec) -> Result<Ports> {
             found.left_out.push(format!("{ports} connections need more than {limit} descriptors"));
             continue;
         }
-        let server = network.listen(HERE, 4_096)?;
-        let filled = fill(&network.narrow(ports)?, &[(From::Anywhere, &server)], room)?;
+        let server = Listener::inside(network, HERE, 4_096)?;
+        let filled = fill(&Narrowed::inside(network, ports)?, &[(From::Anywhere, &server)], room)?;
         let [(opened, error)] = &filled[..] else { continue };
         found.points.push(PortPoint { ports: u64::from(ports), opened: *opened, error: error.clone() });
     }
-    let range = network.narrow(spec.ways)?;
+    let range = Narrowed::inside(network, spec.ways)?;
     let ways = Ways { network, range, room, lanes };
     ways.all(spec, &mut found)?;
     if let Some(why) = network.why_shared() {
@@ -154,7 +154,7 @@ impl Ways<'_> {
             found.left_out.push(format!("{name}: {predicted} connections need more descriptors than there are"));
             return Ok(());
         }
-        let servers = (0..servers).map(|_| self.network.listen(HERE, 4_096)).collect::<Result<Vec<_>>>()?;
+        let servers = (0..servers).map(|_| Listener::inside(self.network, HERE, 4_096)).collect::<Result<Vec<_>>>()?;
         let pairs: Vec<_> = froms.iter().flat_map(|from| servers.iter().map(|server| (*from, server))).collect();
         let filled = fill(&self.range, &pairs, self.room)?;
         found.ways.push(Way {

@@ -10,10 +10,10 @@ use socket2::Socket;
 use super::chamber;
 use super::kernel::TIME_WAIT;
 use super::lanes::raise_descriptors;
-use super::namespace::{From, Listener, Narrowed, Network, Seen, errno, value_of};
+use super::namespace::{From, Listener, Narrowed, Seen, errno};
 use lab::chart::{Bars, Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, OrFail, Progress, Result, Samples, Table};
+use lab::{Doing, Error, Network, OrFail, Progress, Result, Samples, Table};
 
 /// Its piece that runs in a network of its own.
 pub(super) const PIECE: &str = "time wait";
@@ -139,13 +139,13 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
     };
     if network.is_own() {
         network.set("ipv4/tcp_tw_reuse", spec.reuse)?;
-    } else if value_of("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
+    } else if Network::setting("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
         let why = network.why_shared().unwrap_or_default();
         waited.left_out = Some(format!("tcp_tw_reuse cannot be set to {}: {why}", spec.reuse));
         return Ok(waited);
     }
-    let range = network.narrow(spec.ports)?;
-    let server = network.listen(Ipv4Addr::LOCALHOST, 4_096)?;
+    let range = Narrowed::inside(network, spec.ports)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 4_096)?;
     let began = Instant::now();
     let since = || began.elapsed().as_secs_f64();
     let step = spec.pace.map(|pace| Duration::from_secs_f64(1.0 / pace));

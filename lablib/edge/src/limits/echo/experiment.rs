@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Framing, Model, ServerSpec, uring};
-use crate::limits::fleet::{Answer, Ask, ConnectSpec, Worker, unexpected};
+use crate::limits::fleet::{Ask, ConnectSpec, Worker};
 use lab::chart::{Chart, Latencies, Panels};
 use lab::{Doing, Error, Load, OpenLoop, OrFail, Progress, Result, Samples, Table};
 
@@ -114,10 +114,7 @@ impl Arm {
         }
         let before = server.usage()?;
         let width = usize::try_from(spec.connections).unwrap_or(usize::MAX);
-        let (seconds, wrong) = match client.ask(&Ask::Storm { requests: spec.requests, width })? {
-            Answer::Stormed { seconds, wrong } => (seconds, wrong),
-            other => return Err(unexpected(other)),
-        };
+        let (seconds, wrong): (f64, u64) = client.ask(&Ask::Storm { requests: spec.requests, width })?;
         let used = server.usage()?.since(&before);
         self.right(wrong)?;
         if counts {

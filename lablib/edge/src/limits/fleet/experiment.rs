@@ -1,12 +1,12 @@
 //! The fleet put to sea, and what it looked like.
 
-use super::{FleetSpec, Plan, Voyage, in_private_network, sail};
+use super::{FleetNetwork, FleetSpec, Plan, Voyage, sail};
 use lab::chart::{Bars, Chart, Latencies, Lines, Panels};
 use lab::{OrFail, Table, readable, significant};
 
 /// What each limit of this machine allows, before anything is opened.
 pub fn plan(connections: u64) -> Plan {
-    in_private_network(|network| Plan::new(connections, network)).or_fail()
+    FleetNetwork::inside(|network| Plan::new(connections, network)).or_fail()
 }
 
 /// Opens so many connections in a fleet of processes, pings some while all are open, and closes them.

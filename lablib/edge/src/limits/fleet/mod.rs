@@ -18,10 +18,10 @@ mod process;
 use std::time::{Duration, Instant};
 
 pub use connector::ConnectSpec;
+use connector::Pinged;
 pub use network::FleetNetwork;
-pub(crate) use network::in_private_network;
 pub use plan::{Plan, Room};
-pub(crate) use process::{Answer, Ask, unexpected};
+pub(crate) use process::Ask;
 pub use process::{State, Usage, Worker, connections_process};
 
 use super::echo::{Fault, Framing, Model, ServerSpec};
@@ -32,14 +32,6 @@ impl ConnectSpec {
     /// So many, each of which echoes once; the addresses are still to be said.
     pub fn new(connections: u64, framing: Framing) -> Self {
         Self { addresses: Vec::new(), connections, first: 0, window: 256, framing, echo: true, send_buffer: None }
-    }
-}
-
-/// Has a worker write until nothing more is taken, up to so many bytes a connection; returns the bytes.
-pub(crate) fn fill(worker: &mut Worker, most: usize) -> Result<u64> {
-    match worker.ask(&Ask::Fill { most })? {
-        Answer::Filled { bytes } => Ok(bytes),
-        other => Err(unexpected(other)),
     }
 }
 
@@ -146,7 +138,7 @@ pub fn sail(spec: &FleetSpec) -> Result<Voyage> {
     let files_before = open_files()?.0;
     let kernel = KernelBytes::now();
     // All workers start on a thread that is inside the network; this process stays outside.
-    let (plan, mut pairs) = in_private_network(|network| {
+    let (plan, mut pairs) = FleetNetwork::inside(|network| {
         let plan = Plan::new(spec.connections, network)?;
         let pair = |_| Ok(Pair { serving: Worker::start()?, connecting: Worker::start()?, state: State::default() });
         let pairs = (0..plan.pairs).map(pair).collect::<Result<Vec<_>>>()?;
@@ -256,7 +248,7 @@ impl Voyage {
                     megabytes(spec.floor)
                 ));
                 for pair in pairs.iter_mut() {
-                    pair.connecting.stop()?;
+                    pair.connecting.ask::<()>(&Ask::Stop)?;
                 }
             }
             if pairs.iter().all(|pair| pair.state.done) {
@@ -288,10 +280,7 @@ impl Voyage {
             for turn in 0..=10 {
                 for always_the_first in [true, false] {
                     let ask = Ask::Ping { count: each, always_the_first, seed: rng.bits() };
-                    let pinged = match pairs[index].connecting.ask(&ask)? {
-                        Answer::Pinged(pinged) => pinged,
-                        other => return Err(unexpected(other)),
-                    };
+                    let pinged: Pinged = pairs[index].connecting.ask(&ask)?;
                     self.pings_wrong += pinged.wrong;
                     let latency = if always_the_first { &mut same } else { &mut random };
                     for nanoseconds in pinged.nanoseconds.iter().filter(|_| turn > 0) {
@@ -312,9 +301,9 @@ impl Voyage {
     fn come_home(&mut self, mut pairs: Vec<Pair>, kernel: &KernelBytes) -> Result<()> {
         if let Some(pair) = pairs.first_mut().filter(|_| self.plan.network.private) {
             // One client is killed before the others, while its server lives and its network can be looked at.
-            pair.connecting.kill();
+            pair.connecting.begin_to_kill();
             let began = Instant::now();
-            while (pair.connecting.lives() || pair.serving.state()?.held > 0)
+            while (pair.connecting.is_running() || pair.serving.state()?.held > 0)
                 && began.elapsed() < Duration::from_secs(2)
             {
                 std::thread::sleep(Duration::from_millis(2));
@@ -322,12 +311,12 @@ impl Voyage {
             self.left_waiting = SockStat::of(pair.serving.pid())?.time_wait;
         }
         for worker in pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]) {
-            worker.kill();
+            worker.begin_to_kill();
         }
         let began = Instant::now();
         loop {
             let workers = pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]);
-            self.left_processes = workers.map(|worker| u64::from(worker.lives())).sum();
+            self.left_processes = workers.map(|worker| u64::from(worker.is_running())).sum();
             self.files[2] = open_files()?.0;
             self.left_bytes = kernel.grown();
             let back = self.left_bytes < 0.02 * self.kernel_each * self.held() as f64;

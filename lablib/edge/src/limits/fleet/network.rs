@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::limits::Network;
-use lab::{Doing, Error, Result, joined};
+use lab::{Doing, Error, Network, Result};
 
 /// Where the processes of a fleet have their sockets, and what the kernel allows them there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +21,27 @@ const WIDE: &str = "1024 65535";
 const LONG: &str = "65535";
 
 impl FleetNetwork {
+    /// Runs `start` in a [network of its own](Network::inside) with as many ports and as long queues as there can be.
+    pub(crate) fn inside<T: Send>(start: impl FnOnce(Self) -> Result<T> + Send) -> Result<T> {
+        Network::inside(|network| {
+            for (name, value) in [("ipv4/ip_local_port_range", WIDE), ("core/somaxconn", LONG)] {
+                // Where it may not be written, the usual range has to do, and the plan reckons with it.
+                let _ = network.set(name, value);
+            }
+            start(Self::here(network.is_own())?)
+        })
+    }
+
     /// The network of the thread that asks.
     fn here(private: bool) -> Result<Self> {
         let doing = "read the limits of a network";
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/{name}")).doing(doing);
+        let read = |name| Network::setting(name).ok_or_else(|| Error::new(doing, format!("there is no {name}")));
         let range = read("ipv4/ip_local_port_range")?;
         let ends: Vec<u64> = range.split_whitespace().filter_map(|end| end.parse().ok()).collect();
         let [low, high] = ends[..] else {
             return Err(Error::new(doing, format!("the kernel says that the local ports are {range:?}")));
         };
-        let backlog = read("core/somaxconn")?.trim().parse().doing(doing)?;
+        let backlog = read("core/somaxconn")?.parse().doing(doing)?;
         Ok(Self { private, ports: (high + 1).saturating_sub(low), backlog })
     }
 }
@@ -43,24 +53,4 @@ impl fmt::Display for FleetNetwork {
             false => "the machine's own loopback, as no namespace is allowed here",
         })
     }
-}
-
-/// Runs `start` in a private network where the kernel allows one: processes that it starts live there, and this process
-/// does not. Where it is not allowed, they share this machine's.
-///
-/// A namespace belongs to a thread, and is inherited by what the thread starts; so a thread is all that it takes.
-pub(crate) fn in_private_network<T: Send>(start: impl FnOnce(FleetNetwork) -> Result<T> + Send) -> Result<T> {
-    let run = || -> Result<T> {
-        let network = Network::enter()?;
-        for (name, value) in [("ipv4/ip_local_port_range", WIDE), ("core/somaxconn", LONG)] {
-            // Where it may not be written, the usual range has to do, and the plan reckons with it.
-            let _ = network.set(name, value);
-        }
-        start(FleetNetwork::here(network.is_own())?)
-    };
-    let outcome = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("private network".into()).spawn_scoped(scope, run);
-        thread.map(|thread| thread.join())
-    });
-    joined("start processes in a private network", outcome.doing("start a thread for a private network")?)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{PAGE, PARTS, ProcessMemory, Slabs, SockStat, predicted_pair_bytes};
 use crate::limits::echo::{Fault, Framing, Model, ServerSpec};
-use crate::limits::fleet::{ConnectSpec, Plan, Worker, fill, in_private_network};
+use crate::limits::fleet::{Ask, ConnectSpec, FleetNetwork, Plan, Worker};
 use lab::chart::{Bars, Chart, Lines};
 use lab::{Error, OrFail, Progress, Result, Samples, Table};
 
@@ -195,7 +195,7 @@ fn settled_at(sockets: u64, before: &Slabs) -> Result<Slabs> {
 
 /// A server's process and a client's, in a network of their own.
 fn pair() -> Result<(Worker, Worker)> {
-    in_private_network(|_| Ok((Worker::start()?, Worker::start()?)))
+    FleetNetwork::inside(|_| Ok((Worker::start()?, Worker::start()?)))
 }
 
 /// The kernel gives sockets back a moment after their processes are gone: what is weighed next must not profit from it.
@@ -274,7 +274,8 @@ impl Buffered {
             self.idle.push(grown_bytes(&before, &after) / count);
         }
         self.idle_buffers.push(in_buffers()?);
-        self.taken.push(fill(&mut connecting, 4 << 20)? as f64 / count);
+        let taken: u64 = connecting.ask(&Ask::Fill { most: 4 << 20 })?;
+        self.taken.push(taken as f64 / count);
         self.unread.push(in_buffers()?);
         drop((connecting, serving));
         settle(2 * connections);

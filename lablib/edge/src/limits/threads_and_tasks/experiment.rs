@@ -5,29 +5,19 @@ use std::time::Duration;
 
 use super::limits::{is_exempt, tasks_now};
 use super::{Crew, CrewSpec, Kind, RelaySpec, Relayed, ThreadLimit, thread_limits};
-use crate::limits::fleet::{Answer, Ask, Worker, unexpected};
+use crate::limits::fleet::{Ask, Worker};
 use crate::limits::memory::{MachineMemory, ProcessMemory, number_in};
 use lab::chart::{Bars, Chart, Lines};
 use lab::{Error, OrFail, Progress, Result, Samples, Table, significant};
 
 /// Makes a crew in a process of its own.
 pub fn crew(spec: &CrewSpec) -> Result<Crew> {
-    crew_of(&mut Worker::start()?, spec)
-}
-
-fn crew_of(worker: &mut Worker, spec: &CrewSpec) -> Result<Crew> {
-    match worker.ask(&Ask::Crew(spec.clone()))? {
-        Answer::Crew(crew) => Ok(crew),
-        other => Err(unexpected(other)),
-    }
+    Worker::start()?.ask(&Ask::Crew(spec.clone()))
 }
 
 /// Runs a relay in a process of its own.
 pub fn relay(spec: &RelaySpec) -> Result<Relayed> {
-    match Worker::start()?.ask(&Ask::Relay(spec.clone()))? {
-        Answer::Relayed(relayed) => Ok(relayed),
-        other => Err(unexpected(other)),
-    }
+    Worker::start()?.ask(&Ask::Relay(spec.clone()))
 }
 
 /// Both kinds at several sizes, in turns.
@@ -258,7 +248,7 @@ pub fn reach_user_limit(most: u64) -> Reached {
             let error = "not tried: this process is exempt, and may not become another user".into();
             return Ok(Reached { limit, predicted: f64::NAN, alive: 0, error, tried: false });
         }
-        let crew = crew_of(&mut worker, &spec)?;
+        let crew: Crew = worker.ask(&Ask::Crew(spec))?;
         let error = crew.refused.unwrap_or_else(|| "nothing".into());
         Ok(Reached { limit, predicted: most.saturating_sub(others) as f64, alive: crew.alive, error, tried: true })
     };
@@ -302,7 +292,7 @@ pub fn reach_machine_limit(limits: &Limits, margin: u64) -> Reached {
                     std::thread::sleep(Duration::from_millis(2));
                 }
             });
-            let outcome = crew_of(&mut worker, &CrewSpec::new(Kind::Thread, wanted));
+            let outcome: Result<Crew> = worker.ask(&Ask::Crew(CrewSpec::new(Kind::Thread, wanted)));
             over.store(true, Ordering::Relaxed);
             outcome
         });
