@@ -14,6 +14,10 @@ use polars::prelude::{
     AnyValue, BooleanChunked, Column, DataFrame, DataType, IdxCa, IdxSize, NewChunkedArray, SortMultipleOptions,
 };
 
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::{Doing, Error, Latency, OrFail, Result, Samples, Show, Table};
 
 /// Data in columns; see the [module's words](self) on how results are laid out.
@@ -712,6 +716,23 @@ impl From<bool> for Value {
     }
 }
 
+impl Serialize for Frame {
+    /// As its CSV, and how old it is: for a process of an experiment that hands over what it has measured.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let age = self.taken.map(|taken| taken.elapsed());
+        (self.to_csv().map_err(S::Error::custom)?, age).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let (csv, age) = <(String, Option<Duration>)>::deserialize(deserializer)?;
+        let frame = Self::from_csv(&csv).map_err(D::Error::custom)?;
+        // What was measured elsewhere is no younger for being read here.
+        Ok(frame.taken_at(age.and_then(|age| Instant::now().checked_sub(age))))
+    }
+}
+
 impl From<Frame> for DataFrame {
     /// For whatever polars can do with it.
     fn from(frame: Frame) -> Self {
@@ -899,6 +920,17 @@ mod tests {
         for bad in ["a,b\n1,2,3\n", "a,a\n1,2\n"] {
             assert!(Frame::from_csv(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_another_process_hands_over_is_the_same_and_as_old() {
+        let frame = moved();
+        let before = Instant::now();
+        let back: Frame = serde_json::from_str(&serde_json::to_string(&frame).unwrap()).unwrap();
+        assert_eq!((back.texts("arm"), back.unit("moved")), (frame.texts("arm"), "%"));
+        assert_eq!(back.samples("moved").values(), frame.samples("moved").values());
+        assert!(back.taken().unwrap() <= before, "reading makes it no younger");
+        assert!(serde_json::from_str::<Frame>(r#"["a,a\n1,2\n", null]"#).is_err());
     }
 
     #[test]

@@ -10,15 +10,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber;
-use super::lanes::raise_descriptors;
-use super::namespace::{Listener, Seen, counters, errno, give_up_after, grown, tcp};
+use crate::descriptor_tables::raise_descriptors;
+use crate::procfs::{Seen, counters, grown};
+use crate::sockets::{Listener, errno, give_up_after, tcp};
 use lab::chart::{Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, Network, OrFail, Result, Samples, Table, joined};
+use lab::{Doing, Error, Frame, Network, Result, Samples, joined};
 
 /// Its piece that runs in a network of its own.
-pub(super) const PIECE: &str = "backlog";
+pub(crate) const PIECE: &str = "backlog";
 
 /// What to find out about a listener's queues.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,28 +130,22 @@ pub struct Queues {
 }
 
 /// Fills the queues. What it waits for is the kernel's clock, so a notebook begins early.
-pub fn begin_backlog(spec: &BacklogSpec) -> Queues {
-    let run = || -> Result<Queues> {
-        let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
-        if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
-            let cause = "it needs a backlog of at most 4,000, and clients beyond it";
-            return Err(Error::new("fill a listener's queues", cause));
-        }
-        Ok(Queues { running: Some(chamber::begin(PIECE, spec)?), found: None })
-    };
-    run().or_fail()
+pub fn begin_backlog(spec: &BacklogSpec) -> Result<Queues> {
+    let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
+    if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
+        let cause = "it needs a backlog of at most 4,000, and clients beyond it";
+        return Err(Error::new("fill a listener's queues", cause));
+    }
+    Ok(Queues { running: Some(Running::start("limits", &(PIECE, spec))?), found: None })
 }
 
 impl Queues {
     /// Waits for what was found. A cell may call it again.
-    pub fn finish(&mut self) -> Backlog {
-        let mut finish = || -> Result<Backlog> {
-            if let Some(running) = self.running.take() {
-                self.found = Some(running.finish()?);
-            }
-            self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
-        };
-        finish().or_fail()
+    pub fn finish(&mut self) -> Result<Backlog> {
+        if let Some(running) = self.running.take() {
+            self.found = Some(running.finish()?);
+        }
+        self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
     }
 }
 
@@ -160,7 +154,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// A handshake on loopback is over when `connect` returns; this is for a machine that has other things to do.
 const SETTLE: Duration = Duration::from_millis(60);
 
-pub(super) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> {
+pub(crate) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> {
     raise_descriptors()?;
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
     let fits = |clients: u32| 2 * u64::from(clients) + 32 < limit;
@@ -496,11 +490,11 @@ impl Backlog {
         chart.mark_y("the SYN is sent again", 1.0)
     }
 
-    /// The SYN queue, both ways.
-    pub fn handshake_table(&self, title: &str) -> Table {
+    /// What became of the clients of a full SYN queue, without cookies and with them.
+    pub fn syn_queue(&self) -> Frame {
         let counts = |value: fn(&Handshakes) -> u64| self.handshakes.iter().map(value);
-        Table::new(title)
-            .text("", self.handshakes.iter().map(|arm| if arm.cookies { "cookies" } else { "no cookies" }))
+        Frame::new()
+            .text("answered", self.handshakes.iter().map(|arm| if arm.cookies { "with cookies" } else { "without" }))
             .counts("clients", "", counts(|arm| u64::from(arm.came)))
             .counts("connected, they believe", "", counts(|arm| u64::from(arm.connected)))
             .counts("in the SYN queue", "", counts(|arm| arm.half_open))

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber;
-use super::kernel::TIME_WAIT;
-use super::lanes::raise_descriptors;
-use super::namespace::{From, Listener, Narrowed, Seen, errno};
+use crate::descriptor_tables::raise_descriptors;
+use crate::procfs::Seen;
+use crate::sockets::{From, Listener, Narrowed, TIME_WAIT, errno, tcp};
 use lab::chart::{Bars, Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, Network, OrFail, Progress, Result, Samples, Table};
+use lab::{Doing, Error, Frame, Network, Progress, Result, Samples};
 
 /// Its piece that runs in a network of its own.
-pub(super) const PIECE: &str = "time wait";
+pub(crate) const PIECE: &str = "time wait";
 
 /// Who closes a connection first, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,30 +99,27 @@ pub struct TimeWaits {
     done: Vec<Waited>,
 }
 
-/// Sends the clients off.
-pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> TimeWaits {
-    let run = || -> Result<TimeWaits> {
-        let doing = "wait for TIME_WAIT";
-        if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
-            let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
-            return Err(Error::new(doing, cause).remedy("ask for an even range"));
-        }
-        if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
-            return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
-        }
-        if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
-            return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
-        }
-        let running = specs.iter().map(|spec| chamber::begin(PIECE, spec));
-        Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
-    };
-    run().or_fail()
+/// Starts the clients, each in a process of its own.
+pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> Result<TimeWaits> {
+    let doing = "wait for TIME_WAIT";
+    if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
+        let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
+        return Err(Error::new(doing, cause).remedy("ask for an even range"));
+    }
+    if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
+        return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
+    }
+    if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
+        return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
+    }
+    let running = specs.iter().map(|spec| Running::start("limits", &(PIECE, spec)));
+    Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
 }
 
 /// The pause of a client that was refused a port: some of them wait for a minute, beside whatever else is measured.
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
+pub(crate) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
     raise_descriptors()?;
     let mut waited = Waited {
         name: spec.name.clone(),
@@ -224,16 +220,13 @@ fn read_one(socket: &Socket) -> std::io::Result<()> {
 
 impl TimeWaits {
     /// Waits for those that are still at it. A cell may call it again.
-    pub fn finish(&mut self) -> Vec<Waited> {
-        let mut finish = || -> Result<Vec<Waited>> {
-            let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
-            for running in self.running.drain(..) {
-                self.done.push(running.finish()?);
-                progress.step();
-            }
-            Ok(self.done.clone())
-        };
-        finish().or_fail()
+    pub fn finish(&mut self) -> Result<Vec<Waited>> {
+        let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
+        for running in self.running.drain(..) {
+            self.done.push(running.finish()?);
+            progress.step();
+        }
+        Ok(self.done.clone())
     }
 
     /// Processes that are at it.
@@ -280,10 +273,15 @@ impl Waited {
         starts.windows(2).map(|pair| self.ports as f64 / (pair[1] - pair[0])).collect()
     }
 
-    /// Connections made in each second of the time that it was at it.
-    pub fn each_second(&self) -> Vec<(f64, u64)> {
+    /// Connections made in each second of the time that it was at it: second and made.
+    pub fn each_second(&self) -> Frame {
+        let seconds = 0..self.lasted as u32;
         let made = |second: u32| self.opened_by(f64::from(second) + 1.0) - self.opened_by(f64::from(second));
-        (0..self.lasted as u32).map(|second| (f64::from(second), made(second))).collect()
+        Frame::new().counts("second", "s", seconds.clone().map(u64::from)).counts(
+            "made",
+            "connections",
+            seconds.map(made),
+        )
     }
 
     /// Connections a second that it made between two moments, in seconds from its first.
@@ -344,88 +342,65 @@ pub fn rate_chart(waited: &[Waited], title: &str) -> Bars {
     chart
 }
 
-/// Connections made each second by one of them, with what the ports allow in the long run and the seed's figure for that.
-pub fn each_second_chart(waited: &Waited, title: &str) -> Lines {
-    let allowed = waited.ports as f64 / TIME_WAIT.as_secs_f64();
-    Chart::lines(title)
-        .x("since the first connection", "s")
-        .y("connections made each second", "")
-        .from_zero()
-        .line(&waited.name, waited.each_second())
-        .predicted("ports ÷ 60 s", move |_| allowed)
-        .mark_y("the seed's 28,000 ÷ 60 s", 467.0)
-}
-
-/// Who kept the ports.
-pub fn kept_table(waited: &[Waited], title: &str) -> Table {
-    let ran = || waited.iter().filter(|arm| arm.ran());
-    let refused = |arm: &Waited| match &arm.refused {
+/// Who kept the ports, and for how long: a row for each client.
+pub fn kept(waited: &[Waited]) -> Frame {
+    let ran: Vec<&Waited> = waited.iter().filter(|arm| arm.ran()).collect();
+    let refused = |arm: &&Waited| match &arm.refused {
         Some((error, after)) => format!("{error} after {after}"),
         None => "never refused".to_string(),
     };
-    Table::new(title)
-        .text("", ran().map(|arm| arm.name.as_str()))
-        .counts("ports", "", ran().map(|arm| arm.ports))
-        .counts("connections", "", ran().map(Waited::opened))
-        .text("refused", ran().map(refused))
-        .counts("TIME_WAIT at the client", "", ran().map(|arm| arm.kept.0))
-        .counts("at the server", "", ran().map(|arm| arm.kept.1))
-        .numbers("kept for, says the kernel", "s", ran().map(|arm| arm.kept_for.unwrap_or(f64::NAN)))
+    Frame::new()
+        .text("client", ran.iter().map(|arm| &arm.name))
+        .counts("ports", "", ran.iter().map(|arm| arm.ports))
+        .counts("connections", "", ran.iter().map(|arm| arm.opened()))
+        .text("refused", ran.iter().map(refused))
+        .counts("TIME_WAIT at the client", "", ran.iter().map(|arm| arm.kept.0))
+        .counts("at the server", "", ran.iter().map(|arm| arm.kept.1))
+        .numbers_or_missing("kept for, says the kernel", "s", ran.iter().map(|arm| arm.kept_for))
 }
 
-/// What a reset on closing costs: bytes that the client had sent and the server never saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reset {
+/// What closing costs: bytes that the client had sent, and what the server saw of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
     /// What the client's `send` took.
     pub sent: u64,
     /// What the server read until the end, or until an error.
     pub received: u64,
 }
 
-impl Reset {
-    /// What the server could read of what was sent, in per cent: one sample for each.
-    pub fn received(closed: &[Self]) -> Samples {
-        closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64).collect()
-    }
-
-    /// What a graceful close and a reset deliver, in turns, so many times each.
-    pub fn chart(graceful: &[Self], resets: &[Self], title: &str) -> Bars {
-        Chart::bars(title)
-            .y("bytes sent that the server could read", "%")
-            .bar_with_spread("close", Self::received(graceful).median_and_quartiles())
-            .predicted("close", 100.0)
-            .bar_with_spread("reset", Self::received(resets).median_and_quartiles())
-    }
+/// Per cent of what was sent that the server could read, after a graceful `close` and after a `reset`, in turns.
+pub fn graceful_and_reset(rounds: usize) -> Result<Frame> {
+    let closed = (0..2 * rounds).map(|turn| close_after_sending(turn % 2 == 1)).collect::<Result<Vec<_>>>()?;
+    Ok(Frame::new()
+        .text("closed by", (0..2 * rounds).map(|turn| if turn % 2 == 1 { "reset" } else { "close" }))
+        .numbers("received", "%", closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64)))
 }
 
 /// A client sends all that the kernel takes and closes at once, gracefully or with a reset; then the server reads.
-pub fn close_after_sending(resets: bool) -> Reset {
-    let run = || -> Result<Reset> {
-        let doing = "send and close";
-        let server = Listener::on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1)?;
-        let client = super::namespace::tcp().doing(doing)?;
-        client.connect(&server.address.into()).doing(doing)?;
-        let (peer, _) = server.socket.accept().doing(doing)?;
-        client.set_nonblocking(true).doing(doing)?;
-        let mut sent = 0;
-        // More than the server's buffer holds, so that some of it still waits on the client's side.
-        loop {
-            match client.send(&[7; 65_536]) {
-                Ok(length) => sent += length as u64,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(Error::new(doing, error)),
-            }
+pub fn close_after_sending(resets: bool) -> Result<Closed> {
+    let doing = "send and close";
+    let server = Listener::on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1)?;
+    let client = tcp().doing(doing)?;
+    client.connect(&server.address.into()).doing(doing)?;
+    let (peer, _) = server.socket.accept().doing(doing)?;
+    client.set_nonblocking(true).doing(doing)?;
+    let mut sent = 0;
+    // More than the server's buffer holds, so that some of it still waits on the client's side.
+    loop {
+        match client.send(&[7; 65_536]) {
+            Ok(length) => sent += length as u64,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(Error::new(doing, error)),
         }
-        if resets {
-            client.set_linger(Some(Duration::ZERO)).doing(doing)?;
-        }
-        drop(client);
-        peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
-        let (mut received, mut buffer) = (0, vec![MaybeUninit::uninit(); 65_536]);
-        while let Ok(length @ 1..) = peer.recv(&mut buffer) {
-            received += length as u64;
-        }
-        Ok(Reset { sent, received })
-    };
-    run().or_fail()
+    }
+    if resets {
+        client.set_linger(Some(Duration::ZERO)).doing(doing)?;
+    }
+    drop(client);
+    peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
+    let (mut received, mut buffer) = (0, vec![MaybeUninit::uninit(); 65_536]);
+    while let Ok(length @ 1..) = peer.recv(&mut buffer) {
+        received += length as u64;
+    }
+    Ok(Closed { sent, received })
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::Kind;
-use crate::limits::fleet::Usage;
+use crate::procfs::Usage;
 use lab::{Doing, Error, Result};
 
 /// A relay that is to be run.

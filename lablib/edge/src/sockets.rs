@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::kernel::TIME_WAIT;
+use crate::procfs::Seen;
 use lab::clock::deadline_in;
 use lab::{Doing, Error, Network, Result};
 
@@ -32,16 +32,19 @@ sockopt_impl!(
     LocalPortRange, SetOnly, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, u32
 );
 
+/// How long a port is kept by whoever closed first: compiled into the kernel.
+pub const TIME_WAIT: Duration = Duration::from_secs(60);
+
 /// A socket that listens.
 #[derive(Debug)]
-pub(super) struct Listener {
-    pub(super) socket: Socket,
-    pub(super) address: SocketAddrV4,
+pub(crate) struct Listener {
+    pub(crate) socket: Socket,
+    pub(crate) address: SocketAddrV4,
 }
 
 impl Listener {
     /// On an address of loopback, at a port outside every range that [`Narrowed::inside`] makes.
-    pub(super) fn inside(network: &Network, address: Ipv4Addr, backlog: i32) -> Result<Self> {
+    pub(crate) fn inside(network: &Network, address: Ipv4Addr, backlog: i32) -> Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(2_000);
         let port = match network {
             Network::Own => NEXT.fetch_add(1, Ordering::Relaxed),
@@ -50,14 +53,14 @@ impl Listener {
         Self::on(SocketAddrV4::new(address, port), backlog)
     }
 
-    pub(super) fn on(address: SocketAddrV4, backlog: i32) -> Result<Self> {
+    pub(crate) fn on(address: SocketAddrV4, backlog: i32) -> Result<Self> {
         let made = Self::bound(address)?;
         made.listen(backlog)?;
         Ok(made)
     }
 
     /// Bound, and not listening yet.
-    pub(super) fn bound(address: SocketAddrV4) -> Result<Self> {
+    pub(crate) fn bound(address: SocketAddrV4) -> Result<Self> {
         let doing = || format!("bind to {address}");
         let socket = tcp().doing(doing())?;
         socket.set_reuse_address(true).doing(doing())?;
@@ -66,29 +69,29 @@ impl Listener {
         Ok(Self { socket, address: local.ok_or_else(|| Error::new(doing(), "it has no address"))? })
     }
 
-    pub(super) fn listen(&self, backlog: i32) -> Result<()> {
+    pub(crate) fn listen(&self, backlog: i32) -> Result<()> {
         self.socket.listen(backlog).doing(format!("listen at {}", self.address))
     }
 
     /// Lets bare handshakes wait, until they carry data, for so many seconds.
-    pub(super) fn defer(&self, seconds: i32) -> Result<()> {
+    pub(crate) fn defer(&self, seconds: i32) -> Result<()> {
         setsockopt(&self.socket, DeferAccept, &seconds).doing("defer the accepting of bare connections")
     }
 }
 
 /// A socket for TCP on loopback.
-pub(super) fn tcp() -> std::io::Result<Socket> {
+pub(crate) fn tcp() -> std::io::Result<Socket> {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))
 }
 
 /// How often this socket sends its SYN again before it gives up.
-pub(super) fn give_up_after(socket: &Socket, times: i32) -> Result<()> {
+pub(crate) fn give_up_after(socket: &Socket, times: i32) -> Result<()> {
     setsockopt(socket, SynCount, &times).doing("bound how often a SYN is sent again")
 }
 
 /// How a client that has more than one address takes its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// The kernel chooses address and port when it connects.
     Anywhere,
     /// The client chooses the address, and the port is chosen when it connects.
@@ -99,15 +102,15 @@ pub(super) enum From {
 
 /// The ephemeral ports that are left.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Narrowed {
-    pub(super) first: u16,
-    pub(super) last: u16,
+pub(crate) struct Narrowed {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
     by_socket: bool,
 }
 
 impl Narrowed {
     /// Leaves so many ephemeral ports: to everybody in a network of our own, else to the sockets that keep to it.
-    pub(super) fn inside(network: &Network, ports: u16) -> Result<Self> {
+    pub(crate) fn inside(network: &Network, ports: u16) -> Result<Self> {
         let doing = || format!("narrow the range to {ports} ports");
         if ports == 0 {
             return Err(Error::new(doing(), "a range has a port"));
@@ -129,12 +132,12 @@ impl Narrowed {
     }
 
     /// How many ports.
-    pub(super) fn ports(&self) -> u64 {
+    pub(crate) fn ports(&self) -> u64 {
         u64::from(self.last - self.first) + 1
     }
 
     /// A client's socket that keeps to the range.
-    pub(super) fn socket(&self) -> std::io::Result<Socket> {
+    pub(crate) fn socket(&self) -> std::io::Result<Socket> {
         let socket = tcp()?;
         if self.by_socket {
             setsockopt(&socket, LocalPortRange, &(u32::from(self.last) << 16 | u32::from(self.first)))?;
@@ -143,7 +146,7 @@ impl Narrowed {
     }
 
     /// A connection, or what the kernel says.
-    pub(super) fn connect(&self, from: From, to: SocketAddrV4) -> std::io::Result<Socket> {
+    pub(crate) fn connect(&self, from: From, to: SocketAddrV4) -> std::io::Result<Socket> {
         let socket = self.socket()?;
         match from {
             From::Anywhere => {}
@@ -159,7 +162,7 @@ impl Narrowed {
 }
 
 /// The name of an error, as manuals have it.
-pub(super) fn errno(error: &std::io::Error) -> String {
+pub(crate) fn errno(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)))
 }
 
@@ -208,101 +211,13 @@ fn used_ports() -> BTreeMap<u16, u64> {
     used
 }
 
-/// One line of `/proc/net/tcp`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
-    pub(super) local: u16,
-    pub(super) remote: u16,
-    pub(super) state: u8,
-    /// Connections in a listener's accept queue; bytes to be read for other sockets.
-    pub(super) waiting: u64,
-    /// Seconds until the socket's timer fires.
-    pub(super) timer: f64,
-}
-
-impl Seen {
-    pub(super) const SYN_SENT: u8 = 2;
-    pub(super) const SYN_RECEIVED: u8 = 3;
-    pub(super) const TIME_WAIT: u8 = 6;
-    pub(super) const LISTEN: u8 = 10;
-
-    /// Whether it listens at this port.
-    pub(super) fn is_listening(&self, port: u16) -> bool {
-        self.local == port && self.state == Self::LISTEN
-    }
-
-    fn read(line: &str) -> Option<Self> {
-        let mut fields = line.split_whitespace().skip(1);
-        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
-        let (local, remote) = (port()?, port()?);
-        let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-        let waiting = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
-        let ticks = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
-        // The kernel speaks of hundredths to everybody, whatever it counts in itself.
-        Some(Self { local, remote, state, waiting, timer: ticks as f64 / 100.0 })
-    }
-
-    /// All TCP sockets of the network that this process is in.
-    pub(super) fn all() -> Result<Vec<Self>> {
-        let text = std::fs::read_to_string("/proc/self/net/tcp").doing("read /proc/self/net/tcp")?;
-        Ok(text.lines().skip(1).filter_map(Self::read).collect())
-    }
-}
-
-/// The kernel's TCP counters of the network that this process is in, by name: `TcpExt:ListenOverflows`.
-pub(super) fn counters() -> Result<BTreeMap<String, i64>> {
-    let mut all = BTreeMap::new();
-    for file in ["/proc/self/net/netstat", "/proc/self/net/snmp"] {
-        let text = std::fs::read_to_string(file).doing(format!("read {file}"))?;
-        let lines: Vec<&str> = text.lines().collect();
-        for pair in lines.chunks_exact(2) {
-            let (mut names, values) = (pair[0].split_whitespace(), pair[1].split_whitespace().skip(1));
-            let table = names.next().unwrap_or_default();
-            for (name, value) in names.zip(values) {
-                all.insert(format!("{table}{name}"), value.parse().unwrap_or(0));
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// What a counter grew by.
-pub(super) fn grown(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>, name: &str) -> u64 {
-    let at = |counters: &BTreeMap<String, i64>| counters.get(name).copied().unwrap_or(0);
-    u64::try_from(at(after) - at(before)).unwrap_or(0)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_proc_net_tcp_reads_as_it_should() {
-        let line =
-            "   1: 0100007F:4E20 0100007F:2328 06 00000000:00000005 03:0000176D 00000000     0        0 0 3 00000000";
-        let seen = Seen::read(line).unwrap();
-        assert_eq!((seen.local, seen.remote, seen.state, seen.waiting), (20_000, 9_000, Seen::TIME_WAIT, 5));
-        assert!((seen.timer - 59.97).abs() < 1e-9);
-        let six = "   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 \
-                   00:00000000 00000000";
-        assert_eq!(Seen::read(six).unwrap().local, 8_080);
-        for bad in ["", "0: x", "0: 0100007F:4E20", "0: 0100007F:4E20 0100007F:2328 06", "a b c d e f g"] {
-            assert_eq!(Seen::read(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
     fn a_range_has_a_port() {
         assert!(Narrowed::inside(&Network::Own, 0).is_err());
-    }
-
-    #[test]
-    fn counters_are_read_by_name() {
-        let counters = counters().unwrap();
-        assert!(counters.contains_key("TcpExt:ListenOverflows") && counters.contains_key("Tcp:ActiveOpens"));
-        let later = BTreeMap::from([("a".to_string(), 7)]);
-        assert_eq!(grown(&BTreeMap::new(), &later, "a"), 7);
-        assert_eq!(grown(&later, &BTreeMap::new(), "a"), 0, "a counter does not shrink");
     }
 }

@@ -1,23 +1,30 @@
 //! A process of its own for one end of some connections: `lab connections`, and the handle on it.
 //!
-//! It [answers](lab::errand::answer) what its owner asks, and ends with it. Questions are short, so that it always gets around to
-//! reading.
+//! - It [answers](lab::errand::answer) what its owner asks, and ends with it: with its owner's handle, or when the owner is killed.
+//! - It holds as many connections as it may have descriptors, serves them or opens them, and counts what it did.
+//! - Closing resets, so nothing that it opened waits in TIME_WAIT.
+
+mod connector;
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::connector::{ConnectSpec, Connector, Progress};
-use crate::limits::echo::{self, Served, ServerSpec};
-use crate::limits::lanes::raise_descriptors;
-use crate::limits::threads_and_tasks::{CrewSpec, RelaySpec};
+use crate::descriptor_tables::raise_descriptors;
+use crate::echo::{self, Served, ServerSpec};
+use crate::procfs::Usage;
+use crate::threads_and_tasks::{RelaySpec, SpawnSpec};
 use lab::errand::{self, Running};
-use lab::{Doing, Error, Result, Show};
+use lab::{Doing, Error, Result};
+
+pub use connector::ConnectSpec;
+pub(crate) use connector::Pinged;
+use connector::{Connector, Progress};
 
 /// What a worker can be asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +48,7 @@ pub(crate) enum Ask {
     /// What it has used of the processor.
     Usage,
     /// Make threads or tasks, and let them go again.
-    Crew(CrewSpec),
+    Spawn(SpawnSpec),
     /// Pass a token around a ring of threads or tasks.
     Relay(RelaySpec),
 }
@@ -71,50 +78,23 @@ pub struct State {
     pub refused: u64,
 }
 
-/// What a process has used of the processor, by the kernel's account.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Seconds of the processor, its own and the kernel's on its behalf.
-    pub seconds: f64,
-    /// How often one of its threads went to sleep.
-    pub waits: u64,
-    /// How often one of its threads was made to give way.
-    pub preempted: u64,
+/// Descriptors of a worker that are not connections: pipes, epoll sets, listeners.
+pub(crate) const SPARE: u64 = 100;
+/// Descriptors of a worker, whatever it is allowed: all workers shall have about the same share.
+const MOST_DESCRIPTORS: u64 = 20_000;
+
+/// How many connections a worker with so many descriptors can hold one end of.
+pub(crate) fn connections_with(descriptors: u64) -> u64 {
+    descriptors.min(MOST_DESCRIPTORS).saturating_sub(SPARE)
 }
 
-impl Usage {
-    /// Of this process.
-    pub(crate) fn now() -> Result<Self> {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).doing("ask what this process has used")?;
-        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        Ok(Self {
-            seconds: seconds(usage.user_time()) + seconds(usage.system_time()),
-            waits: usage.voluntary_context_switches() as u64,
-            preempted: usage.involuntary_context_switches() as u64,
-        })
-    }
-
-    /// What was used between two moments.
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            seconds: self.seconds - earlier.seconds,
-            waits: self.waits - earlier.waits,
-            preempted: self.preempted - earlier.preempted,
-        }
-    }
+/// How many descriptors a process may have that this one starts.
+pub(crate) fn most_descriptors() -> Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of open files")?.1)
 }
 
-/// What `lab connections` does: what it is asked on standard input, until that ends. With a number it is the owner of a
-/// fleet of such processes instead, and says how many connections it held.
-pub fn connections_process(arguments: &[String]) -> Result<()> {
-    if let Some(connections) = arguments.first() {
-        let connections: u64 = connections.parse().doing("read how many connections to hold")?;
-        let voyage = super::sail(&super::FleetSpec::new(connections))?;
-        println!("{}\n{}", voyage.plan.table().to_plain(), voyage.table().to_plain());
-        println!("open files of the machine before, at the height, afterwards: {:?}", voyage.files);
-        println!("processes left: {}, bytes left: {:.0}", voyage.left_processes, voyage.left_bytes);
-        return Ok(());
-    }
+/// What `lab connections` does: what it is asked, until its owner is gone.
+pub(crate) fn answer_the_owner() -> Result<()> {
     raise_descriptors()?;
     // Should memory run short all the same, this process goes first, and nobody else's. Not everybody may say so.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
@@ -146,7 +126,7 @@ impl Inside {
             Ask::Fill { most } => answer(self.with_connector(|connector| connector.fill(most))?),
             Ask::Vanish => answer(self.with_connector(Connector::vanish)?),
             Ask::Usage => answer(Usage::now()?),
-            Ask::Crew(spec) => answer(spec.run()?),
+            Ask::Spawn(spec) => answer(spec.run()?),
             Ask::Relay(spec) => answer(spec.run()?),
         }
     }

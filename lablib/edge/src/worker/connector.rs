@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::limits::echo::Framing;
+use crate::echo::Framing;
 use lab::{Doing, Error, Result, Rng};
 
 /// What a connecting process is to do.
@@ -37,6 +37,13 @@ pub struct ConnectSpec {
     pub send_buffer: Option<usize>,
 }
 
+impl ConnectSpec {
+    /// So many, each of which echoes once; the addresses are still to be said.
+    pub fn new(connections: u64, framing: Framing) -> Self {
+        Self { addresses: Vec::new(), connections, first: 0, window: 256, framing, echo: true, send_buffer: None }
+    }
+}
+
 sockopt_impl!(
     /// Takes a socket out of the conversation: closed like this, it says nothing to the other end. The option has no name in the
     /// library, and wants the right to administer the network that the socket is in.
@@ -47,7 +54,7 @@ sockopt_impl!(
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The key of RFC 6455's own example.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// So many tell the others how far they are.
+/// Events of an epoll set that are read at once.
 const EVENTS: usize = 512;
 
 /// How far a connecting process is; read while it works.
