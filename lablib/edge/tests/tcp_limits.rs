@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use edge::keep_alive::*;
 use edge::limits::*;
-use lab::Network;
 use lab::crash::{self, Child, Crash};
+use lab::{Frame, Network};
 use proptest::prelude::*;
 
 fn client(name: &str, reuse: u8, closes: Closes, watch: u64, most: u64) -> TimeWaitSpec {
@@ -183,25 +183,29 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
         pause: Duration::from_millis(200),
     };
     let found = begin_backlog(&spec).unwrap().finish().unwrap();
-    assert_eq!(found.points.len(), 4, "one of them meets somaxconn");
-    for point in &found.points {
-        let fits = point.asked.min(point.somaxconn) + 1;
-        assert_eq!((point.connected, point.queued), (fits, u64::from(fits)), "{point:?}");
-        assert_eq!((point.still_asking, point.overflows), (5, Some(5)), "{point:?}");
+    assert_eq!(found.accept_queue.height(), 4, "one of them meets somaxconn");
+    for queue in found.accept_queue.rows() {
+        let fits = queue.number("asked").min(queue.number("somaxconn")) + 1.0;
+        assert_eq!((queue.number("connected"), queue.number("queued")), (fits, fits), "{:?}", found.accept_queue);
+        assert_eq!((queue.number("still asking"), queue.number("dropped")), (5.0, 5.0), "{:?}", found.accept_queue);
     }
-    let [plain, cookies] = &found.handshakes[..] else { panic!("{found:?}") };
-    assert_eq!((plain.connected, plain.queued, plain.cookies_sent), (9, 0, 0), "{plain:?}");
-    assert_eq!((plain.half_open, plain.dropped), (9, 27), "{plain:?}");
-    assert_eq!((cookies.connected, cookies.queued, cookies.dropped), (18, 9, 0), "{cookies:?}");
+    assert!(found.off().values().iter().all(|off| *off == 0.0) && found.off().len() == 14, "{}", found.off());
+    let [plain, cookies] = ["without cookies", "with cookies"].map(|how| found.syn_queue.filter("answered", how));
+    let of = |frame: &Frame, columns: [&str; 3]| columns.map(|column| frame.number(column));
+    assert_eq!(of(&plain, ["connected", "in the accept queue", "cookies sent"]), [9.0, 0.0, 0.0], "{plain:?}");
+    assert_eq!(of(&plain, ["connected", "in the SYN queue", "dropped: SYN queue full"]), [9.0, 9.0, 27.0], "{plain:?}");
+    let where_from = ["connected", "in the accept queue", "dropped: SYN queue full"];
+    assert_eq!(of(&cookies, where_from), [18.0, 9.0, 0.0], "{cookies:?}");
+    let full = "dropped: accept queue full";
     assert_eq!(
-        (cookies.half_open, cookies.overflows, plain.overflows),
-        (9, 18, 0),
+        (cookies.number("in the SYN queue"), cookies.number(full), plain.number(full)),
+        (9.0, 18.0, 0.0),
         "who is in no queue was dropped at one"
     );
-    assert_eq!(found.unaccounted().values(), [0.0, 0.0], "{found:?}");
-    let [short, long] = &found.bursts[..] else { panic!("{found:?}") };
-    assert_eq!((short.at_once(), short.served(), long.at_once(), long.served()), (5, 20, 20, 20));
-    assert!(short.waited().min() >= 0.95, "{}", short.waited());
+    assert_eq!(found.syn_queue.samples("unaccounted").values(), [0.0, 0.0], "{found:?}");
+    let served = |backlog: u64| found.bursts.filter("backlog", backlog).having("answered").height();
+    assert_eq!((found.at_once(4).len(), served(4), found.at_once(64).len(), served(64)), (5, 20, 20, 20));
+    assert!(found.waited(4).min() >= 0.95, "{}", found.waited(4));
     let (error, seconds, predicted) = found.gave_up.unwrap();
     assert_eq!(error, "ETIMEDOUT");
     assert!((predicted - 0.3..predicted + 1.0).contains(&seconds), "{seconds}");
@@ -231,7 +235,8 @@ fn in_the_machine_s_own_network() {
     .unwrap()
     .finish()
     .unwrap();
-    assert_eq!((queues.points[0].connected, queues.points[0].overflows), (4, None));
+    assert_eq!(queues.accept_queue.number("connected"), 4.0);
+    assert!(queues.accept_queue.having("dropped").is_empty() && queues.syn_queue.is_empty());
     let asked = compare(&KeepAliveSpec {
         requests: 40,
         rounds: 1,

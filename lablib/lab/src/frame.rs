@@ -720,7 +720,9 @@ impl Serialize for Frame {
     /// As its CSV, and how old it is: for a process of an experiment that hands over what it has measured.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let age = self.taken.map(|taken| taken.elapsed());
-        (self.to_csv().map_err(S::Error::custom)?, age).serialize(serializer)
+        // Without a column there is no head either.
+        let csv = if self.units.is_empty() { Ok(String::new()) } else { self.to_csv() };
+        (csv.map_err(S::Error::custom)?, age).serialize(serializer)
     }
 }
 
@@ -930,6 +932,8 @@ mod tests {
         assert_eq!((back.texts("arm"), back.unit("moved")), (frame.texts("arm"), "%"));
         assert_eq!(back.samples("moved").values(), frame.samples("moved").values());
         assert!(back.taken().unwrap() <= before, "reading makes it no younger");
+        let none: Frame = serde_json::from_str(&serde_json::to_string(&Frame::new()).unwrap()).unwrap();
+        assert!(none.columns().is_empty() && none.is_empty());
         assert!(serde_json::from_str::<Frame>(r#"["a,a\n1,2\n", null]"#).is_err());
     }
 

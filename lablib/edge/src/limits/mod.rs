@@ -20,12 +20,12 @@ pub(crate) mod ports;
 pub(crate) mod time_wait;
 
 pub use crate::sockets::TIME_WAIT;
-pub use backlog::{Backlog, BacklogSpec, Burst, Handshakes, QueuePoint, Queues, begin_backlog};
+pub use backlog::{Backlog, BacklogSpec, Queues, begin_backlog};
 pub use descriptors::{DescriptorSpec, Descriptors, FullServer, descriptors};
 pub use kernel::Kernel;
 pub use picture::picture;
 pub use ports::{PortSpec, Ports, ports};
 pub use time_wait::{
     Closed, Closes, TimeWaitSpec, TimeWaits, Waited, arm, begin_time_wait, close_after_sending, graceful_and_reset,
-    kept, long_chart, progress_chart, rate_chart,
+    kept, progress_chart, rate_chart,
 };

@@ -295,25 +295,17 @@ pub fn arm<'a>(waited: &'a [Waited], name: &str) -> Option<&'a Waited> {
     waited.iter().find(|arm| arm.ran() && arm.name.contains(name))
 }
 
-/// How many connections each port has carried by when, for as long as all of them were at it.
-pub fn progress_chart(waited: &[Waited], title: &str) -> Lines {
+/// How many connections each port has carried by when, for as long as all of them were at it; beside a port that is used again each
+/// time that `kept_for` has passed.
+pub fn progress_chart(waited: &[Waited], kept_for: Duration, title: &str) -> Lines {
     let ran = || waited.iter().filter(|arm| arm.ran());
     // Who was never refused may have had enough early on; the others went on until their time was up.
     let end = ran().filter(|arm| arm.refused.is_some()).map(|arm| arm.lasted).fold(f64::INFINITY, f64::min);
     let end = if end.is_finite() { end } else { ran().map(|arm| arm.lasted).fold(0.0, f64::max) };
     let chart = Chart::lines(title).x("since the first connection", "s").y("connections made for each port", "");
-    let chart = ran().fold(chart, |chart, arm| chart.line(&arm.name, arm.progress(end)));
-    chart.predicted_points("once a second", stairs(1.0, end))
-}
-
-/// The same for one of them, until its time was up.
-pub fn long_chart(waited: &Waited, title: &str) -> Lines {
-    Chart::lines(title)
-        .x("since the first connection", "s")
-        .y("connections made for each port", "")
-        .from_zero()
-        .line(&waited.name, waited.progress(waited.lasted))
-        .predicted_points("once a minute", stairs(TIME_WAIT.as_secs_f64(), waited.lasted))
+    let chart = ran().fold(chart.from_zero(), |chart, arm| chart.line(&arm.name, arm.progress(end)));
+    let again = format!("again after {} s", kept_for.as_secs());
+    chart.predicted_points(again, stairs(kept_for.as_secs_f64(), end))
 }
 
 /// One at the beginning, and one more each time that `step` has passed.
