@@ -73,7 +73,7 @@ impl Listener {
         self.socket.listen(backlog).doing(format!("listen at {}", self.address))
     }
 
-    /// Lets bare handshakes wait, until they carry data, for so many seconds.
+    /// Lets bare handshakes wait, until they carry data, for this many seconds.
     pub(crate) fn defer(&self, seconds: i32) -> Result<()> {
         setsockopt(&self.socket, DeferAccept, &seconds).doing("defer the accepting of bare connections")
     }
@@ -109,7 +109,7 @@ pub(crate) struct Narrowed {
 }
 
 impl Narrowed {
-    /// Leaves so many ephemeral ports: to everybody in a network of our own, else to the sockets that keep to it.
+    /// Narrows the ephemeral ports to this many: for everybody in a network of our own, else for the sockets made here.
     pub(crate) fn inside(network: &Network, ports: u16) -> Result<Self> {
         let doing = || format!("narrow the range to {ports} ports");
         if ports == 0 {
@@ -166,7 +166,7 @@ pub(crate) fn errno(error: &std::io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number)))
 }
 
-/// A port from which so many in a row are used by nobody, in a network that is not ours. Where others have just closed many
+/// The first of this many ports in a row that are free, in a network that is not ours. Where others have just closed many
 /// connections, their ports are free after a minute.
 fn quiet_range(ports: u16) -> Result<u16> {
     let end = deadline_in(TIME_WAIT + Duration::from_secs(5));

@@ -43,7 +43,7 @@ impl Model {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Threads, Self::CurrentThread, Self::MultiThread, Self::Epoll, Self::IoUring];
 
-    /// How a reader calls it.
+    /// Its name in charts and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Threads => "a thread each",
@@ -66,16 +66,16 @@ impl fmt::Display for Model {
 pub enum Framing {
     /// Bytes, which come back as they are.
     Plain,
-    /// WebSocket, by tokio-tungstenite: an upgrade, then frames. With its own sizes, or buffers of so many bytes.
+    /// WebSocket, by tokio-tungstenite: an upgrade, then frames. With the library's own sizes, or buffers of this many bytes.
     WebSocket(Option<usize>),
 }
 
 /// A step that a server leaves out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Skip {
-    /// Accepting, after so many connections; the kernel goes on completing handshakes for it.
+    /// Accepting, after this many connections; the kernel goes on completing handshakes for it.
     AcceptAfter(u64),
-    /// Keeping connections apart, in one of so many answers: it sends the answer of the one before, as a buffer shared without care
+    /// Keeping connections apart, in one of this many answers: it sends the answer of the one before, as a buffer shared without care
     /// would.
     OwnAnswerEvery(u64),
     /// Reading: it accepts, and that is all.
@@ -85,13 +85,13 @@ pub enum Skip {
 /// A server that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSpec {
-    /// How it waits.
+    /// How it waits for its connections.
     pub model: Model,
-    /// What it speaks.
+    /// What the bytes mean.
     pub framing: Framing,
-    /// On how many ports it listens.
+    /// Number of ports on which it listens.
     pub ports: usize,
-    /// How many connections may wait to be accepted, on each port; the kernel caps it.
+    /// Connections that may wait to be accepted, on each port; the kernel caps it.
     pub backlog: u32,
     /// Bytes that it reads at once. 0, for tokio: nothing is kept while a connection is idle.
     pub buffer: usize,

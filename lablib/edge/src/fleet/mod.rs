@@ -4,7 +4,7 @@
 //!   hands of a process, and connected to each other. The kernel's own count of sockets agrees.
 //! - **No more than there is**: what each limit allows is said beforehand ([`Plan`]); the fleet stops before memory runs
 //!   short, or where the kernel refuses, and says which.
-//! - **Nobody else's**: where the kernel allows it, the fleet lives in a network namespace of its own. No sockets, ports or
+//! - **Harmless**: where the kernel allows it, the fleet lives in a network namespace of its own. No sockets, ports or
 //!   settings of the machine are touched.
 //! - **Nothing outlives its owner**: each process ends when its owner's end of a pipe is closed, `kill -9` included; closing
 //!   resets connections, so nothing waits in TIME_WAIT.
@@ -27,9 +27,9 @@ use lab::{Doing, Error, Frame, Latency, Progress, Result, Rng, Show, Table, read
 /// A fleet of processes, and what it is to hold.
 #[derive(Debug, Clone)]
 pub struct FleetSpec {
-    /// How many connections are wanted.
+    /// Number of connections that are wanted.
     pub connections: u64,
-    /// How many pings to connections drawn at random while all are open, and as many to one that is always the same.
+    /// Number of pings to connections drawn at random while all are open, and as many to one that is always the same.
     pub pings: u64,
     /// Bytes of memory that must stay available, for everybody else.
     pub floor: u64,
@@ -42,7 +42,7 @@ pub struct FleetSpec {
 }
 
 impl FleetSpec {
-    /// So many connections; an eighth of the machine's memory stays free.
+    /// This many connections; an eighth of the machine's memory stays free.
     pub fn new(connections: u64) -> Self {
         let floor = MachineMemory::read().map_or(1 << 30, |memory| memory.total / 8);
         Self { connections, pings: 2_000, floor, seed: 1, skip: None, echo: true }
@@ -388,7 +388,7 @@ impl KernelBytes {
         Self { before: Slabs::read().ok(), slab: memory.slab as f64, available: memory.available as f64 }
     }
 
-    /// How many bytes more it is now for each pair of sockets that there are more; of so many, where the kernel does not
+    /// How many bytes more it is now for each pair of sockets that there are more; of `pairs`, where the kernel does not
     /// show how many. Others may open sockets meanwhile: theirs cost as much as ours.
     fn grown_for_each(&self, pairs: u64) -> f64 {
         let sockets = self.before.as_ref().and_then(|before| Some(Slabs::read().ok()?.grown(before, "TCP")));

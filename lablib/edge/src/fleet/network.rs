@@ -1,4 +1,4 @@
-//! A network of one's own: a namespace in which worker processes start, so that a million sockets are nobody else's.
+//! The network of a fleet: a namespace in which its processes start, so that no socket of it is the machine's.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct FleetNetwork {
     pub backlog: u32,
 }
 
-/// The ports of a private network: nobody else listens there, so all that need no privilege.
+/// The ephemeral ports in a private network: all that need no privilege, because nothing else listens there.
 const WIDE: &str = "1024 65535";
 const LONG: &str = "65535";
 

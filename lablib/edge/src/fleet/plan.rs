@@ -9,13 +9,13 @@ use lab::{Error, Frame, Result, significant};
 /// How a fleet is divided, and how much room there is for it.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How many connections are wanted.
+    /// Number of connections that are wanted.
     pub connections: u64,
-    /// Pairs of processes.
+    /// Number of pairs of processes, a server and a client.
     pub pairs: u64,
     /// Ports on which each server listens.
     pub ports_each: u64,
-    /// Where they live.
+    /// The network in which they run.
     pub network: FleetNetwork,
     /// The limits of this machine, the tightest first: limit, allows (connections with both ends on this machine), and why.
     pub room: Frame,
@@ -27,12 +27,12 @@ const THREADS_EACH: u64 = 2;
 const PROCESS_BYTES: f64 = 2e6;
 
 impl Plan {
-    /// Divides so many connections over processes that may hold as many as this one.
+    /// Divides connections over processes that may hold as many as this one.
     pub fn new(connections: u64, network: FleetNetwork) -> Result<Self> {
         Self::with_descriptors(connections, network, most_descriptors()?)
     }
 
-    /// The same, for processes with so many descriptors.
+    /// The same, for processes with this many descriptors.
     pub fn with_descriptors(connections: u64, network: FleetNetwork, descriptors: u64) -> Result<Self> {
         let each = connections_with(descriptors);
         if connections == 0 || each == 0 {

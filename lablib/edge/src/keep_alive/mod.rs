@@ -38,7 +38,7 @@ pub enum Skip {
     Retry,
 }
 
-/// Requests over connections that stay open, at most so many of them.
+/// A pool of connections that stay open, and requests over them.
 ///
 /// Requests are taken to be idempotent: one is asked a second time, on a new connection, where the server had closed the
 /// old one and not a byte of an answer had come.
@@ -227,7 +227,7 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// Nobody has closed it, and nothing has come that nobody asked for.
+    /// Whether it is open, and no byte has come that was not asked for.
     fn is_alive(&self) -> bool {
         let Some(stream) = &self.stream else { return false };
         let peeked = recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);

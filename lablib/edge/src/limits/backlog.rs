@@ -149,7 +149,7 @@ fn is_connected(client: &Socket, wait: Duration) -> Result<bool> {
     }
 }
 
-/// So many clients, each of whom fits: the next one comes when the last one is connected, so that none of them meets a
+/// `clients` clients, each of whom fits: the next one comes when the last one is connected, so that none of them meets a
 /// handshake that is still under way.
 fn come_in_turn(to: SocketAddrV4, clients: u32) -> Result<Vec<Socket>> {
     (0..clients)
@@ -161,7 +161,7 @@ fn come_in_turn(to: SocketAddrV4, clients: u32) -> Result<Vec<Socket>> {
         .collect()
 }
 
-/// Waits until the kernel has so many connections in the accept queue: a client is connected a moment before that.
+/// Waits until the kernel has `connections` connections in the accept queue: a client is connected a moment before that.
 fn until_queued(port: u16, connections: u64) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {

@@ -48,12 +48,12 @@ pub struct TimeWaitSpec {
 }
 
 impl TimeWaitSpec {
-    /// A client with so many ports that closes first, and goes on until the time is up.
+    /// A client with `ports` ports that closes first, and goes on until the time is up.
     pub fn new(name: &str, reuse: u8, ports: u16, watch: Duration) -> Self {
         Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX, pace: None }
     }
 
-    /// Tries so many each second, and no more.
+    /// Tries `each_second` connections a second, and no more.
     pub fn paced(mut self, each_second: f64) -> Self {
         self.pace = Some(each_second);
         self
@@ -246,7 +246,7 @@ impl Waited {
         self.opened_at.len() as u64
     }
 
-    /// Connections made in the first so many seconds.
+    /// Connections made in the first `seconds`.
     pub fn opened_by(&self, seconds: f64) -> u64 {
         self.opened_at.partition_point(|at| *at <= seconds) as u64
     }

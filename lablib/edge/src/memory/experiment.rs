@@ -13,9 +13,9 @@ use lab::{Error, Frame, Network, Result, Trial};
 /// A way to hold connections: how a reader calls it, and the server that does it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    /// How a reader calls it.
+    /// Its name in charts and tables.
     pub name: &'static str,
-    /// The server.
+    /// The server that does it.
     pub server: ServerSpec,
 }
 
@@ -39,7 +39,7 @@ pub fn ways() -> Vec<Way> {
     ]
 }
 
-/// So many connections, opened and weighed while all are idle, for each number of them; no more than a process has descriptors.
+/// Connections in each of these numbers, opened and weighed while all are idle; no more than a process has descriptors.
 ///
 /// Figures, for a connection, in bytes of the kernel's caches: `kernel`, both ends; `predicted`, from the sizes that the kernel states;
 /// and `server's end`, when the client's has gone without a word, which is what a machine pays that only serves. And the objects in each
@@ -93,7 +93,7 @@ struct InKernel {
 }
 
 /// The kernel's caches are the whole machine's. Sockets of TCP are counted exactly: where their number grew by others
-/// than ours, somebody else was at work, and it is done again, a few times at most.
+/// than ours, another process was at work, and it is done again, a few times at most.
 fn weigh_undisturbed(way: &Way, connections: u64) -> Result<Weighed> {
     const AGAIN: usize = 4;
     let mut tries = 0;
@@ -137,7 +137,7 @@ fn weigh(way: &Way, connections: u64, alone: bool) -> Result<Weighed> {
     Ok(Weighed { user, kernel: Some(kernel) })
 }
 
-/// The caches when only so many sockets and their files are left of what was opened, and nothing more is given back: the
+/// The caches when only `sockets` sockets and their files are left of what was opened, and nothing more is given back: the
 /// kernel frees what was closed a moment later, and what hangs on it later still.
 fn settled_at(sockets: u64, before: &Slabs) -> Result<Slabs> {
     const QUIET: Duration = Duration::from_millis(150);
@@ -179,7 +179,7 @@ fn settle(sockets: u64) {
     }
 }
 
-/// So many connections with each setting of SO_RCVBUF and SO_SNDBUF: idle, then full. The frame has the column `setting`.
+/// Connections with each setting of SO_RCVBUF and SO_SNDBUF: idle, then full. The frame has the column `setting`.
 ///
 /// Figures, for a connection, in bytes: `idle`, in the kernel's caches, where one may look into them; `nobody reads`, in the buffers
 /// when the writer has written all that the kernel takes; and `idle, in buffers` before.

@@ -20,12 +20,12 @@ pub fn relay(spec: &RelaySpec) -> Result<Relayed> {
     Worker::start()?.ask(&Ask::Relay(spec.clone()))
 }
 
-/// So many threads, or so many tasks.
+/// A number of threads, or of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// Which of them.
+    /// Threads or tasks.
     pub kind: Kind,
-    /// How many.
+    /// Number of threads or tasks.
     pub count: u64,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// So many threads and so many tasks, in turns, each group in a fresh process. The frame has the columns `kind` and `alive`.
+/// Threads and tasks in each of these numbers, in turns, each group in a fresh process. The frame has the columns `kind` and `alive`.
 ///
 /// Figures of the group, in MB: `address space`, and `memory`, which is resident or a stack in the kernel. Figures of one of them:
 /// `address space of one` (kB), `resident` and `kernel stack` (B), `mappings`, and `made in` (µs).
@@ -63,7 +63,7 @@ pub fn spawn_in_turns(counts: &[u64], rounds: usize) -> Result<Trial<Group>> {
         })
 }
 
-/// A token that goes around a ring of so many threads or tasks, in turns. Figures: `hop` (ns), and how often a thread went to sleep for
+/// A token that goes around a ring of threads or of tasks, in turns. Figures: `hop` (ns), and how often a thread went to sleep for
 /// each, as `sleeps`.
 pub fn switches(members: usize, hops: u64, rounds: usize) -> Result<Trial<Kind>> {
     Trial::over([Kind::Thread, Kind::Task], rounds).run(|&kind, _, figures| {
@@ -196,7 +196,7 @@ pub fn reached(reached: &[&Reached]) -> Frame {
         .text("then", reached.iter().map(|one| &one.error))
 }
 
-/// Makes so many threads with stacks that add up to a quarter more than the machine's memory.
+/// Makes threads with stacks that add up to a quarter more than the machine's memory.
 pub fn overcommit(threads: u64) -> Result<Spawned> {
     let memory = MachineMemory::read()?.total;
     let stack = (memory + memory / 4) / threads.max(1);

@@ -14,9 +14,9 @@ use lab::{Doing, Error, Result};
 /// Threads or tasks that are to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpawnSpec {
-    /// Of what.
+    /// Threads or tasks.
     pub kind: Kind,
-    /// How many.
+    /// Number of threads or tasks.
     pub count: u64,
     /// Bytes of stack for each thread; Rust's 2 MiB where nothing is said.
     pub stack: Option<u64>,
@@ -56,7 +56,7 @@ impl Spawned {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl SpawnSpec {
-    /// So many of a kind, as they come.
+    /// `count` of a kind, with the stack and the limit that they have by default.
     pub fn new(kind: Kind, count: u64) -> Self {
         Self { kind, count, stack: None, most: None }
     }

@@ -29,13 +29,13 @@ use connector::{Connector, Progress};
 /// What a worker can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    /// Serve.
+    /// Start a server.
     Serve(ServerSpec),
     /// Start connecting.
     Connect(ConnectSpec),
     /// Start no more connections.
     Stop,
-    /// How far it is.
+    /// How far its connections are.
     State,
     /// Send one message after the other.
     Ping { count: u64, always_the_first: bool, seed: u64 },
@@ -83,12 +83,12 @@ pub(crate) const SPARE: u64 = 100;
 /// Descriptors of a worker, whatever it is allowed: all workers shall have about the same share.
 const MOST_DESCRIPTORS: u64 = 20_000;
 
-/// How many connections a worker with so many descriptors can hold one end of.
+/// Connections of which a worker with this many descriptors can hold one end.
 pub(crate) fn connections_with(descriptors: u64) -> u64 {
     descriptors.min(MOST_DESCRIPTORS).saturating_sub(SPARE)
 }
 
-/// How many descriptors a process may have that this one starts.
+/// Descriptors that a process may have which this one starts.
 pub(crate) fn most_descriptors() -> Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of open files")?.1)
 }
