@@ -15,7 +15,6 @@
 pub(crate) mod backlog;
 pub(crate) mod descriptors;
 mod kernel;
-mod picture;
 pub(crate) mod ports;
 pub(crate) mod time_wait;
 
@@ -23,9 +22,16 @@ pub use crate::sockets::TIME_WAIT;
 pub use backlog::{Backlog, BacklogSpec, Queues, begin_backlog};
 pub use descriptors::{DescriptorSpec, Descriptors, FullServer, descriptors};
 pub use kernel::Kernel;
-pub use picture::picture;
+use lab::Drawing;
 pub use ports::{PortSpec, Ports, ports};
 pub use time_wait::{
     Closed, Closes, TimeWaitSpec, TimeWaits, Waited, arm, begin_time_wait, close_after_sending, graceful_and_reset,
     kept, progress_chart, rate_chart,
 };
+
+/// Where on its way from client to server a connection meets each limit.
+pub fn picture() -> Drawing {
+    let plain = "client process: descriptors, threads. Its ports: EADDRNOTAVAIL, TIME_WAIT. SYN queue: a cookie, or dropped. Accept \
+                 queue: dropped. Server process: descriptors, threads. Below all of them: the kernel's memory.\n";
+    Drawing::committed("The limits along a connection's way", include_str!("picture.svg"), plain)
+}
