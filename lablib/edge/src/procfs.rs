@@ -266,7 +266,8 @@ impl Seen {
         self.local == port && self.state == Self::LISTEN
     }
 
-    fn read(line: &str) -> Option<Self> {
+    /// One line; none where it is no socket's.
+    pub(crate) fn read(line: &str) -> Option<Self> {
         let mut fields = line.split_whitespace().skip(1);
         let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
         let (local, remote) = (port()?, port()?);

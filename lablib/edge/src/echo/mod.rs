@@ -42,22 +42,17 @@ pub enum Model {
 impl Model {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Threads, Self::CurrentThread, Self::MultiThread, Self::Epoll, Self::IoUring];
+}
 
-    /// Its name in charts and tables.
-    pub fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Threads => "a thread each",
             Self::CurrentThread => "tokio, one thread",
             Self::MultiThread => "tokio, two threads",
             Self::Epoll => "epoll by hand",
             Self::IoUring => "io_uring",
-        }
-    }
-}
-
-impl fmt::Display for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        })
     }
 }
 
