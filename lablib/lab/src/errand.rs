@@ -185,10 +185,12 @@ impl Running {
         // Where it is gone, what it said before is no answer.
         let asked = self.questions.write_all(line.as_bytes()).is_ok();
         match asked.then(|| self.said.recv_timeout(patience)) {
-            Some(Ok(said)) => match serde_json::from_str(&said).doing(&*doing).map_err(|error| error.at(said))? {
-                Reply::Answer(value) => serde_json::from_value(value).doing(doing),
-                Reply::Failed { operation, cause } => Err(Error::new(operation, cause)),
-            },
+            Some(Ok(said)) => {
+                match serde_json::from_str::<Reply>(&said).doing(&*doing).map_err(|error| error.at(said))? {
+                    Reply::Answer(value) => serde_json::from_value(value).doing(doing),
+                    Reply::Failed { operation, cause } => Err(Error::new(operation, cause)),
+                }
+            }
             Some(Err(RecvTimeoutError::Timeout)) => {
                 self.kill();
                 Err(mute(doing, patience))

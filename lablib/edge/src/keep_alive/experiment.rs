@@ -88,6 +88,7 @@ pub(crate) fn measure(network: &Network, spec: &KeepAliveSpec) -> Result<Compare
     let trial = Trial::over([Connecting::Anew, Connecting::Kept], spec.rounds)
         .open(|_| KeepAlive::to(address, spec.clients))
         .run(|connecting, pool, figures| {
+            let pool = &*pool;
             let ask = |n| match connecting {
                 Connecting::Anew => ask_once(address, n),
                 Connecting::Kept => ask_kept(pool, n),
