@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use polars::prelude::{
     AnyValue, BooleanChunked, Column, DataFrame, DataType, IdxCa, IdxSize, NewChunkedArray, SortMultipleOptions,
@@ -717,20 +717,21 @@ impl From<bool> for Value {
 }
 
 impl Serialize for Frame {
-    /// As its CSV, and how old it is: for a process of an experiment that hands over what it has measured.
+    /// As its CSV, and when its first value was measured: for a process of an experiment that hands over what it has measured.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let age = self.taken.map(|taken| taken.elapsed());
+        let taken = self.taken.and_then(|taken| SystemTime::now().checked_sub(taken.elapsed()));
         // Without a column there is no head either.
         let csv = if self.units.is_empty() { Ok(String::new()) } else { self.to_csv() };
-        (csv.map_err(S::Error::custom)?, age).serialize(serializer)
+        (csv.map_err(S::Error::custom)?, taken).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Frame {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let (csv, age) = <(String, Option<Duration>)>::deserialize(deserializer)?;
+        let (csv, taken) = <(String, Option<SystemTime>)>::deserialize(deserializer)?;
         let frame = Self::from_csv(&csv).map_err(D::Error::custom)?;
-        // What was measured elsewhere is no younger for being read here.
+        // What was measured elsewhere is no younger for being read here, whenever that is.
+        let age = taken.map(|taken| taken.elapsed().unwrap_or_default());
         Ok(frame.taken_at(age.and_then(|age| Instant::now().checked_sub(age))))
     }
 }
@@ -927,11 +928,13 @@ mod tests {
     #[test]
     fn a_frame_that_another_process_hands_over_is_the_same_and_as_old() {
         let frame = moved();
-        let before = Instant::now();
-        let back: Frame = serde_json::from_str(&serde_json::to_string(&frame).unwrap()).unwrap();
+        let handed_over = serde_json::to_string(&frame).unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // nobody reads it at once
+        let back: Frame = serde_json::from_str(&handed_over).unwrap();
         assert_eq!((back.texts("arm"), back.unit("moved")), (frame.texts("arm"), "%"));
         assert_eq!(back.samples("moved").values(), frame.samples("moved").values());
-        assert!(back.taken().unwrap() <= before, "reading makes it no younger");
+        let younger = back.taken().unwrap().saturating_duration_since(frame.taken().unwrap());
+        assert!(younger < Duration::from_millis(25), "reading makes it no younger: {younger:?}");
         let none: Frame = serde_json::from_str(&serde_json::to_string(&Frame::new()).unwrap()).unwrap();
         assert!(none.columns().is_empty() && none.is_empty());
         assert!(serde_json::from_str::<Frame>(r#"["a,a\n1,2\n", null]"#).is_err());

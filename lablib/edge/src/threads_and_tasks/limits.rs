@@ -4,7 +4,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::spawned::Spawned;
 use crate::procfs::{MachineMemory, number_in, tasks_now};
-use lab::{Doing, Error, Result};
+use lab::{Doing, Result};
 
 /// One limit on threads.
 pub(super) struct ThreadLimit {
