@@ -22,7 +22,12 @@
 //! | [`sql::check_in`] | 120 travellers, 120 seats, six ways to hand them out at once | `12-airline-check-in` |
 //! | [`sql::replica`] | what a replica lags behind, what a reader notices, and what a failover loses | `13-read-replica` |
 //! | [`sql::kv`] | a key-value store on a SQL table: expiry, compare-and-set, routing | `14-kv-on-sql` |
-//! | [`edge::limits`] | what one machine holds: descriptors, ports, backlogs, threads, a million connections | `41-tcp-limits` |
+//! | [`edge::limits`] | which limit on connections one machine meets first: descriptors, ports, TIME_WAIT, queues | `41-tcp-limits` |
+//! | [`edge::keep_alive`] | a pool of connections that stay open, and what it saves | `41-tcp-limits` |
+//! | [`edge::memory`] | what an idle connection costs, in the kernel and in the program | `41-tcp-limits` |
+//! | [`edge::threads_and_tasks`] | a thread beside a task: what each costs, and how many there can be | `41-tcp-limits` |
+//! | [`edge::echo`] | five ways to serve many connections | `41-tcp-limits` |
+//! | [`edge::fleet`] | as many connections as one machine holds, a million of them | `41-tcp-limits` |
 //! | [`tour`] | what the tour measures: the price list of round trips, and clients whose servers fail | `00-tour` |
 //!
 //! A notebook begins with `use lablib::prelude::*;`.

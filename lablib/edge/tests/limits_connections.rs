@@ -1,4 +1,4 @@
-//! The guarantees of `edge::limits` about many connections: echo servers, idle memory, threads and tasks, the fleet.
+//! The guarantees about many connections: echo servers, what idle ones cost, threads and tasks, the fleet.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::io::{ErrorKind, Read, Write};
@@ -6,7 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use edge::limits::*;
+use edge::echo::*;
+use edge::fleet::*;
+use edge::memory::*;
+use edge::procfs::MachineMemory;
+use edge::threads_and_tasks::*;
+use edge::worker::{ConnectSpec, Worker};
 
 /// The kernel's caches are the whole machine's: whoever weighs them runs alone, the others beside each other.
 static KERNEL: RwLock<()> = RwLock::new(());
@@ -154,8 +159,8 @@ fn nonsense_is_refused_in_one_sentence() {
     assert!(worker.serve(&ServerSpec { ports: 0, ..ServerSpec::new(Model::Epoll) }).is_err());
     let nowhere = ConnectSpec::new(1, Framing::Plain);
     assert!(worker.connect(&nowhere).unwrap_err().to_string().contains("needs an address"));
-    assert!(sail(&FleetSpec::new(0)).is_err());
-    assert!(crew(&CrewSpec::new(Kind::Thread, 0)).is_err());
+    assert!(hold_connections(&FleetSpec::new(0)).is_err());
+    assert!(spawn(&SpawnSpec::new(Kind::Thread, 0)).is_err());
     assert!(relay(&RelaySpec { kind: Kind::Task, members: 1, hops: 5 }).is_err());
     // And it still serves afterwards.
     worker.serve(&ServerSpec::new(Model::Epoll)).unwrap();
@@ -202,16 +207,16 @@ fn no_worker_outlives_an_owner_that_is_killed() {
 #[test]
 fn a_fleet_holds_what_it_says_and_gives_it_all_back() {
     let _others = beside_others();
-    let voyage = sail(&FleetSpec { pings: 200, ..FleetSpec::new(3_000) }).unwrap();
-    assert_eq!((voyage.open, voyage.wrong, voyage.lost, voyage.stopped.clone()), (3_000, 0, 0, None));
-    assert_eq!((voyage.established, voyage.accepted), (3_000, 3_000));
-    if voyage.plan.network.private {
-        assert_eq!(voyage.sockets, 6_000);
+    let run = hold_connections(&FleetSpec { pings: 200, ..FleetSpec::new(3_000) }).unwrap();
+    assert_eq!((run.open, run.wrong, run.lost, run.stopped.clone()), (3_000, 0, 0, None));
+    assert_eq!((run.established, run.accepted), (3_000, 3_000));
+    if run.plan.network.private {
+        assert_eq!(run.sockets, 6_000);
     }
-    assert_eq!((voyage.pings_wrong, voyage.left_waiting, voyage.left_processes), (0, 0, 0));
-    assert!(voyage.random.count() >= 200 && voyage.same.count() >= 200);
-    assert!(voyage.files[1] >= voyage.files[0] + 5_000, "{:?}", voyage.files);
-    assert!(voyage.files[2] < voyage.files[0] + 1_000, "{:?}", voyage.files);
+    assert_eq!((run.pings_wrong, run.left_waiting, run.left_processes), (0, 0, 0));
+    assert!(run.random.count() >= 200 && run.same.count() >= 200);
+    assert!(run.files[1] >= run.files[0] + 5_000, "{:?}", run.files);
+    assert!(run.files[2] < run.files[0] + 1_000, "{:?}", run.files);
 }
 
 #[test]
@@ -219,21 +224,21 @@ fn a_fleet_stops_before_memory_runs_short_and_says_so() {
     let _others = beside_others();
     let available = MachineMemory::read().unwrap().available;
     let spec = FleetSpec { floor: available.saturating_add(1 << 30), pings: 0, ..FleetSpec::new(200_000) };
-    let voyage = sail(&spec).unwrap();
-    assert!(voyage.open < 200_000, "{}", voyage.open);
-    assert!(voyage.stopped.unwrap().starts_with("memory: "));
-    assert_eq!(voyage.left_processes, 0);
+    let run = hold_connections(&spec).unwrap();
+    assert!(run.open < 200_000, "{}", run.open);
+    assert!(run.stopped.unwrap().starts_with("memory: "));
+    assert_eq!(run.left_processes, 0);
 }
 
 #[test]
 fn connections_that_nobody_accepted_do_not_count() {
     let _others = beside_others();
-    let fault = Some(Fault::StopsAccepting(300));
+    let skip = Some(Skip::AcceptAfter(300));
     // Believing the kernel: established means no more than that there is room in the server's queue.
-    let naive = sail(&FleetSpec { fault, echo: false, pings: 0, ..FleetSpec::new(1_000) }).unwrap();
+    let naive = hold_connections(&FleetSpec { skip, echo: false, pings: 0, ..FleetSpec::new(1_000) }).unwrap();
     assert_eq!((naive.established, naive.accepted, naive.open), (1_000, 300, 0));
     let mut server = Worker::start().unwrap();
-    let addresses = server.serve(&ServerSpec { fault, ..ServerSpec::new(Model::Epoll) }).unwrap();
+    let addresses = server.serve(&ServerSpec { skip, ..ServerSpec::new(Model::Epoll) }).unwrap();
     let mut client = Worker::start().unwrap();
     client.connect(&ConnectSpec { addresses, window: 1_000, ..ConnectSpec::new(1_000, Framing::Plain) }).unwrap();
     soon("those that were accepted echo", || client.state().unwrap().echoed == 300);
@@ -244,11 +249,11 @@ fn connections_that_nobody_accepted_do_not_count() {
 #[test]
 fn an_answer_that_belongs_to_another_connection_is_noticed() {
     let _others = beside_others();
-    let fault = Some(Fault::MixesUp(10));
-    let voyage = sail(&FleetSpec { fault, pings: 500, ..FleetSpec::new(2_000) }).unwrap();
-    assert_eq!(voyage.wrong, 200);
-    assert_eq!(voyage.open, 1_800);
-    assert!(voyage.pings_wrong > 0);
+    let skip = Some(Skip::OwnAnswerEvery(10));
+    let run = hold_connections(&FleetSpec { skip, pings: 500, ..FleetSpec::new(2_000) }).unwrap();
+    assert_eq!(run.wrong, 200);
+    assert_eq!(run.open, 1_800);
+    assert!(run.pings_wrong > 0);
 }
 
 #[test]
@@ -271,22 +276,22 @@ fn what_runs_out_is_named_in_the_kernels_words() {
 #[test]
 fn threads_stop_exactly_where_the_limit_says_and_tasks_do_not() {
     let _others = beside_others();
-    let reached = reach_user_limit(120);
+    let reached = reach_user_limit(120).unwrap();
     if reached.tried {
         assert_eq!(reached.alive as f64, reached.predicted, "{reached:?}");
         assert!(reached.error.contains("Resource temporarily unavailable"), "{reached:?}");
     }
     for kind in [Kind::Thread, Kind::Task] {
-        let crew = crew(&CrewSpec::new(kind, 300)).unwrap();
-        assert_eq!((crew.alive, crew.refused), (300, None));
+        let made = spawn(&SpawnSpec::new(kind, 300)).unwrap();
+        assert_eq!((made.alive, made.refused), (300, None));
     }
 }
 
 #[test]
 fn a_thread_costs_address_space_mappings_and_a_stack_in_the_kernel_and_a_task_none_of_them() {
     let _others = beside_others();
-    let threads = crew(&CrewSpec::new(Kind::Thread, 500)).unwrap();
-    let tasks = crew(&CrewSpec::new(Kind::Task, 500)).unwrap();
+    let threads = spawn(&SpawnSpec::new(Kind::Thread, 500)).unwrap();
+    let tasks = spawn(&SpawnSpec::new(Kind::Task, 500)).unwrap();
     assert!(threads.each(threads.virtual_bytes) >= f64::from(2 << 20), "{threads:?}");
     assert!(threads.each(threads.maps) >= 2.0, "{threads:?}");
     assert!(tasks.each(tasks.virtual_bytes) < 65_536.0, "{tasks:?}");
@@ -296,27 +301,28 @@ fn a_thread_costs_address_space_mappings_and_a_stack_in_the_kernel_and_a_task_no
 #[test]
 fn limits_are_read_in_order_and_the_first_is_the_smallest() {
     let _others = beside_others();
-    let limits = limits_on_threads();
-    let allows: Vec<f64> = limits.limits.iter().filter_map(|limit| limit.allows).collect();
+    let limits = limits_on_threads().unwrap();
+    let allows = limits.frame.samples("allows").values().to_vec();
     assert!(allows.is_sorted() && !allows.is_empty(), "{allows:?}");
     assert_eq!(limits.first().1, allows[0]);
     // Nobody is disturbed: with a margin that cannot be kept, it is not even tried.
-    let reached = reach_machine_limit(&limits, u64::MAX);
+    let reached = reach_machine_limit(&limits, u64::MAX).unwrap();
     assert!(!reached.tried && reached.error.starts_with("not tried"), "{reached:?}");
 }
 
 #[test]
 fn the_kernel_takes_for_a_pair_what_its_objects_add_up_to() {
     let _alone = KERNEL.write().unwrap_or_else(PoisonError::into_inner);
-    let idle = idle_memory(&ways()[0], &[2_000], 3).remove(0);
-    if idle.kernel.is_empty() {
+    let idle = idle_memory(&ways()[0], &[2_000], 3).unwrap();
+    if idle.frame().filter("figure", "kernel").is_empty() {
         return; // not root: the kernel does not show its caches
     }
-    assert!((idle.objects[0].median() - 2.0).abs() < 0.1, "{:?}", idle.objects);
-    let ratio = idle.kernel.median() / idle.predicted;
+    let median = |figure| idle.samples(&2_000, figure).median();
+    assert!((median("TCP") - 2.0).abs() < 0.1, "{:?}", idle.figure("TCP"));
+    let ratio = median("kernel") / median("predicted");
     assert!((0.8..1.3).contains(&ratio), "{ratio}");
     // What was said of a server is said of one end, and one end is half of a pair.
-    let one_end = idle.server_end.median() / idle.kernel.median();
+    let one_end = median("server's end") / median("kernel");
     assert!((0.4..0.6).contains(&one_end), "{one_end}");
 }
 

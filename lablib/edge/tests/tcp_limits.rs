@@ -1,5 +1,5 @@
-//! The guarantees of `edge::limits`: limits met at exactly the predicted number, nothing of the machine's changed, and a
-//! pool that loses nothing.
+//! The guarantees of `edge::limits` and `edge::keep_alive`: limits met at exactly the predicted number, nothing of the machine's
+//! changed, and a pool that loses nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::io::{Read, Write};
@@ -10,8 +10,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use edge::keep_alive::*;
 use edge::limits::*;
 use lab::crash::{self, Child, Crash};
+use lab::{Frame, Network};
 use proptest::prelude::*;
 
 fn client(name: &str, reuse: u8, closes: Closes, watch: u64, most: u64) -> TimeWaitSpec {
@@ -47,16 +49,20 @@ fn gone_within(pids: &[u32], patience: Duration) -> bool {
 #[test]
 fn descriptors_run_out_at_exactly_the_predicted_number() {
     for (soft_limits, above) in [(vec![1, 3, 16, 64, 100, 777], 0), (vec![8, 64, 300], 9)] {
-        let found = descriptors(&DescriptorSpec { soft_limits: soft_limits.clone(), above, clients: 3 });
-        assert_eq!(found.points.iter().map(|point| point.soft).collect::<Vec<_>>(), soft_limits);
-        for point in &found.points {
-            assert_eq!((point.opened, point.error.as_str()), (point.predicted(), "EMFILE"), "{point:?}");
-            assert!(point.above >= above, "{point:?}");
+        let found = descriptors(&DescriptorSpec { soft_limits: soft_limits.clone(), above, clients: 3 }).unwrap();
+        let run_into = found.tables.filter("table", "of the process");
+        let soft: Vec<u64> = run_into.samples("soft limit").values().iter().map(|soft| *soft as u64).collect();
+        assert_eq!(soft, soft_limits);
+        for table in run_into.rows() {
+            assert_eq!(table.number("opened"), table.number("predicted"), "{:?}", found.tables);
+            assert_eq!(table.number("predicted"), table.number("soft limit") - table.number("taken"));
+            assert_eq!(table.text("then"), "EMFILE");
+            assert!(table.number("above") >= above as f64, "{:?}", found.tables);
         }
-        for table in found.two_tables.as_ref().unwrap() {
-            assert!(table.opened > 200, "a table of its own has the whole limit: {table:?}");
-        }
-        assert!(found.off().values().iter().all(|off| *off == 0.0));
+        let two = found.tables.except("table", "of the process");
+        assert_eq!(two.height(), 2);
+        assert!(two.samples("opened").min() > 200.0, "a table of its own has the whole limit: {two:?}");
+        assert!(found.tables.samples("off").values().iter().all(|off| *off == 0.0));
         let full = found.full_server.unwrap();
         assert_eq!((full.connected, full.waiting, full.answered, full.other_outcomes), (3, 3, 3, 0));
     }
@@ -64,36 +70,39 @@ fn descriptors_run_out_at_exactly_the_predicted_number() {
 
 #[test]
 fn a_limit_above_the_hard_one_is_left_out() {
-    let found = descriptors(&DescriptorSpec { soft_limits: vec![64, u64::MAX], above: 0, clients: 1 });
-    assert_eq!(found.points.len(), 1);
+    let found = descriptors(&DescriptorSpec { soft_limits: vec![64, u64::MAX], above: 0, clients: 1 }).unwrap();
+    assert_eq!(found.tables.filter("table", "of the process").height(), 1);
 }
 
 #[test]
 fn ports_run_out_at_exactly_the_predicted_number_and_the_machine_keeps_its_settings() {
     let before = settings();
-    let found = ports(&PortSpec { ranges: vec![2, 10, 100, 1_000], ways: 128, reserved: 7 });
-    for point in &found.points {
-        assert_eq!((point.opened, point.error.as_str()), (point.ports, "EADDRNOTAVAIL"), "{point:?}");
+    let found = ports(&PortSpec { ranges: vec![2, 10, 100, 1_000], ways: 128, reserved: 7 }).unwrap();
+    assert_eq!(found.ranges.samples("ports").values(), [2.0, 10.0, 100.0, 1_000.0]);
+    for range in found.ranges.rows() {
+        assert_eq!(range.number("opened"), range.number("ports"), "{:?}", found.ranges);
+        assert_eq!((range.number("off"), range.text("then").as_str()), (0.0, "EADDRNOTAVAIL"));
     }
-    for way in &found.ways {
-        assert_eq!(way.opened, way.predicted, "{way:?}");
-        let expected = if way.name.contains("binds its port") { "EADDRINUSE" } else { "EADDRNOTAVAIL" };
-        assert!(way.errors.iter().all(|error| error == expected), "{way:?}");
+    assert_eq!(found.ways.height(), 8);
+    for way in found.ways.rows() {
+        assert_eq!(way.number("opened"), way.number("predicted"), "{:?}", found.ways);
+        let expected = if way.text("way").contains("binds its port") { "EADDRINUSE" } else { "EADDRNOTAVAIL" };
+        assert_eq!(way.text("then"), expected, "every error: {:?}", found.ways);
     }
-    assert_eq!(found.way("listener inside"), 127);
+    assert_eq!(found.ways.filter("way", "… and a listener inside the range").number("opened"), 127.0);
     assert_eq!(before, settings());
 }
 
 /// More connections than one descriptor table holds: the second thread goes on where the first one's table is full.
 #[test]
 fn a_range_that_is_larger_than_a_descriptor_table_is_used_up_all_the_same() {
-    let (_, hard) = Kernel::says().descriptors;
+    let (_, hard) = Kernel::says().unwrap().descriptors;
     if hard > 30_000 {
         return; // no range is larger than that table
     }
     let range = (u16::try_from(hard / 2).unwrap() + 500) & !1;
-    let found = ports(&PortSpec { ranges: vec![range], ways: 64, reserved: 2 });
-    assert_eq!(found.points[0].opened, u64::from(range));
+    let found = ports(&PortSpec { ranges: vec![range], ways: 64, reserved: 2 }).unwrap();
+    assert_eq!(found.ranges.number("opened"), f64::from(range));
 }
 
 #[test]
@@ -102,8 +111,8 @@ fn ranges_that_the_kernel_may_not_walk_whole_are_refused() {
         [(vec![], 64, 2), (vec![7], 64, 2), (vec![0], 64, 2), (vec![64], 63, 2), (vec![64], 64, 63)]
     {
         let spec = PortSpec { ranges, ways, reserved };
-        let refused = std::panic::catch_unwind(|| ports(&spec)).unwrap_err();
-        assert!(refused.downcast_ref::<String>().unwrap().starts_with("could not use up the ports"), "{spec:?}");
+        let refused = ports(&spec).unwrap_err();
+        assert!(refused.to_string().starts_with("could not use up the ports"), "{spec:?}");
     }
 }
 
@@ -114,8 +123,9 @@ fn who_closes_first_keeps_the_port_and_for_how_long() {
         client("reuse = 2", 2, Closes::ClientFirst, 2_600, u64::MAX),
         client("server", 0, Closes::ServerFirst, 5_000, 200),
         client("reset", 0, Closes::ClientResets, 5_000, 200),
-    ]);
-    let found = clients.finish();
+    ])
+    .unwrap();
+    let found = clients.finish().unwrap();
     let [never, again, server, reset] = &found[..] else { panic!("{found:?}") };
     assert_eq!(never.opened(), 40, "no port comes back within a minute");
     assert_eq!((never.refused.clone(), never.kept), (Some(("EADDRNOTAVAIL".into(), 40)), (40, 0)));
@@ -128,17 +138,17 @@ fn who_closes_first_keeps_the_port_and_for_how_long() {
     assert_eq!((server.opened(), server.refused.clone(), server.kept.0), (200, None, 0));
     assert!(server.kept.1 > 0, "somebody keeps them");
     assert_eq!((reset.opened(), reset.refused.clone(), reset.kept), (200, None, (0, 0)));
-    assert_eq!(clients.finish().len(), 4, "a cell may ask again");
+    assert_eq!(clients.finish().unwrap().len(), 4, "a cell may ask again");
 }
 
 /// What the ports allow is arithmetic; what a client gets is counted, second by second.
 #[test]
 fn a_client_that_keeps_a_pace_makes_so_many_and_no_more() {
     let spec = client("paced", 0, Closes::ServerFirst, 2_000, u64::MAX).paced(50.0);
-    let found = begin_time_wait(&[spec]).finish().remove(0);
+    let found = begin_time_wait(&[spec]).unwrap().finish().unwrap().remove(0);
     assert!((80..=101).contains(&found.opened()), "{}", found.opened());
-    let seconds = found.each_second();
-    assert!(seconds.iter().all(|(_, made)| (25..=51).contains(made)), "{seconds:?}");
+    let made = found.each_second().samples("made");
+    assert!(made.len() >= 1 && made.min() >= 25.0 && made.max() <= 51.0, "{made}");
     assert_eq!(found.between(0.0, 2.0), found.opened_by(2.0) as f64 / 2.0);
 }
 
@@ -149,14 +159,14 @@ fn impossible_clients_are_refused() {
         client("x", 3, Closes::ClientFirst, 1, 1),
         client("x", 0, Closes::ClientFirst, 1, 1).paced(0.0),
     ] {
-        assert!(std::panic::catch_unwind(|| begin_time_wait(&[spec])).is_err());
+        assert!(begin_time_wait(&[spec]).is_err());
     }
 }
 
 #[test]
 fn a_reset_throws_away_what_a_graceful_close_delivers() {
     for _ in 0..5 {
-        let (graceful, reset) = (close_after_sending(false), close_after_sending(true));
+        let (graceful, reset) = (close_after_sending(false).unwrap(), close_after_sending(true).unwrap());
         assert!(graceful.sent > 100_000 && graceful.received == graceful.sent, "{graceful:?}");
         assert!(reset.received < reset.sent, "{reset:?}");
     }
@@ -172,26 +182,30 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
         paused: [4, 64],
         pause: Duration::from_millis(200),
     };
-    let found = begin_backlog(&spec).finish();
-    assert_eq!(found.points.len(), 4, "one of them meets somaxconn");
-    for point in &found.points {
-        let fits = point.asked.min(point.somaxconn) + 1;
-        assert_eq!((point.connected, point.queued), (fits, u64::from(fits)), "{point:?}");
-        assert_eq!((point.still_asking, point.overflows), (5, Some(5)), "{point:?}");
+    let found = begin_backlog(&spec).unwrap().finish().unwrap();
+    assert_eq!(found.accept_queue.height(), 4, "one of them meets somaxconn");
+    for queue in found.accept_queue.rows() {
+        let fits = queue.number("asked").min(queue.number("somaxconn")) + 1.0;
+        assert_eq!((queue.number("connected"), queue.number("queued")), (fits, fits), "{:?}", found.accept_queue);
+        assert_eq!((queue.number("still asking"), queue.number("dropped")), (5.0, 5.0), "{:?}", found.accept_queue);
     }
-    let [plain, cookies] = &found.handshakes[..] else { panic!("{found:?}") };
-    assert_eq!((plain.connected, plain.queued, plain.cookies_sent), (9, 0, 0), "{plain:?}");
-    assert_eq!((plain.half_open, plain.dropped), (9, 27), "{plain:?}");
-    assert_eq!((cookies.connected, cookies.queued, cookies.dropped), (18, 9, 0), "{cookies:?}");
+    assert!(found.off().values().iter().all(|off| *off == 0.0) && found.off().len() == 14, "{}", found.off());
+    let [plain, cookies] = ["without cookies", "with cookies"].map(|how| found.syn_queue.filter("answered", how));
+    let of = |frame: &Frame, columns: [&str; 3]| columns.map(|column| frame.number(column));
+    assert_eq!(of(&plain, ["connected", "in the accept queue", "cookies sent"]), [9.0, 0.0, 0.0], "{plain:?}");
+    assert_eq!(of(&plain, ["connected", "in the SYN queue", "dropped: SYN queue full"]), [9.0, 9.0, 27.0], "{plain:?}");
+    let where_from = ["connected", "in the accept queue", "dropped: SYN queue full"];
+    assert_eq!(of(&cookies, where_from), [18.0, 9.0, 0.0], "{cookies:?}");
+    let full = "dropped: accept queue full";
     assert_eq!(
-        (cookies.half_open, cookies.overflows, plain.overflows),
-        (9, 18, 0),
+        (cookies.number("in the SYN queue"), cookies.number(full), plain.number(full)),
+        (9.0, 18.0, 0.0),
         "who is in no queue was dropped at one"
     );
-    assert_eq!(found.unaccounted().values(), [0.0, 0.0], "{found:?}");
-    let [short, long] = &found.bursts[..] else { panic!("{found:?}") };
-    assert_eq!((short.at_once(), short.served(), long.at_once(), long.served()), (5, 20, 20, 20));
-    assert!(short.waited().min() >= 0.95, "{}", short.waited());
+    assert_eq!(found.syn_queue.samples("unaccounted").values(), [0.0, 0.0], "{found:?}");
+    let served = |backlog: u64| found.bursts.filter("backlog", backlog).having("answered").height();
+    assert_eq!((found.at_once(4).len(), served(4), found.at_once(64).len(), served(64)), (5, 20, 20, 20));
+    assert!(found.waited(4).min() >= 0.95, "{}", found.waited(4));
     let (error, seconds, predicted) = found.gave_up.unwrap();
     assert_eq!(error, "ETIMEDOUT");
     assert!((predicted - 0.3..predicted + 1.0).contains(&seconds), "{seconds}");
@@ -205,11 +219,11 @@ fn in_the_machine_s_own_network() {
     if !crash::in_role("in_the_machine_s_own_network") {
         return;
     }
-    let found = ports(&PortSpec { ranges: vec![64, 200], ways: 64, reserved: 10 });
+    let found = ports(&PortSpec { ranges: vec![64, 200], ways: 64, reserved: 10 }).unwrap();
     assert!(!found.network.is_own() && found.network.why_shared().is_some());
-    assert!(found.off().values().iter().all(|off| *off == 0.0), "{found:?}");
-    assert!(found.ways_off().values().iter().all(|off| *off == 0.0), "{found:?}");
-    assert_eq!(found.ways.len(), 7, "nothing is reserved: {found:?}");
+    assert_eq!(found.ranges.samples("off").values(), [0.0, 0.0], "{found:?}");
+    assert!(found.ways.samples("off").values().iter().all(|off| *off == 0.0), "{found:?}");
+    assert_eq!(found.ways.height(), 7, "nothing is reserved: {found:?}");
     let queues = begin_backlog(&BacklogSpec {
         backlogs: vec![3],
         beyond: 4,
@@ -218,9 +232,12 @@ fn in_the_machine_s_own_network() {
         paused: [2, 32],
         pause: Duration::from_millis(100),
     })
-    .finish();
-    assert_eq!((queues.points[0].connected, queues.points[0].overflows), (4, None));
-    let asked = pooling(&PoolingSpec {
+    .unwrap()
+    .finish()
+    .unwrap();
+    assert_eq!(queues.accept_queue.number("connected"), 4.0);
+    assert!(queues.accept_queue.having("dropped").is_empty() && queues.syn_queue.is_empty());
+    let asked = compare(&KeepAliveSpec {
         requests: 40,
         rounds: 1,
         clients: 2,
@@ -228,14 +245,17 @@ fn in_the_machine_s_own_network() {
         lasting: Duration::from_millis(100),
         ports: 10,
         closes_after: 3,
-    });
-    assert!(asked.costs.is_none() && asked.starved.is_none(), "what needs a setting is left out");
+    })
+    .unwrap();
+    let counted = asked.trial.frame().filter("figure", "segments");
+    assert!(counted.is_empty() && asked.few_ports.is_none(), "what needs a setting is left out");
     let now: u8 = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse").unwrap().trim().parse().unwrap();
     let mut clients = begin_time_wait(&[
         client("as it is", now, Closes::ClientFirst, 300, 100),
         client("another", (now + 1) % 3, Closes::ClientFirst, 300, 100),
-    ]);
-    let found = clients.finish();
+    ])
+    .unwrap();
+    let found = clients.finish().unwrap();
     assert_eq!(found[0].refused, Some(("EADDRNOTAVAIL".into(), 40)), "{found:?}");
     assert!(!found[1].ran() && found[1].opened() == 0);
 }
@@ -248,7 +268,7 @@ fn in_a_network_that_is_quiet() {
         // network is one in which nothing else happens.
         Network::enter().unwrap();
         let before = settings();
-        Child::of_this_test("in_the_machine_s_own_network").env("LAB_LIMITS_NETWORK", "shared").run().unwrap();
+        Child::of_this_test("in_the_machine_s_own_network").env("LAB_NETWORK", "shared").run().unwrap();
         assert_eq!(before, settings());
     }
 }
@@ -262,7 +282,7 @@ fn without_a_namespace_the_lesson_still_works_and_nothing_is_changed() {
 #[ignore = "a role: the next test starts it in a process of its own"]
 fn an_owner_that_is_killed() {
     if crash::in_role("an_owner_that_is_killed") {
-        let clients = begin_time_wait(&[client("x", 0, Closes::ClientFirst, 60_000, u64::MAX)]);
+        let clients = begin_time_wait(&[client("x", 0, Closes::ClientFirst, 60_000, u64::MAX)]).unwrap();
         clients.pids().iter().for_each(crash::acknowledge);
         crash::point("under-way");
     }
@@ -275,7 +295,7 @@ fn an_experiment_ends_with_its_owner_and_when_it_is_dropped() {
     assert_eq!(pids.len(), 1);
     assert!(gone_within(&pids, Duration::from_secs(5)), "its owner was killed, and it goes on");
 
-    let clients = begin_time_wait(&[client("x", 0, Closes::ClientFirst, 60_000, u64::MAX)]);
+    let clients = begin_time_wait(&[client("x", 0, Closes::ClientFirst, 60_000, u64::MAX)]).unwrap();
     let pids = clients.pids();
     assert!(pids.iter().all(|pid| is_there(*pid)));
     drop(clients);
@@ -339,7 +359,7 @@ fn a_server_that_closes_costs_no_request() {
 #[test]
 fn a_pool_without_its_care_fails_once_for_each_connection_that_was_closed() {
     let server = Answerer::start(Some(4)).unwrap();
-    let pool = KeepAlive::to(server.address(), 1).unwrap().without(Some(Without::Care));
+    let pool = KeepAlive::to(server.address(), 1).unwrap().without(Some(Skip::CheckAndRetry));
     let failed = (0..50_u32).filter(|n| pool.call(&n.to_be_bytes()).is_err()).count();
     assert_eq!(failed, 10);
 }

@@ -22,6 +22,12 @@ impl Drawing {
         Self { svg, plain: format!("{title}.\n{plain}") }
     }
 
+    /// A drawing that is a whole SVG file beside the sources: `include_str!("picture.svg")`. The file says its title for those who cannot
+    /// see it.
+    pub fn committed(title: &str, svg: &str, plain: &str) -> Self {
+        Self { svg: svg.trim_end().to_string(), plain: format!("{title}.\n{plain}") }
+    }
+
     /// The colour of the thing with this number: they repeat after six, and can be told apart by everybody.
     pub fn colour(number: usize) -> &'static str {
         const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
@@ -49,5 +55,8 @@ mod tests {
         assert!(drawing.to_html().contains("aria-label=\"a &lt; b\"") && drawing.to_html().ends_with("<rect/></svg>"));
         assert_eq!(drawing.to_plain(), "a < b.\na is smaller\n");
         assert_eq!(Drawing::colour(1), Drawing::colour(7));
+        let committed = Drawing::committed("a < b", "<svg><title>a &lt; b</title></svg>\n", "a is smaller\n");
+        assert!(committed.to_html().ends_with("</title></svg>"));
+        assert_eq!(committed.to_plain(), drawing.to_plain());
     }
 }

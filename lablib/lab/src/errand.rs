@@ -5,17 +5,26 @@
 //! - It [`say`]s what it found, a value at a time, by the same lines that a crashed process has
 //!   [acknowledged](crate::crash::acknowledge); the owner [`hear`](Running::hear)s one, or the [last](Running::finish), or what is
 //!   [left](Running::left) of it. Whatever else it prints is not heard.
+//! - One that lives longer [`answer`]s what its owner [`ask`](Running::ask)s, a question at a time, each with its answer or its error.
+//!   An owner that has waited in vain kills it, so that no late answer is taken for the next one.
 //! - It is killed with its owner's handle. One that may outlast its owner asks to [end with it](end_with_the_owner), however that
-//!   ends. When it ends early, the owner's error repeats its last words.
+//!   ends; one that answers does so by itself. When it ends early, the owner's error repeats its last words.
 //! - What it prints is read whether anybody asks or not: no pipe is ever full. Nobody is waited for without a limit.
+//! - It runs as its owner does, or [as another user](Running::start_as); in the owner's network, or in one
+//!   [of its own](crate::Network::inside).
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::crash::{acknowledge, acknowledged_in};
 use crate::service::lab_program;
@@ -27,8 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// How long the last words of a process that has ended are waited for, which somebody whom it has left behind may hold open.
 const AFTER_THE_END: Duration = Duration::from_secs(5);
 
+/// Bytes of the longest question: a pipe that nobody reads takes as many at once.
+const LONGEST_QUESTION: usize = 1 << 15;
+
 /// The variable that holds an errand, as JSON.
 const ERRAND: &str = "LAB_ERRAND";
+
+/// What comes back to a question.
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Answer(Value),
+    Failed { operation: String, cause: String },
+}
 
 /// What this process was told.
 pub fn told<T: DeserializeOwned>() -> Result<T> {
@@ -42,6 +61,22 @@ pub fn told<T: DeserializeOwned>() -> Result<T> {
 pub fn say(what: &impl Serialize) -> Result<()> {
     acknowledge(serde_json::to_string(what).doing("say something to the owner")?);
     Ok(())
+}
+
+/// Answers one question after the other, until the owner is gone; then this process ends, whatever its threads wait for. What cannot be
+/// answered is an error of the owner's, and the next question comes all the same.
+///
+/// Questions come in the thread that calls this. An answer should not take long: nothing notices meanwhile that the owner is gone.
+pub fn answer<Q: DeserializeOwned>(mut answer: impl FnMut(Q) -> Result<Value>) -> Result<()> {
+    for question in std::io::stdin().lock().lines() {
+        let question = question.doing("read a question")?;
+        let answered = serde_json::from_str(&question).doing("understand a question").and_then(&mut answer);
+        say(&match answered {
+            Ok(value) => Reply::Answer(value),
+            Err(error) => Reply::Failed { operation: error.operation().into(), cause: error.cause().into() },
+        })?;
+    }
+    std::process::exit(0)
 }
 
 /// From now on this process ends with its owner, who holds the other end of standard input: the kernel closes it when the owner is
@@ -61,10 +96,20 @@ pub fn wait_for_the_owner() {
 
 /// The program with its errand, for whoever starts it in a way of his own, as a [`Crash`](crate::crash::Crash) does.
 pub fn command(name: &str, errand: &impl Serialize) -> Result<Command> {
+    with_errand(Command::new(lab_program()?), name, errand)
+}
+
+fn with_errand(mut command: Command, name: &str, errand: &impl Serialize) -> Result<Command> {
     let text = serde_json::to_string(errand).doing(format!("write an errand for lab {name}"))?;
-    let mut command = Command::new(lab_program()?);
     command.arg(name).env(ERRAND, text);
     Ok(command)
+}
+
+/// A program as another user, who may not be able to walk the path to it, but can execute what is open already.
+fn as_user(user: u32, program: &File) -> Command {
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.uid(user);
+    command
 }
 
 /// A process with an errand, seen from its owner; killed when it is dropped.
@@ -72,8 +117,8 @@ pub fn command(name: &str, errand: &impl Serialize) -> Result<Command> {
 pub struct Running {
     name: String,
     process: Child,
-    // Held open: see `end_with_the_owner`.
-    _alive: Option<ChildStdin>,
+    /// Where questions go; held open also where none are asked: see `end_with_the_owner`.
+    questions: ChildStdin,
     said: Receiver<String>,
     /// The lines of its standard error that say something, the last one last.
     errors: Receiver<String>,
@@ -85,17 +130,23 @@ impl Running {
         Self::of(name, command(name, errand)?)
     }
 
+    /// The same as another user, of whom nothing is known here but the number; only root can.
+    pub fn start_as(user: u32, name: &str, errand: &impl Serialize) -> Result<Self> {
+        let program = lab_program().and_then(|path| open(&path))?;
+        Self::of(name, with_errand(as_user(user, &program), name, errand)?)
+    }
+
     fn of(name: &str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().doing(format!("start lab {name}"))?;
         let none = || Error::new(format!("start lab {name}"), "it has no output");
-        let (alive, out) = (process.stdin.take(), process.stdout.take().ok_or_else(none)?);
-        let said = read(out, |line| acknowledged_in(&line));
+        let questions = process.stdin.take().ok_or_else(none)?;
+        let said = read(process.stdout.take().ok_or_else(none)?, |line| acknowledged_in(&line));
         let errors = read(process.stderr.take().ok_or_else(none)?, |line| {
             let line = line.trim();
             (!line.is_empty() && !line.starts_with("note:")).then(|| line.trim_start_matches("lab: ").to_string())
         });
-        Ok(Self { name: name.to_string(), process, _alive: alive, said, errors })
+        Ok(Self { name: name.to_string(), process, questions, said, errors })
     }
 
     /// Its process, while it runs.
@@ -115,6 +166,36 @@ impl Running {
             Ok(said) => serde_json::from_str(&said).doing(doing).map_err(|error| error.at(said)),
             Err(RecvTimeoutError::Timeout) => Err(mute(doing, patience)),
             Err(RecvTimeoutError::Disconnected) => Err(self.ended(doing)),
+        }
+    }
+
+    /// Asks a process that [`answer`]s, and waits for its answer; what it could not do is an error here.
+    pub fn ask<A: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<A> {
+        self.ask_within(PATIENCE, question)
+    }
+
+    /// The same, for so long.
+    pub fn ask_within<A: DeserializeOwned>(&mut self, patience: Duration, question: &impl Serialize) -> Result<A> {
+        let doing = format!("ask lab {}", self.name);
+        let mut line = serde_json::to_string(question).doing(&*doing)?;
+        line.push('\n');
+        if line.len() > LONGEST_QUESTION {
+            return Err(Error::new(doing, format!("a question of {} bytes is too long", line.len())));
+        }
+        // Where it is gone, what it said before is no answer.
+        let asked = self.questions.write_all(line.as_bytes()).is_ok();
+        match asked.then(|| self.said.recv_timeout(patience)) {
+            Some(Ok(said)) => {
+                match serde_json::from_str::<Reply>(&said).doing(&*doing).map_err(|error| error.at(said))? {
+                    Reply::Answer(value) => serde_json::from_value(value).doing(doing),
+                    Reply::Failed { operation, cause } => Err(Error::new(operation, cause)),
+                }
+            }
+            Some(Err(RecvTimeoutError::Timeout)) => {
+                self.kill();
+                Err(mute(doing, patience))
+            }
+            Some(Err(RecvTimeoutError::Disconnected)) | None => Err(self.gone(doing)),
         }
     }
 
@@ -143,18 +224,43 @@ impl Running {
         left_in(&self.said).map(understood).collect()
     }
 
-    /// Kills it (-9), and buries it.
-    pub fn kill(&mut self) {
+    /// Kills it (-9), and does not wait for its end: so that many end at once.
+    pub fn begin_to_kill(&mut self) {
         let _ = self.process.kill(); // it may have ended by itself
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Kills it (-9), and waits for its end.
+    pub fn kill(&mut self) {
+        self.begin_to_kill();
         let _ = self.process.wait();
     }
 
-    /// How it ended, and what it said at last.
+    /// What it said at last, or how it ended.
     fn ended(&mut self, doing: String) -> Error {
-        self.kill();
-        let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status = self.status();
         Error::new(doing, left_in(&self.errors).last().unwrap_or(status))
     }
+
+    /// The same of one that was to live on: how it ended, and what it said at last.
+    fn gone(&mut self, doing: String) -> Error {
+        let status = self.status();
+        let said = left_in(&self.errors).last().map_or(String::new(), |said| format!(": {said}"));
+        Error::new(doing, format!("it is gone ({status}){said}"))
+    }
+
+    fn status(&mut self) -> String {
+        self.kill();
+        self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+}
+
+fn open(program: &Path) -> Result<File> {
+    File::open(program).doing(format!("open {}", program.display()))
 }
 
 /// Reads on whatever the owner does, because a full pipe would stop the process, and passes on what is worth it.
@@ -240,5 +346,106 @@ mod tests {
         assert!(error.contains("(words)"), "{error}");
         let error = script("kill -9 $$").hear::<u64>().unwrap_err().to_string();
         assert!(error.contains("signal: 9"), "{error}");
+    }
+
+    /// A process of this very test program, which answers questions.
+    fn answering() -> Running {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["errand::tests::answers", "--exact", "--ignored", "--nocapture"]).env(ERRAND, "\"answer\"");
+        Running::of("test", command).unwrap()
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Question {
+        Double(f64),
+        Fail,
+        Exit,
+        Wait,
+    }
+
+    #[test]
+    #[ignore = "a role: other tests start it in a process of its own"]
+    fn answers() {
+        if told::<String>().is_ok_and(|told| told == "answer") {
+            answer(|question: Question| match question {
+                Question::Double(number) => Ok((2.0 * number).into()),
+                Question::Fail => Err(Error::new("do as told", "it is \"too\" hard\nby far")),
+                Question::Exit => {
+                    eprintln!("lab: the last word");
+                    std::process::exit(3)
+                }
+                Question::Wait => Ok(std::thread::sleep(Duration::from_secs(60)).into()),
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn each_question_has_its_own_answer_or_its_error() {
+        let mut running = answering();
+        for number in [1.0, 0.1, -7e300] {
+            assert_eq!(running.ask::<f64>(&Question::Double(number)).unwrap(), 2.0 * number);
+        }
+        let error = running.ask::<()>(&Question::Fail).unwrap_err();
+        assert_eq!((error.operation(), error.cause()), ("do as told", "it is \"too\" hard\nby far"));
+        let error = running.ask::<()>(&"nobody knows what").unwrap_err();
+        assert_eq!(error.operation(), "understand a question");
+        let error = running.ask::<()>(&"x".repeat(LONGEST_QUESTION)).unwrap_err();
+        assert!(error.cause().contains("too long"), "{error}");
+        assert!(running.ask::<String>(&Question::Double(1.0)).is_err(), "an answer of another kind is none");
+        assert_eq!(running.ask::<f64>(&Question::Double(21.0)).unwrap(), 42.0, "and it answers on");
+    }
+
+    #[test]
+    fn who_ends_instead_of_answering_is_an_error_with_its_last_words() {
+        let mut running = answering();
+        let error = running.ask::<()>(&Question::Exit).unwrap_err().to_string();
+        assert_eq!(error, "could not ask lab test: it is gone (exit status: 3): the last word");
+        assert!(running.ask::<f64>(&Question::Double(1.0)).unwrap_err().cause().starts_with("it is gone"));
+        let mut running = answering();
+        running.begin_to_kill();
+        let error = running.ask::<f64>(&Question::Double(1.0)).unwrap_err().to_string();
+        assert!(error.contains("it is gone (signal: 9"), "{error}");
+        assert!(!running.is_running());
+        let error = script(r#"echo 'acknowledged: "1"'; exec cat"#).ask::<u64>(&()).unwrap_err().to_string();
+        assert!(error.contains("could not ask lab test (1)"), "who only says things answers nothing: {error}");
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_one() {
+        let mut running = answering();
+        assert_eq!(running.ask::<f64>(&Question::Double(1.0)).unwrap(), 2.0);
+        let error = running.ask_within::<()>(Duration::from_millis(30), &Question::Wait).unwrap_err();
+        assert!(error.cause().contains("nothing for 0.03 s"), "{error}");
+        assert!(!running.is_running());
+        assert!(running.ask::<f64>(&Question::Double(1.0)).is_err());
+    }
+
+    #[test]
+    fn who_answers_ends_when_nobody_can_ask_any_more() {
+        let mut running = answering();
+        assert_eq!(running.ask::<f64>(&Question::Double(1.0)).unwrap(), 2.0);
+        assert!(running.is_running());
+        // As the kernel does when an owner is killed: its end of the pipe is closed.
+        let nowhere = Command::new("true").stdin(Stdio::piped()).spawn().unwrap().stdin.take().unwrap();
+        drop(std::mem::replace(&mut running.questions, nowhere));
+        let began = std::time::Instant::now();
+        while running.is_running() && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(running.process.try_wait().unwrap().and_then(|status| status.code()), Some(0));
+    }
+
+    #[test]
+    fn another_user_has_its_own_rights_and_is_heard_all_the_same() {
+        use std::os::unix::fs::MetadataExt;
+        if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return; // only root can
+        }
+        let shell = open(Path::new("/bin/sh")).unwrap();
+        let mut command = as_user(54_321, &shell);
+        command.args(["-c", r#"echo "acknowledged: \"$(id -u)\""; exec cat"#]);
+        assert_eq!(Running::of("test", command).unwrap().hear::<u32>().unwrap(), 54_321);
+        assert!(open(Path::new("/nowhere")).is_err());
     }
 }

@@ -8,11 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use polars::prelude::{
     AnyValue, BooleanChunked, Column, DataFrame, DataType, IdxCa, IdxSize, NewChunkedArray, SortMultipleOptions,
 };
+
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Doing, Error, Latency, OrFail, Result, Samples, Show, Table};
 
@@ -718,6 +722,26 @@ impl From<bool> for Value {
     }
 }
 
+impl Serialize for Frame {
+    /// As its CSV, and when its first value was measured: for a process of an experiment that hands over what it has measured.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let taken = self.taken.and_then(|taken| SystemTime::now().checked_sub(taken.elapsed()));
+        // Without a column there is no head either.
+        let csv = if self.units.is_empty() { Ok(String::new()) } else { self.to_csv() };
+        (csv.map_err(S::Error::custom)?, taken).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Frame {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let (csv, taken) = <(String, Option<SystemTime>)>::deserialize(deserializer)?;
+        let frame = Self::from_csv(&csv).map_err(D::Error::custom)?;
+        // What was measured elsewhere is no younger for being read here, whenever that is.
+        let age = taken.map(|taken| taken.elapsed().unwrap_or_default());
+        Ok(frame.taken_at(age.and_then(|age| Instant::now().checked_sub(age))))
+    }
+}
+
 impl From<Frame> for DataFrame {
     /// For whatever polars can do with it.
     fn from(frame: Frame) -> Self {
@@ -905,6 +929,21 @@ mod tests {
         for bad in ["a,b\n1,2,3\n", "a,a\n1,2\n"] {
             assert!(Frame::from_csv(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_another_process_hands_over_is_the_same_and_as_old() {
+        let frame = moved();
+        let handed_over = serde_json::to_string(&frame).unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // nobody reads it at once
+        let back: Frame = serde_json::from_str(&handed_over).unwrap();
+        assert_eq!((back.texts("arm"), back.unit("moved")), (frame.texts("arm"), "%"));
+        assert_eq!(back.samples("moved").values(), frame.samples("moved").values());
+        let younger = back.taken().unwrap().saturating_duration_since(frame.taken().unwrap());
+        assert!(younger < Duration::from_millis(25), "reading makes it no younger: {younger:?}");
+        let none: Frame = serde_json::from_str(&serde_json::to_string(&Frame::new()).unwrap()).unwrap();
+        assert!(none.columns().is_empty() && none.is_empty());
+        assert!(serde_json::from_str::<Frame>(r#"["a,a\n1,2\n", null]"#).is_err());
     }
 
     #[test]

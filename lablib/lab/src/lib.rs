@@ -7,7 +7,7 @@
 //! | asking what was measured | [`Frame`]; and [`polars`], for whatever it has no word for |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
-//! | processes of their own | [`errand`] |
+//! | processes and networks of their own | [`errand`], [`Network`] |
 //! | proving | [`history`], [`clock`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
 //!
@@ -33,6 +33,7 @@ mod latency;
 pub mod link;
 mod machine;
 mod number;
+mod network;
 pub mod place;
 mod progress;
 mod race;
@@ -59,6 +60,7 @@ pub use latency::{Latency, Load, OpenLoop};
 pub use link::{Link, link};
 pub use machine::Machine;
 pub use number::{readable, significant};
+pub use network::Network;
 pub use progress::Progress;
 pub use race::{Race, Raced};
 pub use random::{Rng, Weighted};

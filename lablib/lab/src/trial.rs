@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::time::Instant;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::chart::{Bars, Chart, Latencies};
 use crate::{Error, Frame, Latency, OrFail, Progress, Result, Samples, Table, Value};
 
@@ -52,6 +54,21 @@ pub struct Trial<A> {
     arms: Vec<A>,
     frame: Frame,
     latencies: BTreeMap<(String, String), Latency>,
+}
+
+impl<A: Serialize> Serialize for Trial<A> {
+    /// For a process of an experiment that hands over what it has measured.
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let latencies: Vec<_> = self.latencies.iter().collect();
+        (&self.arms, &self.frame, latencies).serialize(serializer)
+    }
+}
+
+impl<'de, A: Deserialize<'de>> Deserialize<'de> for Trial<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let (arms, frame, latencies) = <(Vec<A>, Frame, Vec<_>)>::deserialize(deserializer)?;
+        Ok(Self { arms, frame, latencies: latencies.into_iter().collect() })
+    }
 }
 
 /// How one arm stands against the best of the others by one figure, the smaller the better.
@@ -447,6 +464,21 @@ mod tests {
         assert_eq!(order.into_inner(), "abbaabba");
         assert_eq!(trial.samples(&"a", "round").values(), [1.0, 2.0, 3.0], "the warming round does not count");
         assert_eq!((trial.samples(&"b", "seconds").len(), trial.frame().height()), (3, 16));
+    }
+
+    #[test]
+    fn a_trial_that_another_process_hands_over_is_the_same() {
+        let trial = Trial::over(["a".to_string(), "b".to_string()], 2)
+            .run(|arm, _, figures| {
+                figures.latency("wait", &Latency::measure(7, || arm.len()));
+                Ok(())
+            })
+            .unwrap();
+        let back: Trial<String> = serde_json::from_str(&serde_json::to_string(&trial).unwrap()).unwrap();
+        assert_eq!(back.arms(), trial.arms());
+        assert_eq!(back.latency(&back.arms()[1], "wait").count(), 14);
+        let seconds = |trial: &Trial<String>| trial.samples(&trial.arms()[0], "seconds").values().to_vec();
+        assert_eq!(seconds(&back), seconds(&trial));
     }
 
     #[test]

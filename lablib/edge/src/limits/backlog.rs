@@ -10,15 +10,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber;
-use super::lanes::raise_descriptors;
-use super::namespace::{Network, Seen, counters, errno, give_up_after, grown, tcp};
+use crate::descriptor_tables::raise_descriptors;
+use crate::procfs::{Seen, counters, grown};
+use crate::sockets::{Listener, errno, give_up_after, tcp};
 use lab::chart::{Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+use lab::{Doing, Error, Frame, Network, Result, Samples, joined, significant};
 
 /// Its piece that runs in a network of its own.
-pub(super) const PIECE: &str = "backlog";
+pub(crate) const PIECE: &str = "backlog";
 
 /// What to find out about a listener's queues.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,87 +37,23 @@ pub struct BacklogSpec {
     pub pause: Duration,
 }
 
-/// A backlog, and who fitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueuePoint {
-    /// What the server asked `listen` for.
-    pub asked: u32,
-    /// `net.core.somaxconn` at that moment, which caps it.
-    pub somaxconn: u32,
-    /// Clients that came.
-    pub came: u32,
-    /// Clients that believe to be connected.
-    pub connected: u32,
-    /// Connections in the accept queue, by the kernel's count.
-    pub queued: u64,
-    /// Clients still in SYN_SENT.
-    pub still_asking: u64,
-    /// SYNs dropped because the accept queue was full (`ListenOverflows`), less those that were sent again.
-    pub overflows: Option<u64>,
-}
-
-impl QueuePoint {
-    /// Connections that fit: one more than the backlog, because the kernel asks "more than?", not "as many as?".
-    pub fn predicted(&self) -> u32 {
-        self.asked.min(self.somaxconn) + 1
-    }
-}
-
-/// Handshakes that are never completed, with and without SYN cookies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handshakes {
-    /// Whether the kernel may answer with a cookie when the queue is full.
-    pub cookies: bool,
-    /// The backlog.
-    pub backlog: u32,
-    /// Clients that came.
-    pub came: u32,
-    /// Clients that believe to be connected.
-    pub connected: u32,
-    /// Handshakes in the SYN queue (SYN_RECV).
-    pub half_open: u64,
-    /// Connections in the accept queue.
-    pub queued: u64,
-    /// SYNs dropped for want of room in the SYN queue.
-    pub dropped: u64,
-    /// SYNs dropped because the accept queue was full: a cookie would be of no use to them.
-    pub overflows: u64,
-    /// Cookies sent instead.
-    pub cookies_sent: u64,
-}
-
-impl Handshakes {
-    /// Clients that are in neither queue and were dropped at neither: nobody, or the kernel did something else than the table
-    /// says.
-    pub fn unaccounted(&self) -> f64 {
-        f64::from(self.came) - (self.half_open + self.queued + self.dropped + self.overflows) as f64
-    }
-}
-
-/// Clients that came while the server paused: how long each `connect` took.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Burst {
-    /// The server's backlog.
-    pub backlog: u32,
-    /// For how long it did not accept, in seconds.
-    pub pause: f64,
-    /// Seconds until connected, in the order of coming; none where it never was.
-    pub connected: Vec<Option<f64>>,
-    /// Seconds until answered, in the order of coming; none where it never was.
-    pub answered: Vec<Option<f64>>,
-}
-
 /// What was found out about a listener's queues.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Backlog {
     /// Where it was found out.
     pub network: Network,
-    /// Each backlog.
-    pub points: Vec<QueuePoint>,
-    /// The SYN queue, without cookies and with them.
-    pub handshakes: Vec<Handshakes>,
-    /// Servers that pause.
-    pub bursts: Vec<Burst>,
+    /// Each backlog, when nobody accepts: asked (what the server asked `listen` for), somaxconn (which caps it), fits (the connections
+    /// that theory allows), came, connected (clients who believe to be), queued (in the accept queue, by the kernel's count), still
+    /// asking (clients in SYN_SENT), and dropped (SYNs for which there was no room, less those that were sent again; missing where the
+    /// kernel's counters are not ours alone).
+    pub accept_queue: Frame,
+    /// Handshakes that are never completed, `without cookies` and `with cookies`: answered, clients, connected, and where the kernel has
+    /// or had them: in the SYN queue, in the accept queue, dropped at either; cookies sent; and unaccounted (clients of whom none of
+    /// these says what became).
+    pub syn_queue: Frame,
+    /// Clients that came while the server paused: backlog, client (in the order of coming), connected and answered (s since it came;
+    /// missing where it never was).
+    pub bursts: Frame,
     /// A client who comes to a full queue that never empties: its error, after how many seconds, and what was predicted.
     pub gave_up: Option<(String, f64, f64)>,
 }
@@ -130,28 +66,22 @@ pub struct Queues {
 }
 
 /// Fills the queues. What it waits for is the kernel's clock, so a notebook begins early.
-pub fn begin_backlog(spec: &BacklogSpec) -> Queues {
-    let run = || -> Result<Queues> {
-        let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
-        if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
-            let cause = "it needs a backlog of at most 4,000, and clients beyond it";
-            return Err(Error::new("fill a listener's queues", cause));
-        }
-        Ok(Queues { running: Some(chamber::begin(PIECE, spec)?), found: None })
-    };
-    run().or_fail()
+pub fn begin_backlog(spec: &BacklogSpec) -> Result<Queues> {
+    let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
+    if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
+        let cause = "it needs a backlog of at most 4,000, and clients beyond it";
+        return Err(Error::new("fill a listener's queues", cause));
+    }
+    Ok(Queues { running: Some(Running::start("limits", &(PIECE, spec))?), found: None })
 }
 
 impl Queues {
     /// Waits for what was found. A cell may call it again.
-    pub fn finish(&mut self) -> Backlog {
-        let mut finish = || -> Result<Backlog> {
-            if let Some(running) = self.running.take() {
-                self.found = Some(running.finish()?);
-            }
-            self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
-        };
-        finish().or_fail()
+    pub fn finish(&mut self) -> Result<Backlog> {
+        if let Some(running) = self.running.take() {
+            self.found = Some(running.finish()?);
+        }
+        self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
     }
 }
 
@@ -160,43 +90,37 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// A handshake on loopback is over when `connect` returns; this is for a machine that has other things to do.
 const SETTLE: Duration = Duration::from_millis(60);
 
-pub(super) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> {
+pub(crate) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> {
     raise_descriptors()?;
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
     let fits = |clients: u32| 2 * u64::from(clients) + 32 < limit;
-    let mut found = Backlog {
-        network: network.clone(),
-        points: Vec::new(),
-        handshakes: Vec::new(),
-        bursts: Vec::new(),
-        gave_up: None,
-    };
     // One after the other: the kernel's counters are the whole network's.
+    let (mut accept_queue, mut syn_queue) = (Vec::new(), Vec::new());
     for &backlog in spec.backlogs.iter().filter(|backlog| fits(**backlog + spec.beyond)) {
-        found.points.push(fill_accept_queue(network, backlog, spec.beyond)?);
+        accept_queue.push(fill_accept_queue(network, backlog, spec.beyond)?);
     }
     if network.is_own() {
         network.set("core/somaxconn", 8)?;
-        found.points.push(fill_accept_queue(network, 1_000, spec.beyond)?);
+        accept_queue.push(fill_accept_queue(network, 1_000, spec.beyond)?);
         network.set("core/somaxconn", 4_096)?;
         for cookies in [false, true] {
             network.set("ipv4/tcp_syncookies", u8::from(cookies))?;
-            found.handshakes.push(fill_syn_queue(network, spec.handshakes, cookies)?);
+            syn_queue.push(fill_syn_queue(network, spec.handshakes, cookies)?);
         }
         // Newer kernels ask a few times at even intervals before they begin to double them; older ones do not know this.
         let _ = network.set("ipv4/tcp_syn_linear_timeouts", 0);
     }
     // These wait for the kernel's timers, so they wait beside each other.
-    std::thread::scope(|scope| -> Result<()> {
+    let (bursts, gave_up) = std::thread::scope(|scope| -> Result<_> {
         let giving_up = network.is_own().then(|| scope.spawn(|| give_up(network)));
         let bursts = spec.paused.map(|backlog| scope.spawn(move || burst(network, spec, backlog)));
-        for burst in bursts {
-            found.bursts.push(joined("come to a paused server", burst.join())?);
-        }
-        found.gave_up = giving_up.map(|thread| joined("come to a full queue", thread.join())).transpose()?;
-        Ok(())
+        let bursts = bursts.map(|burst| joined("come to a paused server", burst.join()));
+        let gave_up = giving_up.map(|thread| joined("come to a full queue", thread.join())).transpose()?;
+        Ok((bursts.into_iter().collect::<Result<Vec<_>>>()?, gave_up))
     })?;
-    Ok(found)
+    let stacked = |frames: Vec<Frame>| frames.into_iter().reduce(|all, one| all.stack(&one)).unwrap_or_default();
+    let (accept_queue, syn_queue, bursts) = (stacked(accept_queue), stacked(syn_queue), stacked(bursts));
+    Ok(Backlog { network: network.clone(), accept_queue, syn_queue, bursts, gave_up })
 }
 
 /// A client that does not wait for its handshake.
@@ -225,7 +149,7 @@ fn is_connected(client: &Socket, wait: Duration) -> Result<bool> {
     }
 }
 
-/// So many clients, each of whom fits: the next one comes when the last one is connected, so that none of them meets a
+/// `clients` clients, each of whom fits: the next one comes when the last one is connected, so that none of them meets a
 /// handshake that is still under way.
 fn come_in_turn(to: SocketAddrV4, clients: u32) -> Result<Vec<Socket>> {
     (0..clients)
@@ -237,7 +161,7 @@ fn come_in_turn(to: SocketAddrV4, clients: u32) -> Result<Vec<Socket>> {
         .collect()
 }
 
-/// Waits until the kernel has so many connections in the accept queue: a client is connected a moment before that.
+/// Waits until the kernel has `connections` connections in the accept queue: a client is connected a moment before that.
 fn until_queued(port: u16, connections: u64) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
@@ -249,17 +173,18 @@ fn until_queued(port: u16, connections: u64) -> Result<()> {
     Ok(()) // what is there instead will be seen
 }
 
-fn connected(clients: &[Socket]) -> Result<u32> {
+fn connected(clients: &[Socket]) -> Result<u64> {
     let mut count = 0;
     for client in clients {
-        count += u32::from(is_connected(client, Duration::ZERO)?);
+        count += u64::from(is_connected(client, Duration::ZERO)?);
     }
     Ok(count)
 }
 
-fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<QueuePoint> {
-    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
-    let somaxconn = super::namespace::value_of("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
+fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<Frame> {
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, i32::try_from(asked).doing("listen")?)?;
+    let somaxconn = Network::setting("core/somaxconn").and_then(|text| text.parse().ok()).unwrap_or(4_096);
+    // One more than the backlog fits: the kernel asks "more than?", not "as many as?".
     let came = asked.min(somaxconn) + 1 + beyond;
     let port = server.address.port();
     let before = counters()?;
@@ -274,20 +199,22 @@ fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<Queue
     let queued = seen.iter().find(|seen| seen.is_listening(port));
     // A client that was dropped asks again after a second, and on a busy machine a second is soon over.
     let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
-    Ok(QueuePoint {
-        asked,
-        somaxconn,
-        came,
-        connected: connected(&clients)?,
-        queued: queued.map_or(0, |seen| seen.waiting),
-        still_asking: seen.iter().filter(|seen| seen.remote == port && seen.state == Seen::SYN_SENT).count() as u64,
-        overflows: network.is_own().then(|| grown(&before, &after, "TcpExt:ListenOverflows").saturating_sub(again)),
-    })
+    let still_asking = seen.iter().filter(|seen| seen.remote == port && seen.state == Seen::SYN_SENT).count();
+    let dropped = grown(&before, &after, "TcpExt:ListenOverflows").saturating_sub(again) as f64;
+    Ok(Frame::new()
+        .counts("asked", "", [u64::from(asked)])
+        .counts("somaxconn", "", [u64::from(somaxconn)])
+        .counts("fits", "", [u64::from(came - beyond)])
+        .counts("came", "", [u64::from(came)])
+        .counts("connected", "", [connected(&clients)?])
+        .counts("queued", "", [queued.map_or(0, |seen| seen.waiting)])
+        .counts("still asking", "", [still_asking as u64])
+        .numbers_or_missing("dropped", "", [network.is_own().then_some(dropped)]))
 }
 
 /// A listener that lets bare connections wait for data keeps each of its handshakes in the SYN queue.
-fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Handshakes> {
-    let server = network.listen(Ipv4Addr::LOCALHOST, 1)?;
+fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Frame> {
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 1)?;
     server.defer(30)?;
     server.listen(i32::try_from(backlog).doing("listen")?)?;
     let came = 4 * (backlog + 1);
@@ -310,30 +237,33 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Hand
     let again = grown(&before, &after, "TcpExt:TCPSynRetrans");
     let [dropped, overflows] = [("TcpExt:TCPReqQFullDrop", !cookies), ("TcpExt:ListenOverflows", cookies)]
         .map(|(name, asks_again)| grown(&before, &after, name).saturating_sub(if asks_again { again } else { 0 }));
-    Ok(Handshakes {
-        cookies,
-        backlog,
-        came,
-        connected: connected(&clients)?,
-        half_open: here(Seen::SYN_RECEIVED).count() as u64,
-        queued: here(Seen::LISTEN).map(|seen| seen.waiting).sum(),
-        dropped,
-        overflows,
-        cookies_sent: grown(&before, &after, "TcpExt:SyncookiesSent"),
-    })
+    let half_open = here(Seen::SYN_RECEIVED).count() as u64;
+    let queued = here(Seen::LISTEN).map(|seen| seen.waiting).sum();
+    // Nobody, or the kernel did something else than the table says.
+    let unaccounted = f64::from(came) - (half_open + queued + dropped + overflows) as f64;
+    Ok(Frame::new()
+        .text("answered", [if cookies { "with cookies" } else { "without cookies" }])
+        .counts("clients", "", [u64::from(came)])
+        .counts("connected", "", [connected(&clients)?])
+        .counts("in the SYN queue", "", [half_open])
+        .counts("in the accept queue", "", [queued])
+        .counts("dropped: SYN queue full", "", [dropped])
+        .counts("dropped: accept queue full", "", [overflows])
+        .counts("cookies sent", "", [grown(&before, &after, "TcpExt:SyncookiesSent")])
+        .numbers("unaccounted", "", [unaccounted]))
 }
 
 /// All come at once; the server begins to accept after its pause.
 ///
 /// A client speaks as soon as it believes to be connected: where the kernel answered with a cookie and the last step of the
 /// handshake was dropped, the server knows nothing of it, and would never learn without the client's first words.
-fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Burst> {
+fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Frame> {
     let doing = "come to a paused server";
-    let server = network.listen(Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
     let (patience, pause) = (Duration::from_secs(20), spec.pause);
     let fit = (backlog + 1).min(spec.burst);
     server.socket.set_nonblocking(true).doing(doing)?;
-    std::thread::scope(|scope| -> Result<Burst> {
+    std::thread::scope(|scope| -> Result<Frame> {
         let mut clients: Vec<Client> = Vec::new();
         for number in 0..spec.burst {
             if number == fit {
@@ -375,12 +305,11 @@ fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Burst> {
             std::thread::sleep(Duration::from_millis(1));
         }
         joined(doing, accepting.join())?;
-        Ok(Burst {
-            backlog,
-            pause: spec.pause.as_secs_f64(),
-            connected: clients.iter().map(|client| client.connected).collect(),
-            answered: clients.iter().map(|client| client.answered).collect(),
-        })
+        Ok(Frame::new()
+            .counts("backlog", "", clients.iter().map(|_| u64::from(backlog)))
+            .counts("client", "", 1..=clients.len() as u64)
+            .numbers_or_missing("connected", "s", clients.iter().map(|client| client.connected))
+            .numbers_or_missing("answered", "s", clients.iter().map(|client| client.answered)))
     })
 }
 
@@ -402,7 +331,7 @@ impl Client {
 /// A full queue, and a client who asks for as long as the kernel does.
 fn give_up(network: &Network) -> Result<(String, f64, f64)> {
     let doing = "come to a full queue";
-    let server = network.listen(Ipv4Addr::LOCALHOST, 0)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 0)?;
     let first = come(server.address)?;
     if !is_connected(&first, Duration::from_secs(5))? {
         return Err(Error::new(doing, "the first client was not connected"));
@@ -418,95 +347,62 @@ fn give_up(network: &Network) -> Result<(String, f64, f64)> {
     Ok((error, began.elapsed().as_secs_f64(), 3.0))
 }
 
-impl Burst {
-    /// Clients that fit into the queue while the server paused.
-    pub fn predicted(&self) -> u64 {
-        (u64::from(self.backlog) + 1).min(self.connected.len() as u64)
-    }
-
-    /// Clients that were connected before the kernel asked a second time.
-    pub fn at_once(&self) -> u64 {
-        self.connected.iter().flatten().filter(|seconds| **seconds < AGAIN).count() as u64
-    }
-
-    /// Seconds until the others were connected.
-    pub fn waited(&self) -> Samples {
-        self.connected.iter().flatten().copied().filter(|seconds| *seconds >= AGAIN).collect()
-    }
-
-    /// Clients that had an answer in the end.
-    pub fn served(&self) -> u64 {
-        self.answered.iter().flatten().count() as u64
-    }
-}
-
 /// The kernel sends a SYN again after a second, or a tick of its clock before.
 const AGAIN: f64 = 0.95;
 
 impl Backlog {
+    /// Clients of a burst that were connected before the kernel asked a second time.
+    pub fn at_once(&self, backlog: u64) -> Samples {
+        self.bursts.filter("backlog", backlog).within("connected", 0.0..AGAIN).samples("connected")
+    }
+
+    /// Seconds until the others were connected.
+    pub fn waited(&self, backlog: u64) -> Samples {
+        self.bursts.filter("backlog", backlog).within("connected", AGAIN..f64::INFINITY).samples("connected")
+    }
+
     /// How far the kernel is from what was predicted: for each backlog, clients connected, its own count of its queue, and
     /// the SYNs that it counted as dropped; and for each burst, clients connected at once.
     pub fn off(&self) -> Samples {
-        let points = self.points.iter().flat_map(|point| {
-            let predicted = f64::from(point.predicted());
-            let dropped = point.overflows.map(|dropped| dropped as f64 - (f64::from(point.came) - predicted));
-            [Some(f64::from(point.connected) - predicted), Some(point.queued as f64 - predicted), dropped]
+        let of = |column: &str, frame: &Frame| {
+            frame.rows().map(|row| row.number(column) - row.number("fits")).collect::<Vec<_>>()
+        };
+        let dropped = self.accept_queue.having("dropped");
+        let dropped = dropped.rows().map(|row| row.number("dropped") + row.number("fits") - row.number("came"));
+        let bursts = self.bursts.group(["backlog"]).count();
+        let bursts = bursts.rows().map(|burst| {
+            let (backlog, came) = (burst.number("backlog"), burst.number("count"));
+            self.at_once(backlog as u64).len() as f64 - (backlog + 1.0).min(came)
         });
-        let bursts = self.bursts.iter().map(|burst| Some(burst.at_once() as f64 - burst.predicted() as f64));
-        points.chain(bursts).flatten().collect()
-    }
-
-    /// Clients at a full SYN queue of whom the table does not say what became of them, without cookies and with them.
-    pub fn unaccounted(&self) -> Samples {
-        self.handshakes.iter().map(Handshakes::unaccounted).collect()
+        let queues = [of("connected", &self.accept_queue), of("queued", &self.accept_queue)].concat();
+        queues.into_iter().chain(dropped).chain(bursts).collect()
     }
 
     /// Connections that fitted, over the backlog.
     pub fn chart(&self, title: &str) -> Lines {
-        let capped = |point: &&QueuePoint| point.asked > point.somaxconn;
-        let at = |points: Vec<&QueuePoint>| {
-            points.iter().map(|point| (f64::from(point.asked), f64::from(point.connected))).collect::<Vec<_>>()
-        };
-        let (cut, whole): (Vec<&QueuePoint>, Vec<&QueuePoint>) = self.points.iter().partition(capped);
-        let most = whole.iter().map(|point| point.asked).max().unwrap_or(1);
+        let whole = self.accept_queue.filter_by(|row| row.number("asked") <= row.number("somaxconn"));
+        let cut = self.accept_queue.filter_by(|row| row.number("asked") > row.number("somaxconn"));
+        let note = cut.rows().next().map_or(String::new(), |row| {
+            let [asked, most, connected] =
+                ["asked", "somaxconn", "connected"].map(|column| significant(row.number(column)));
+            format!("With somaxconn at {most}, a server that asks for {asked} gets room for {connected}.")
+        });
         Chart::lines(title)
             .x("backlog that the server asked for", "")
             .y("clients connected, nobody accepting", "")
-            .x_range(0, f64::from(most) * 1.05)
-            .points("connected", at(whole))
+            .x_range(0, whole.samples("asked").max() * 1.05)
+            .points("connected", whole.points("asked", "connected"))
             .predicted("backlog + 1", |backlog| backlog + 1.0)
-            .note(match cut.first() {
-                Some(point) => format!(
-                    "With somaxconn at {}, a server that asks for {} gets room for {}.",
-                    point.somaxconn, point.asked, point.connected
-                ),
-                None => String::new(),
-            })
+            .note(note)
     }
 
-    /// How long each client of a burst waited for its connection.
+    /// How long each client of a burst waited for its answer.
     pub fn burst_chart(&self, title: &str) -> Lines {
-        let mut chart =
+        let chart =
             Chart::lines(title).x("clients, in the order of their coming", "").y("until answered", "s").from_zero();
-        for burst in &self.bursts {
-            let answered = burst.answered.iter().enumerate();
-            let points = answered.filter_map(|(n, seconds)| Some(((n + 1) as f64, (*seconds)?)));
-            chart = chart.points(format!("backlog {}", burst.backlog), points.collect::<Vec<_>>());
-        }
+        let points = |backlog: &String| self.bursts.filter("backlog", backlog).points("client", "answered");
+        let backlogs = self.bursts.distinct("backlog");
+        let chart = backlogs.iter().fold(chart, |chart, one| chart.points(format!("backlog {one}"), points(one)));
         chart.mark_y("the SYN is sent again", 1.0)
-    }
-
-    /// The SYN queue, both ways.
-    pub fn handshake_table(&self, title: &str) -> Table {
-        let counts = |value: fn(&Handshakes) -> u64| self.handshakes.iter().map(value);
-        Table::new(title)
-            .text("", self.handshakes.iter().map(|arm| if arm.cookies { "cookies" } else { "no cookies" }))
-            .counts("clients", "", counts(|arm| u64::from(arm.came)))
-            .counts("connected, they believe", "", counts(|arm| u64::from(arm.connected)))
-            .counts("in the SYN queue", "", counts(|arm| arm.half_open))
-            .counts("in the accept queue, by a cookie", "", counts(|arm| arm.queued))
-            .counts("dropped: SYN queue full", "", counts(|arm| arm.dropped))
-            .counts("dropped: accept queue full", "", counts(|arm| arm.overflows))
-            .counts("cookies sent", "", counts(|arm| arm.cookies_sent))
     }
 }

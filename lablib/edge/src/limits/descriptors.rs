@@ -10,14 +10,14 @@ use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber;
-use super::lanes::{has_lanes, open_descriptors, raise_descriptors};
-use super::namespace::{Listener, Seen, errno, tcp};
-use lab::chart::{Chart, Lines};
-use lab::{Doing, Error, OrFail, Result, Samples, Table, joined};
+use crate::descriptor_tables::{open_descriptors, raise_descriptors, threads_may_have_tables};
+use crate::procfs::Seen;
+use crate::sockets::{Listener, errno, tcp};
+use lab::errand::Running;
+use lab::{Doing, Error, Frame, Result, Table, joined};
 
 /// Its piece that runs in a network of its own.
-pub(super) const PIECE: &str = "descriptors";
+pub(crate) const PIECE: &str = "descriptors";
 
 /// What to find out about descriptors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,28 +28,6 @@ pub struct DescriptorSpec {
     pub above: u64,
     /// Clients of a server that has no descriptor left.
     pub clients: u64,
-}
-
-/// One soft limit, run into.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DescriptorPoint {
-    /// The soft limit.
-    pub soft: u64,
-    /// Numbers below the limit that were taken beforehand.
-    pub taken: u64,
-    /// Descriptors that were open with numbers above the limit.
-    pub above: u64,
-    /// Sockets that could be opened.
-    pub opened: u64,
-    /// The error that the next one got.
-    pub error: String,
-}
-
-impl DescriptorPoint {
-    /// Numbers below the soft limit that nobody has.
-    pub fn predicted(&self) -> u64 {
-        self.soft.saturating_sub(self.taken)
-    }
 }
 
 /// A server without a descriptor to spare, and clients that come all the same.
@@ -72,52 +50,73 @@ pub struct FullServer {
 }
 
 /// What was found out about descriptors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Descriptors {
     /// The hard limit, up to which a process may raise its own soft one.
     pub hard: u64,
     /// What came of raising the hard limit by one: `allowed`, or the error.
     pub beyond_hard: String,
-    /// Each soft limit.
-    pub points: Vec<DescriptorPoint>,
-    /// Two threads with a table each: how many descriptors each of them opened; none where that is not allowed.
-    pub two_tables: Option<[DescriptorPoint; 2]>,
+    /// Each soft limit, run into with the table of the process; and with two threads that have a table each, where that is allowed:
+    /// table, soft limit, taken (numbers below it, beforehand), above (descriptors that were open with higher numbers), predicted,
+    /// opened, off (opened less predicted; another refusal than EMFILE is no number), and then (the error of the next one).
+    pub tables: Frame,
     /// A server without descriptors; none where a client cannot have a table of its own.
     pub full_server: Option<FullServer>,
 }
 
 /// Runs into each of the soft limits, in a process of its own.
-pub fn descriptors(spec: &DescriptorSpec) -> Descriptors {
-    let run = || -> Result<Descriptors> {
-        if spec.soft_limits.is_empty() {
-            return Err(Error::new("run out of descriptors", "there is no limit to run into"));
-        }
-        chamber::run(PIECE, spec)
-    };
-    run().or_fail()
+pub fn descriptors(spec: &DescriptorSpec) -> Result<Descriptors> {
+    if spec.soft_limits.is_empty() {
+        return Err(Error::new("run out of descriptors", "there is no limit to run into"));
+    }
+    Running::start("limits", &(PIECE, spec))?.finish()
 }
 
-pub(super) fn measure(spec: &DescriptorSpec) -> Result<Descriptors> {
+pub(crate) fn measure(spec: &DescriptorSpec) -> Result<Descriptors> {
     let hard = raise_descriptors()?;
     let beyond_hard = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard.saturating_add(1)) {
         Ok(()) => "allowed".to_string(),
         Err(error) => format!("{error:?}"),
     };
     raise_descriptors()?; // back, where it was allowed
-    let mut points = Vec::new();
+    let mut filled = Vec::new();
     for &soft in spec.soft_limits.iter().filter(|soft| **soft <= hard) {
-        points.push(run_into(soft, hard, spec.above)?);
+        filled.push(run_into(soft, hard, spec.above)?);
     }
-    if points.is_empty() {
+    if filled.is_empty() {
         let cause = format!("the hard limit, {hard}, is below every limit that was asked for");
         return Err(Error::new("run out of descriptors", cause));
     }
-    let (mut two_tables, mut full_server) = (None, None);
-    if has_lanes() {
-        two_tables = Some(fill_two_tables(256.min(hard), hard)?);
+    let mut full_server = None;
+    if threads_may_have_tables() {
+        filled.extend(fill_two_tables(256.min(hard), hard)?);
         full_server = Some(serve_without_descriptors(128.min(hard), hard, spec.clients)?);
     }
-    Ok(Descriptors { hard, beyond_hard, points, two_tables, full_server })
+    let predicted = |table: &Filled| table.soft.saturating_sub(table.taken);
+    let off = |table: &Filled| match table.error.as_str() {
+        "EMFILE" => table.opened as f64 - predicted(table) as f64,
+        _ => f64::NAN,
+    };
+    let tables = Frame::new()
+        .text("table", filled.iter().map(|table| table.name))
+        .counts("soft limit", "", filled.iter().map(|table| table.soft))
+        .counts("taken", "", filled.iter().map(|table| table.taken))
+        .counts("above", "", filled.iter().map(|table| table.above))
+        .counts("predicted", "", filled.iter().map(predicted))
+        .counts("opened", "", filled.iter().map(|table| table.opened))
+        .numbers("off", "", filled.iter().map(off))
+        .text("then", filled.iter().map(|table| &table.error));
+    Ok(Descriptors { hard, beyond_hard, tables, full_server })
+}
+
+/// A table of descriptors, filled.
+struct Filled {
+    name: &'static str,
+    soft: u64,
+    taken: u64,
+    above: u64,
+    opened: u64,
+    error: String,
 }
 
 /// Opens sockets until the kernel refuses one.
@@ -132,14 +131,14 @@ fn open_all() -> (Vec<Socket>, String) {
 }
 
 /// Opens what is left below the limit, when these were open before.
-fn open_counted(soft: u64, open: &[u64]) -> (Vec<Socket>, DescriptorPoint) {
+fn open_counted(name: &'static str, soft: u64, open: &[u64]) -> (Vec<Socket>, Filled) {
     let taken = open.iter().filter(|fd| **fd < soft).count() as u64;
     let (held, error) = open_all();
-    let point = DescriptorPoint { soft, taken, above: open.len() as u64 - taken, opened: held.len() as u64, error };
-    (held, point)
+    let (above, opened) = (open.len() as u64 - taken, held.len() as u64);
+    (held, Filled { name, soft, taken, above, opened, error })
 }
 
-fn run_into(soft: u64, hard: u64, above: u64) -> Result<DescriptorPoint> {
+fn run_into(soft: u64, hard: u64, above: u64) -> Result<Filled> {
     let doing = format!("run into a limit of {soft} descriptors");
     // What is open already stays open, whatever its number, when the limit is lowered below it.
     let mut high = Vec::new();
@@ -150,27 +149,27 @@ fn run_into(soft: u64, hard: u64, above: u64) -> Result<DescriptorPoint> {
     }
     let open = open_descriptors()?; // while there is one to look with
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).doing(&*doing)?;
-    let (held, point) = open_counted(soft, &open);
+    let (held, filled) = open_counted("of the process", soft, &open);
     drop(held);
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(&*doing)?;
     for fd in high {
         nix::unistd::close(fd).doing(&*doing)?;
     }
-    Ok(point)
+    Ok(filled)
 }
 
-fn fill_two_tables(soft: u64, hard: u64) -> Result<[DescriptorPoint; 2]> {
+fn fill_two_tables(soft: u64, hard: u64) -> Result<[Filled; 2]> {
     let doing = "fill two descriptor tables";
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).doing(doing)?;
     let both = std::sync::Barrier::new(2);
     let filled = std::thread::scope(|scope| {
-        let fill = || -> Result<DescriptorPoint> {
+        let fill = |name| -> Result<Filled> {
             let open = unshare(CloneFlags::CLONE_FILES).doing(doing).and_then(|()| open_descriptors());
-            let filled = open.map(|open| open_counted(soft, &open));
+            let filled = open.map(|open| open_counted(name, soft, &open));
             both.wait(); // both tables are full at the same time
-            filled.map(|(_, point)| point)
+            filled.map(|(_, filled)| filled)
         };
-        let threads = [scope.spawn(fill), scope.spawn(fill)];
+        let threads = ["one of two", "the other"].map(|name| scope.spawn(move || fill(name)));
         threads.map(|thread| joined(doing, thread.join()))
     });
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(doing)?;
@@ -235,49 +234,6 @@ fn serve_without_descriptors(soft: u64, hard: u64, clients: u64) -> Result<FullS
     });
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(doing)?;
     found
-}
-
-impl Descriptors {
-    /// Opened less predicted: at each soft limit, and in each of the two tables. Another refusal than EMFILE is no number.
-    pub fn off(&self) -> Samples {
-        let all = self.points.iter().chain(self.two_tables.iter().flatten());
-        all.map(|point| match point.error.as_str() {
-            "EMFILE" => point.opened as f64 - point.predicted() as f64,
-            _ => f64::NAN,
-        })
-        .collect()
-    }
-
-    /// Predicted and opened, over the soft limit.
-    pub fn chart(&self, title: &str) -> Lines {
-        let at = |value: fn(&DescriptorPoint) -> u64| {
-            self.points.iter().map(move |point| (point.soft as f64, value(point) as f64)).collect::<Vec<_>>()
-        };
-        Chart::lines(title)
-            .x("soft limit", "descriptors")
-            .log_x()
-            .y("sockets opened until EMFILE", "")
-            .log_y()
-            .points("opened", at(|point| point.opened))
-            .predicted_points("predicted", at(DescriptorPoint::predicted))
-    }
-
-    /// Every soft limit, and every table.
-    pub fn table(&self, title: &str) -> Table {
-        let mut rows: Vec<(String, &DescriptorPoint)> =
-            self.points.iter().map(|point| (format!("soft limit {}", point.soft), point)).collect();
-        for (number, point) in self.two_tables.iter().flatten().enumerate() {
-            rows.push((format!("soft limit {}, table {} of two", point.soft, number + 1), point));
-        }
-        let counts = |value: fn(&DescriptorPoint) -> u64| rows.iter().map(move |(_, point)| value(point));
-        Table::new(title)
-            .text("", rows.iter().map(|(name, _)| name.as_str()))
-            .counts("taken before, below the limit", "", counts(|point| point.taken))
-            .counts("held above the limit", "", counts(|point| point.above))
-            .counts("predicted", "", counts(DescriptorPoint::predicted))
-            .counts("opened", "", counts(|point| point.opened))
-            .text("then", rows.iter().map(|(_, point)| point.error.as_str()))
-    }
 }
 
 impl FullServer {

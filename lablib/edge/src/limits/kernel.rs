@@ -1,15 +1,10 @@
 //! What the kernel says of each limit, and what follows from it.
 
-use std::time::Duration;
-
 use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
-use super::namespace::value_of;
-use lab::{Doing, Error, OrFail, Result, Table, significant};
-
-/// How long a port is kept by whoever closed first: compiled into the kernel.
-pub const TIME_WAIT: Duration = Duration::from_secs(60);
+use crate::sockets::TIME_WAIT;
+use lab::{Doing, Error, Network, Result, Table, significant};
 
 /// The limits of this process and machine, as the kernel states them. What this kernel does not state is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,17 +51,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// Asks the kernel.
-    pub fn says() -> Self {
-        Self::read().or_fail()
-    }
-
-    fn read() -> Result<Self> {
+    pub fn says() -> Result<Self> {
         let limit = |resource, name: &str| getrlimit(resource).doing(format!("read the limit of {name}"));
         Ok(Self {
             descriptors: limit(Resource::RLIMIT_NOFILE, "descriptors")?,
             file_max: number("fs/file-max"),
             nr_open: number("fs/nr_open"),
-            ports: range(&value_of("ipv4/ip_local_port_range").unwrap_or_default()),
+            ports: range(&Network::setting("ipv4/ip_local_port_range").unwrap_or_default()),
             tw_reuse: number("net/ipv4/tcp_tw_reuse"),
             max_tw_buckets: number("net/ipv4/tcp_max_tw_buckets"),
             somaxconn: number("net/core/somaxconn"),
@@ -85,10 +76,10 @@ impl Kernel {
         })
     }
 
-    /// Ephemeral ports; ends the cell where the kernel does not say.
-    pub fn port_count(&self) -> f64 {
+    /// How many ephemeral ports there are.
+    pub fn port_count(&self) -> Result<f64> {
         let count = self.ports.map(|(first, last)| f64::from(last) - f64::from(first) + 1.0);
-        count.ok_or_else(|| Error::new("count the ports", "the kernel does not state the range")).or_fail()
+        count.ok_or_else(|| Error::new("count the ports", "the kernel does not state the range"))
     }
 
     /// All of it, with what follows and what lifts it.
@@ -98,7 +89,7 @@ impl Kernel {
         Table::new("What the kernel says, and what to expect when it is reached")
             .text("limit", column(0))
             .text("the kernel says", column(1))
-            .text("the seed said", column(2))
+            .text("the prototype said", column(2))
             .text("so we predict", column(3))
             .text("and when it is reached", column(4))
             .text("what lifts it", column(5))
@@ -206,7 +197,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 }
 
 fn three(name: &str) -> Option<[u64; 3]> {
-    let numbers: Vec<u64> = value_of(name)?.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+    let numbers: Vec<u64> = Network::setting(name)?.split_whitespace().filter_map(|text| text.parse().ok()).collect();
     numbers.try_into().ok()
 }
 
@@ -244,13 +235,13 @@ mod tests {
 
     #[test]
     fn the_kernel_and_the_library_say_the_same() {
-        let says = Kernel::says();
+        let says = Kernel::says().unwrap();
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
         let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
         let numbers: Vec<u64> = files.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert_eq!(numbers, [says.descriptors.0, says.descriptors.1]);
         assert!(says.nr_open.unwrap() >= says.descriptors.1);
-        assert!(says.port_count() >= 1.0);
+        assert!(says.port_count().unwrap() >= 1.0);
         assert_eq!(says.table().rows(), says.rows().len());
     }
 

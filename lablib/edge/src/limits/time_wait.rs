@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::chamber;
-use super::kernel::TIME_WAIT;
-use super::lanes::raise_descriptors;
-use super::namespace::{From, Listener, Narrowed, Network, Seen, errno, value_of};
+use crate::descriptor_tables::raise_descriptors;
+use crate::procfs::Seen;
+use crate::sockets::{From, Listener, Narrowed, TIME_WAIT, errno, tcp};
 use lab::chart::{Bars, Chart, Lines};
 use lab::errand::Running;
-use lab::{Doing, Error, OrFail, Progress, Result, Samples, Table};
+use lab::{Doing, Error, Frame, Network, Progress, Result, Samples};
 
 /// Its piece that runs in a network of its own.
-pub(super) const PIECE: &str = "time wait";
+pub(crate) const PIECE: &str = "time wait";
 
 /// Who closes a connection first, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +48,12 @@ pub struct TimeWaitSpec {
 }
 
 impl TimeWaitSpec {
-    /// A client with so many ports that closes first, and goes on until the time is up.
+    /// A client with `ports` ports that closes first, and goes on until the time is up.
     pub fn new(name: &str, reuse: u8, ports: u16, watch: Duration) -> Self {
         Self { name: name.to_string(), ports, reuse, closes: Closes::ClientFirst, watch, most: u64::MAX, pace: None }
     }
 
-    /// Tries so many each second, and no more.
+    /// Tries `each_second` connections a second, and no more.
     pub fn paced(mut self, each_second: f64) -> Self {
         self.pace = Some(each_second);
         self
@@ -100,30 +99,27 @@ pub struct TimeWaits {
     done: Vec<Waited>,
 }
 
-/// Sends the clients off.
-pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> TimeWaits {
-    let run = || -> Result<TimeWaits> {
-        let doing = "wait for TIME_WAIT";
-        if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
-            let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
-            return Err(Error::new(doing, cause).remedy("ask for an even range"));
-        }
-        if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
-            return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
-        }
-        if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
-            return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
-        }
-        let running = specs.iter().map(|spec| chamber::begin(PIECE, spec));
-        Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
-    };
-    run().or_fail()
+/// Starts the clients, each in a process of its own.
+pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> Result<TimeWaits> {
+    let doing = "wait for TIME_WAIT";
+    if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
+        let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
+        return Err(Error::new(doing, cause).remedy("ask for an even range"));
+    }
+    if let Some(wrong) = specs.iter().find(|spec| spec.reuse > 2) {
+        return Err(Error::new(doing, format!("tcp_tw_reuse is 0, 1 or 2, and not {}", wrong.reuse)));
+    }
+    if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
+        return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
+    }
+    let running = specs.iter().map(|spec| Running::start("limits", &(PIECE, spec)));
+    Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
 }
 
 /// The pause of a client that was refused a port: some of them wait for a minute, beside whatever else is measured.
 const PAUSE: Duration = Duration::from_millis(5);
 
-pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
+pub(crate) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
     raise_descriptors()?;
     let mut waited = Waited {
         name: spec.name.clone(),
@@ -139,13 +135,13 @@ pub(super) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> 
     };
     if network.is_own() {
         network.set("ipv4/tcp_tw_reuse", spec.reuse)?;
-    } else if value_of("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
+    } else if Network::setting("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
         let why = network.why_shared().unwrap_or_default();
         waited.left_out = Some(format!("tcp_tw_reuse cannot be set to {}: {why}", spec.reuse));
         return Ok(waited);
     }
-    let range = network.narrow(spec.ports)?;
-    let server = network.listen(Ipv4Addr::LOCALHOST, 4_096)?;
+    let range = Narrowed::inside(network, spec.ports)?;
+    let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 4_096)?;
     let began = Instant::now();
     let since = || began.elapsed().as_secs_f64();
     let step = spec.pace.map(|pace| Duration::from_secs_f64(1.0 / pace));
@@ -224,16 +220,13 @@ fn read_one(socket: &Socket) -> std::io::Result<()> {
 
 impl TimeWaits {
     /// Waits for those that are still at it. A cell may call it again.
-    pub fn finish(&mut self) -> Vec<Waited> {
-        let mut finish = || -> Result<Vec<Waited>> {
-            let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
-            for running in self.running.drain(..) {
-                self.done.push(running.finish()?);
-                progress.step();
-            }
-            Ok(self.done.clone())
-        };
-        finish().or_fail()
+    pub fn finish(&mut self) -> Result<Vec<Waited>> {
+        let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
+        for running in self.running.drain(..) {
+            self.done.push(running.finish()?);
+            progress.step();
+        }
+        Ok(self.done.clone())
     }
 
     /// Processes that are at it.
@@ -253,7 +246,7 @@ impl Waited {
         self.opened_at.len() as u64
     }
 
-    /// Connections made in the first so many seconds.
+    /// Connections made in the first `seconds`.
     pub fn opened_by(&self, seconds: f64) -> u64 {
         self.opened_at.partition_point(|at| *at <= seconds) as u64
     }
@@ -280,10 +273,15 @@ impl Waited {
         starts.windows(2).map(|pair| self.ports as f64 / (pair[1] - pair[0])).collect()
     }
 
-    /// Connections made in each second of the time that it was at it.
-    pub fn each_second(&self) -> Vec<(f64, u64)> {
+    /// Connections made in each second of the time that it was at it: second and made.
+    pub fn each_second(&self) -> Frame {
+        let seconds = 0..self.lasted as u32;
         let made = |second: u32| self.opened_by(f64::from(second) + 1.0) - self.opened_by(f64::from(second));
-        (0..self.lasted as u32).map(|second| (f64::from(second), made(second))).collect()
+        Frame::new().counts("second", "s", seconds.clone().map(u64::from)).counts(
+            "made",
+            "connections",
+            seconds.map(made),
+        )
     }
 
     /// Connections a second that it made between two moments, in seconds from its first.
@@ -297,25 +295,17 @@ pub fn arm<'a>(waited: &'a [Waited], name: &str) -> Option<&'a Waited> {
     waited.iter().find(|arm| arm.ran() && arm.name.contains(name))
 }
 
-/// How many connections each port has carried by when, for as long as all of them were at it.
-pub fn progress_chart(waited: &[Waited], title: &str) -> Lines {
+/// How many connections each port has carried by when, for as long as all of them were at it; beside a port that is used again each
+/// time that `kept_for` has passed.
+pub fn progress_chart(waited: &[Waited], kept_for: Duration, title: &str) -> Lines {
     let ran = || waited.iter().filter(|arm| arm.ran());
     // Who was never refused may have had enough early on; the others went on until their time was up.
     let end = ran().filter(|arm| arm.refused.is_some()).map(|arm| arm.lasted).fold(f64::INFINITY, f64::min);
     let end = if end.is_finite() { end } else { ran().map(|arm| arm.lasted).fold(0.0, f64::max) };
     let chart = Chart::lines(title).x("since the first connection", "s").y("connections made for each port", "");
-    let chart = ran().fold(chart, |chart, arm| chart.line(&arm.name, arm.progress(end)));
-    chart.predicted_points("once a second", stairs(1.0, end))
-}
-
-/// The same for one of them, until its time was up.
-pub fn long_chart(waited: &Waited, title: &str) -> Lines {
-    Chart::lines(title)
-        .x("since the first connection", "s")
-        .y("connections made for each port", "")
-        .from_zero()
-        .line(&waited.name, waited.progress(waited.lasted))
-        .predicted_points("once a minute", stairs(TIME_WAIT.as_secs_f64(), waited.lasted))
+    let chart = ran().fold(chart.from_zero(), |chart, arm| chart.line(&arm.name, arm.progress(end)));
+    let again = format!("again after {} s", kept_for.as_secs());
+    chart.predicted_points(again, stairs(kept_for.as_secs_f64(), end))
 }
 
 /// One at the beginning, and one more each time that `step` has passed.
@@ -344,88 +334,65 @@ pub fn rate_chart(waited: &[Waited], title: &str) -> Bars {
     chart
 }
 
-/// Connections made each second by one of them, with what the ports allow in the long run and the seed's figure for that.
-pub fn each_second_chart(waited: &Waited, title: &str) -> Lines {
-    let allowed = waited.ports as f64 / TIME_WAIT.as_secs_f64();
-    Chart::lines(title)
-        .x("since the first connection", "s")
-        .y("connections made each second", "")
-        .from_zero()
-        .line(&waited.name, waited.each_second())
-        .predicted("ports ÷ 60 s", move |_| allowed)
-        .mark_y("the seed's 28,000 ÷ 60 s", 467.0)
-}
-
-/// Who kept the ports.
-pub fn kept_table(waited: &[Waited], title: &str) -> Table {
-    let ran = || waited.iter().filter(|arm| arm.ran());
-    let refused = |arm: &Waited| match &arm.refused {
+/// Who kept the ports, and for how long: a row for each client.
+pub fn kept(waited: &[Waited]) -> Frame {
+    let ran: Vec<&Waited> = waited.iter().filter(|arm| arm.ran()).collect();
+    let refused = |arm: &&Waited| match &arm.refused {
         Some((error, after)) => format!("{error} after {after}"),
         None => "never refused".to_string(),
     };
-    Table::new(title)
-        .text("", ran().map(|arm| arm.name.as_str()))
-        .counts("ports", "", ran().map(|arm| arm.ports))
-        .counts("connections", "", ran().map(Waited::opened))
-        .text("refused", ran().map(refused))
-        .counts("TIME_WAIT at the client", "", ran().map(|arm| arm.kept.0))
-        .counts("at the server", "", ran().map(|arm| arm.kept.1))
-        .numbers("kept for, says the kernel", "s", ran().map(|arm| arm.kept_for.unwrap_or(f64::NAN)))
+    Frame::new()
+        .text("client", ran.iter().map(|arm| &arm.name))
+        .counts("ports", "", ran.iter().map(|arm| arm.ports))
+        .counts("connections", "", ran.iter().map(|arm| arm.opened()))
+        .text("refused", ran.iter().map(refused))
+        .counts("TIME_WAIT at the client", "", ran.iter().map(|arm| arm.kept.0))
+        .counts("at the server", "", ran.iter().map(|arm| arm.kept.1))
+        .numbers_or_missing("kept for, says the kernel", "s", ran.iter().map(|arm| arm.kept_for))
 }
 
-/// What a reset on closing costs: bytes that the client had sent and the server never saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reset {
+/// What closing costs: bytes that the client had sent, and what the server saw of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
     /// What the client's `send` took.
     pub sent: u64,
     /// What the server read until the end, or until an error.
     pub received: u64,
 }
 
-impl Reset {
-    /// What the server could read of what was sent, in per cent: one sample for each.
-    pub fn received(closed: &[Self]) -> Samples {
-        closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64).collect()
-    }
-
-    /// What a graceful close and a reset deliver, in turns, so many times each.
-    pub fn chart(graceful: &[Self], resets: &[Self], title: &str) -> Bars {
-        Chart::bars(title)
-            .y("bytes sent that the server could read", "%")
-            .bar_with_spread("close", Self::received(graceful).median_and_quartiles())
-            .predicted("close", 100.0)
-            .bar_with_spread("reset", Self::received(resets).median_and_quartiles())
-    }
+/// Per cent of what was sent that the server could read, after a graceful `close` and after a `reset`, in turns.
+pub fn graceful_and_reset(rounds: usize) -> Result<Frame> {
+    let closed = (0..2 * rounds).map(|turn| close_after_sending(turn % 2 == 1)).collect::<Result<Vec<_>>>()?;
+    Ok(Frame::new()
+        .text("closed by", (0..2 * rounds).map(|turn| if turn % 2 == 1 { "reset" } else { "close" }))
+        .numbers("received", "%", closed.iter().map(|close| 100.0 * close.received as f64 / close.sent.max(1) as f64)))
 }
 
 /// A client sends all that the kernel takes and closes at once, gracefully or with a reset; then the server reads.
-pub fn close_after_sending(resets: bool) -> Reset {
-    let run = || -> Result<Reset> {
-        let doing = "send and close";
-        let server = Listener::on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1)?;
-        let client = super::namespace::tcp().doing(doing)?;
-        client.connect(&server.address.into()).doing(doing)?;
-        let (peer, _) = server.socket.accept().doing(doing)?;
-        client.set_nonblocking(true).doing(doing)?;
-        let mut sent = 0;
-        // More than the server's buffer holds, so that some of it still waits on the client's side.
-        loop {
-            match client.send(&[7; 65_536]) {
-                Ok(length) => sent += length as u64,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(Error::new(doing, error)),
-            }
+pub fn close_after_sending(resets: bool) -> Result<Closed> {
+    let doing = "send and close";
+    let server = Listener::on(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), 1)?;
+    let client = tcp().doing(doing)?;
+    client.connect(&server.address.into()).doing(doing)?;
+    let (peer, _) = server.socket.accept().doing(doing)?;
+    client.set_nonblocking(true).doing(doing)?;
+    let mut sent = 0;
+    // More than the server's buffer holds, so that some of it still waits on the client's side.
+    loop {
+        match client.send(&[7; 65_536]) {
+            Ok(length) => sent += length as u64,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(Error::new(doing, error)),
         }
-        if resets {
-            client.set_linger(Some(Duration::ZERO)).doing(doing)?;
-        }
-        drop(client);
-        peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
-        let (mut received, mut buffer) = (0, vec![MaybeUninit::uninit(); 65_536]);
-        while let Ok(length @ 1..) = peer.recv(&mut buffer) {
-            received += length as u64;
-        }
-        Ok(Reset { sent, received })
-    };
-    run().or_fail()
+    }
+    if resets {
+        client.set_linger(Some(Duration::ZERO)).doing(doing)?;
+    }
+    drop(client);
+    peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
+    let (mut received, mut buffer) = (0, vec![MaybeUninit::uninit(); 65_536]);
+    while let Ok(length @ 1..) = peer.recv(&mut buffer) {
+        received += length as u64;
+    }
+    Ok(Closed { sent, received })
 }

@@ -11,7 +11,7 @@
 //! | `guardian` | holds servers, and ends them when their owner is gone |
 //! | `mover` | moves shards for an experiment that kills it |
 //! | `id-worker` | makes ids for an experiment that stops and kills it |
-//! | `connections` | holds one end of thousands of connections; with a number, puts a fleet to sea that holds so many |
+//! | `connections` | holds one end of thousands of connections; with a number, has a fleet of processes hold so many |
 //! | `tickets` | hands out numbers for an experiment that kills it |
 //! | `seat-holder` | holds a seat for an experiment that kills it |
 //! | `limits` | runs into a limit, in a network of its own |
@@ -45,8 +45,8 @@ fn main() -> ExitCode {
         "guardian" => return guardian::run(),
         "mover" => lablib::placing::sharding::mover_process().map(|()| ExitCode::SUCCESS),
         "id-worker" => lablib::identity::snowflake::id_worker_process().map(|()| ExitCode::SUCCESS),
-        "connections" => lablib::edge::limits::connections_process(&rest).map(|()| ExitCode::SUCCESS),
-        "limits" => lablib::edge::limits::limits_process().map(|()| ExitCode::SUCCESS),
+        "connections" => lablib::edge::fleet::connections_process(&rest).map(|()| ExitCode::SUCCESS),
+        "limits" => lablib::edge::limits_process().map(|()| ExitCode::SUCCESS),
         "tickets" => lablib::identity::tickets::issuer_process().map(|()| ExitCode::SUCCESS),
         "seat-holder" => lablib::sql::check_in::experiment::seat_holder_process().map(|()| ExitCode::SUCCESS),
         other => Err(Error::new("run lab", format!("there is no subcommand {other:?}")).remedy("see ci/lab help")),

@@ -2,25 +2,24 @@
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::crew::Crew;
-use crate::limits::memory::{MachineMemory, number_in};
-use lab::{Doing, Error, Result};
+use super::spawned::Spawned;
+use crate::procfs::{MachineMemory, number_in, tasks_now};
+use lab::{Doing, Result};
 
 /// One limit on threads.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ThreadLimit {
+pub(super) struct ThreadLimit {
     /// The kernel's name for it.
-    pub name: String,
+    pub(super) name: String,
     /// What it is set to; none where it is not set.
-    pub says: Option<f64>,
+    pub(super) says: Option<f64>,
     /// How many more threads it allows one process now; none where it does not bind.
-    pub allows: Option<f64>,
+    pub(super) allows: Option<f64>,
     /// What is counted.
-    pub counts: &'static str,
+    pub(super) counts: &'static str,
 }
 
 /// Every limit on threads, for a process whose threads cost as much each as those of `sample`.
-pub fn thread_limits(sample: &Crew) -> Result<Vec<ThreadLimit>> {
+pub(super) fn thread_limits(sample: &Spawned) -> Result<Vec<ThreadLimit>> {
     let tasks = tasks_now()? as f64;
     let limit = |name: &str, says: f64, allows: f64, counts| ThreadLimit {
         name: name.to_string(),
@@ -63,17 +62,6 @@ pub fn thread_limits(sample: &Crew) -> Result<Vec<ThreadLimit>> {
     });
     limits.sort_by(|a, b| a.allows.unwrap_or(f64::INFINITY).total_cmp(&b.allows.unwrap_or(f64::INFINITY)));
     Ok(limits)
-}
-
-/// Threads of the whole machine.
-pub(crate) fn tasks_now() -> Result<u64> {
-    let doing = "count the machine's threads";
-    let text = std::fs::read_to_string("/proc/loadavg").doing(doing)?;
-    let total = text.split_whitespace().nth(3).and_then(|word| word.split_once('/')).map(|(_, total)| total.parse());
-    match total {
-        Some(Ok(total)) => Ok(total),
-        _ => Err(Error::new(doing, format!("the kernel says {text:?}"))),
-    }
 }
 
 /// Whether the limit on a user's processes does not bind this one: root, or a capability.

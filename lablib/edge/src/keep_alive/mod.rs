@@ -1,4 +1,13 @@
 //! A pool of connections that stay open: the way not to need ports, handshakes and TIME_WAIT for each request.
+//!
+//! - **Nothing lost**: a request is answered once or fails with one sentence, never gets another's answer, and survives a server that
+//!   closes idle connections.
+//! - **Bounded**: there are never more connections open than there may be, and callers wait no longer than they said.
+//! - **Equal work**: a connection for each request and connections that are kept ask the same, in turns, and the kernel counts what each
+//!   of the two took ([`experiment`]).
+
+pub mod experiment;
+mod frames;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,28 +21,30 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use serde::{Deserialize, Serialize};
 
-use super::frames::{LONGEST, read_frame, write_frame};
+pub use experiment::{Compared, Connecting, KeepAliveSpec, compare};
+pub use frames::{Answerer, LONGEST};
+use frames::{read_frame, write_frame};
 use lab::{Error, Result};
 
 /// Opens connections for a pool, within so much time.
 type Connect = Box<dyn Fn(Duration) -> io::Result<TcpStream> + Send + Sync>;
 
-/// A step that can be left out, to see what it is for.
+/// A step of the pool that can be left out, to see what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Without {
-    /// Neither looks at a connection before it is used again, nor asks again where one turned out to be closed.
-    Care,
-    /// Looks, but does not ask again.
+pub enum Skip {
+    /// Looking at a connection before it is used again, and asking again where one turned out to be closed.
+    CheckAndRetry,
+    /// Asking again.
     Retry,
 }
 
-/// Requests over connections that stay open, at most so many of them.
+/// A pool of connections that stay open, and requests over them.
 ///
 /// Requests are taken to be idempotent: one is asked a second time, on a new connection, where the server had closed the
 /// old one and not a byte of an answer had come.
 ///
 /// ```
-/// use edge::limits::{Answerer, KeepAlive};
+/// use edge::keep_alive::{Answerer, KeepAlive};
 ///
 /// let server = Answerer::start(None)?;
 /// let pool = KeepAlive::to(server.address(), 4)?;
@@ -47,7 +58,7 @@ pub struct KeepAlive {
     connect: Connect,
     most: usize,
     patience: Duration,
-    without: Option<Without>,
+    skip: Option<Skip>,
     state: Mutex<State>,
     freed: Condvar,
     counts: Counts,
@@ -102,7 +113,7 @@ impl KeepAlive {
             connect: Box::new(connect),
             most,
             patience: PATIENCE,
-            without: None,
+            skip: None,
             state: Mutex::default(),
             freed: Condvar::new(),
             counts: Counts::default(),
@@ -117,8 +128,8 @@ impl KeepAlive {
     }
 
     /// Leaves out a step.
-    pub fn without(mut self, step: Option<Without>) -> Self {
-        self.without = step;
+    pub fn without(mut self, step: Option<Skip>) -> Self {
+        self.skip = step;
         self
     }
 
@@ -135,7 +146,7 @@ impl KeepAlive {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        let closed_meanwhile = used_before && !some_came && is_closed(&error) && self.without.is_none();
+        let closed_meanwhile = used_before && !some_came && is_closed(&error) && self.skip.is_none();
         if !closed_meanwhile {
             return Err(failed(error));
         }
@@ -168,7 +179,7 @@ impl KeepAlive {
             if idle && let Some(stream) = state.idle.pop() {
                 drop(state);
                 let lease = Lease { pool: self, stream: Some(stream), good: false };
-                if self.without == Some(Without::Care) || lease.is_alive() {
+                if self.skip == Some(Skip::CheckAndRetry) || lease.is_alive() {
                     return Ok((lease, true));
                 }
                 self.counts.found_closed.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +227,7 @@ struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// Nobody has closed it, and nothing has come that nobody asked for.
+    /// Whether it is open, and no byte has come that was not asked for.
     fn is_alive(&self) -> bool {
         let Some(stream) = &self.stream else { return false };
         let peeked = recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
@@ -287,6 +298,6 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_string(),
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_string(),
-        _ => super::namespace::errno(error),
+        _ => crate::sockets::errno(error),
     }
 }

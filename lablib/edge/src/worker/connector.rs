@@ -15,26 +15,33 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::limits::echo::Framing;
+use crate::echo::Framing;
 use lab::{Doing, Error, Result, Rng};
 
 /// What a connecting process is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectSpec {
-    /// Where to; connections are dealt out in turn.
+    /// Addresses to connect to; connections are dealt out to them in turn.
     pub addresses: Vec<SocketAddr>,
-    /// How many.
+    /// Number of connections.
     pub connections: u64,
-    /// The number of the first of them; each sends its own.
+    /// The number of the first connection; each sends its own.
     pub first: u64,
-    /// How many may be under way at once.
+    /// Connections that may be under way at once.
     pub window: u64,
-    /// What is spoken.
+    /// What the bytes mean.
     pub framing: Framing,
     /// Whether a connection counts only when its number has come back. Without it, it counts when the kernel says so.
     pub echo: bool,
     /// SO_SNDBUF, where it is not the kernel's own choice.
     pub send_buffer: Option<usize>,
+}
+
+impl ConnectSpec {
+    /// This many connections, each of which echoes once; the addresses are still to be said.
+    pub fn new(connections: u64, framing: Framing) -> Self {
+        Self { addresses: Vec::new(), connections, first: 0, window: 256, framing, echo: true, send_buffer: None }
+    }
 }
 
 sockopt_impl!(
@@ -47,7 +54,7 @@ sockopt_impl!(
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The key of RFC 6455's own example.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// So many tell the others how far they are.
+/// Events of an epoll set that are read at once.
 const EVENTS: usize = 512;
 
 /// How far a connecting process is; read while it works.
@@ -400,7 +407,7 @@ impl Connector {
         false
     }
 
-    /// So many messages, one under way on each of the first `width` connections at any time; returns the seconds that it
+    /// `requests` messages, one under way on each of the first `width` connections at any time; returns the seconds that it
     /// took, and how many answers were wrong or missing.
     pub(crate) fn storm(&mut self, requests: u64, width: usize) -> Result<(f64, u64)> {
         let places: Vec<usize> = self.places().into_iter().take(width).collect();
@@ -465,7 +472,7 @@ impl Connector {
         Ok(())
     }
 
-    /// Writes to every connection until the kernel takes no more, or so many bytes; returns how many it took in all.
+    /// Writes to every connection until the kernel takes no more, or has `most` bytes of each; returns the bytes that it took in all.
     pub(crate) fn fill(&mut self, most: usize) -> Result<u64> {
         let bytes = [0x6c; 4096];
         let mut taken = 0;

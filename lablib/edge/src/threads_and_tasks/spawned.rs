@@ -8,25 +8,25 @@ use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
-use crate::limits::memory::{MachineMemory, ProcessMemory};
+use crate::procfs::{MachineMemory, ProcessMemory};
 use lab::{Doing, Error, Result};
 
-/// A crew that is to be made.
+/// Threads or tasks that are to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CrewSpec {
-    /// Of what.
+pub struct SpawnSpec {
+    /// Threads or tasks.
     pub kind: Kind,
-    /// How many.
-    pub members: u64,
+    /// Number of threads or tasks.
+    pub count: u64,
     /// Bytes of stack for each thread; Rust's 2 MiB where nothing is said.
     pub stack: Option<u64>,
     /// The limit on this user's threads, for the process that makes them: RLIMIT_NPROC.
     pub most: Option<u64>,
 }
 
-/// What became of it.
+/// What became of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Crew {
+pub struct Spawned {
     /// How many were alive at once.
     pub alive: u64,
     /// Seconds from the first to the moment in which all had run.
@@ -45,48 +45,48 @@ pub struct Crew {
     pub maps_before: f64,
 }
 
-impl Crew {
-    /// One figure, for each member.
+impl Spawned {
+    /// One figure, for each of them.
     pub fn each(&self, all: f64) -> f64 {
         all / self.alive.max(1) as f64
     }
 }
 
-/// The longest that a member which was made may take to run.
+/// The longest that one which was made may take to run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl CrewSpec {
-    /// So many of a kind, as they come.
-    pub fn new(kind: Kind, members: u64) -> Self {
-        Self { kind, members, stack: None, most: None }
+impl SpawnSpec {
+    /// `count` of a kind, with the stack and the limit that they have by default.
+    pub fn new(kind: Kind, count: u64) -> Self {
+        Self { kind, count, stack: None, most: None }
     }
 
     /// Makes them in this process, measures, and lets them go.
-    pub(crate) fn run(&self) -> Result<Crew> {
-        if self.members == 0 {
+    pub(crate) fn run(&self) -> Result<Spawned> {
+        if self.count == 0 {
             return Err(Error::new("make threads or tasks", "none is asked for"));
         }
         if let Some(most) = self.most {
             setrlimit(Resource::RLIMIT_NPROC, most, most).doing("lower the limit on threads")?;
         }
         let before = Counted::now()?;
-        let mut crew = match self.kind {
+        let mut spawned = match self.kind {
             Kind::Thread => self.threads(&before)?,
             Kind::Task => self.tasks(&before)?,
         };
-        if crew.refused.is_none() && crew.alive < self.members {
-            crew.refused = Some(format!("{} of {} did not run", self.members - crew.alive, self.members));
+        if spawned.refused.is_none() && spawned.alive < self.count {
+            spawned.refused = Some(format!("{} of {} did not run", self.count - spawned.alive, self.count));
         }
-        Ok(crew)
+        Ok(spawned)
     }
 
-    fn threads(&self, before: &Counted) -> Result<Crew> {
+    fn threads(&self, before: &Counted) -> Result<Spawned> {
         let alive = Arc::new(AtomicU64::new(0));
         let over = Arc::new((Mutex::new(false), Condvar::new()));
-        let mut members = Vec::with_capacity(usize::try_from(self.members).unwrap_or(0));
+        let mut made = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0));
         let mut refused = None;
         let began = Instant::now();
-        for _ in 0..self.members {
+        for _ in 0..self.count {
             let (alive, over) = (Arc::clone(&alive), Arc::clone(&over));
             let body = move || {
                 alive.fetch_add(1, Ordering::Relaxed);
@@ -101,51 +101,51 @@ impl CrewSpec {
                 builder = builder.stack_size(usize::try_from(stack).unwrap_or(usize::MAX));
             }
             match builder.spawn(body) {
-                Ok(member) => members.push(member),
+                Ok(one) => made.push(one),
                 Err(error) => {
                     refused = Some(error.to_string());
                     break;
                 }
             }
         }
-        while (alive.load(Ordering::Relaxed) as usize) < members.len() && began.elapsed() < PATIENCE {
+        while (alive.load(Ordering::Relaxed) as usize) < made.len() && began.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
         let seconds = began.elapsed().as_secs_f64();
-        let crew = Counted::now()?.since(before, alive.load(Ordering::Relaxed), seconds, refused);
+        let spawned = Counted::now()?.since(before, alive.load(Ordering::Relaxed), seconds, refused);
         *over.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         over.1.notify_all();
-        for member in members {
-            member.join().map_err(|_| Error::new("end a thread", "it panicked"))?;
+        for one in made {
+            one.join().map_err(|_| Error::new("end a thread", "it panicked"))?;
         }
-        Ok(crew)
+        Ok(spawned)
     }
 
-    fn tasks(&self, before: &Counted) -> Result<Crew> {
+    fn tasks(&self, before: &Counted) -> Result<Spawned> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().doing("start tokio")?;
         let alive = Arc::new(AtomicU64::new(0));
         let over = Arc::new(tokio::sync::Notify::new());
         runtime.block_on(async {
-            let mut members = Vec::with_capacity(usize::try_from(self.members).unwrap_or(0));
+            let mut made = Vec::with_capacity(usize::try_from(self.count).unwrap_or(0));
             let began = Instant::now();
-            for _ in 0..self.members {
+            for _ in 0..self.count {
                 let (alive, over) = (Arc::clone(&alive), Arc::clone(&over));
-                members.push(tokio::spawn(async move {
+                made.push(tokio::spawn(async move {
                     let notified = over.notified();
                     alive.fetch_add(1, Ordering::Relaxed);
                     notified.await;
                 }));
             }
-            while alive.load(Ordering::Relaxed) < self.members && began.elapsed() < PATIENCE {
+            while alive.load(Ordering::Relaxed) < self.count && began.elapsed() < PATIENCE {
                 tokio::task::yield_now().await;
             }
             let seconds = began.elapsed().as_secs_f64();
-            let crew = Counted::now()?.since(before, alive.load(Ordering::Relaxed), seconds, None);
+            let spawned = Counted::now()?.since(before, alive.load(Ordering::Relaxed), seconds, None);
             over.notify_waiters();
-            for member in members {
-                member.await.doing("end a task")?;
+            for one in made {
+                one.await.doing("end a task")?;
             }
-            Ok(crew)
+            Ok(spawned)
         })
     }
 }
@@ -167,9 +167,9 @@ impl Counted {
         })
     }
 
-    fn since(&self, before: &Self, alive: u64, seconds: f64, refused: Option<String>) -> Crew {
+    fn since(&self, before: &Self, alive: u64, seconds: f64, refused: Option<String>) -> Spawned {
         let grown = |now: u64, before: u64| now as f64 - before as f64;
-        Crew {
+        Spawned {
             alive,
             seconds,
             refused,

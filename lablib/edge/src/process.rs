@@ -1,12 +1,13 @@
-//! The pieces of experiments that run in a network of their own, by their names.
+//! The pieces of experiments that run in a process and a network of their own, by their names. An experiment starts its piece as
+//! `lab limits`, and knows nothing of this file.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::namespace::Network;
-use super::{backlog, descriptors, pooling, ports, time_wait};
-use lab::{Doing, Error, Result, errand};
+use crate::keep_alive::experiment as keep_alive;
+use crate::limits::{backlog, descriptors, ports, time_wait};
+use lab::{Doing, Error, Network, Result, errand};
 
 /// What `lab limits` does: the piece that it is told, with what that is told.
 pub fn limits_process() -> Result<()> {
@@ -18,7 +19,7 @@ pub fn limits_process() -> Result<()> {
         descriptors::PIECE => find(spec, descriptors::measure),
         ports::PIECE => find(spec, |spec| ports::measure(&network, spec)),
         time_wait::PIECE => find(spec, |spec| time_wait::measure(&network, spec)),
-        pooling::PIECE => find(spec, |spec| pooling::measure(&network, spec)),
+        keep_alive::PIECE => find(spec, |spec| keep_alive::measure(&network, spec)),
         backlog::PIECE => find(spec, |spec| backlog::measure(&network, spec)),
         other => Err(Error::new("run a piece of an experiment", format!("there is no {other:?}"))),
     }

@@ -4,19 +4,23 @@
 //! - **Hit on purpose, safely**: in a process of its own, which ends with its owner; a limit is lowered for that process alone,
 //!   and the machine's own limits are approached only where others keep a margin.
 //! - **Counted by the kernel**: address space, resident memory, mappings and kernel stacks are the kernel's figures.
-//! - **Equal work**: both kinds run the same number of members, pass the same number of tokens, on one processor.
+//! - **Equal work**: both kinds are as many, pass the same number of tokens, on one processor.
 
-mod crew;
 pub mod experiment;
 mod limits;
 mod relay;
+mod spawned;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use crew::{Crew, CrewSpec};
-pub(crate) use limits::tasks_now;
-pub use limits::{ThreadLimit, thread_limits};
+pub use experiment::{
+    Group, Limits, Reached, limits_on_threads, overcommit, reach_machine_limit, reach_user_limit, reached, relay,
+    spawn, spawn_in_turns, switches,
+};
 pub use relay::{RelaySpec, Relayed};
+pub use spawned::{SpawnSpec, Spawned};
 
 /// What runs at the same time as others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +31,11 @@ pub enum Kind {
     Task,
 }
 
-impl Kind {
-    /// How a reader calls them.
-    pub fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Thread => "threads",
             Self::Task => "tasks",
-        }
+        })
     }
 }

@@ -11,26 +11,26 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::Kind;
-use crate::limits::fleet::Usage;
+use crate::procfs::Usage;
 use lab::{Doing, Error, Result};
 
 /// A relay that is to be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelaySpec {
-    /// Who passes the token.
+    /// Threads or tasks.
     pub kind: Kind,
-    /// How many stand in the ring.
+    /// Number of threads or tasks in the ring.
     pub members: usize,
-    /// How often the token is passed.
+    /// Number of times that the token is passed.
     pub hops: u64,
 }
 
-/// What it took.
+/// What a relay took.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Relayed {
-    /// How often the token was passed.
+    /// Number of times that the token was passed.
     pub hops: u64,
-    /// Seconds.
+    /// Seconds from the first hop to the last.
     pub seconds: f64,
     /// How often a thread went to sleep, by the kernel's account.
     pub waits: u64,

@@ -1,6 +1,9 @@
-//! What the kernel says about its own memory: the slab caches, the sockets, the machine.
+//! What the kernel says below /proc: its own memory, the machine's and a process's, the sockets and what became of them.
 
 use std::collections::BTreeMap;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use serde::{Deserialize, Serialize};
 
 use lab::{Doing, Error, Result};
 
@@ -73,27 +76,6 @@ impl Slabs {
         let active = |slabs: &Self| slabs.get(name).map_or(0.0, |slab| slab.active as f64);
         active(self) - active(since)
     }
-}
-
-/// What one connection needs in the kernel, at both ends together, by cache.
-///
-/// Both ends are a socket of TCP with the inode, the directory entry and the open file that make it a file, and an
-/// item in an epoll set. The end that connects also holds its port, in two tables. Kernels merge caches of one size, so
-/// the small ones stand under the name that the kernel of this machine lists.
-pub const PARTS: [(&str, f64); 8] = [
-    ("TCP", 2.0),
-    ("sock_inode_cache", 2.0),
-    ("filp", 2.0),
-    ("dentry", 2.0),
-    ("eventpoll_epi", 4.0),
-    ("ep_head", 2.0),
-    ("lsm_inode_cache", 2.0),
-    ("lsm_file_cache", 2.0),
-];
-
-/// The bytes that a pair of connected sockets must cost, from the sizes that the kernel states and the objects that it needs.
-pub fn predicted_pair_bytes(slabs: &Slabs) -> f64 {
-    PARTS.iter().filter_map(|(name, objects)| Some(objects * slabs.get(name)?.bytes_each())).sum()
 }
 
 /// One line of /proc/net/sockstat, of the network that the process `pid` is in.
@@ -224,6 +206,108 @@ pub(crate) fn number_in(path: &str) -> Result<u64> {
     text.trim().parse().doing(format!("read {path}"))
 }
 
+/// What a process has used of the processor, by the kernel's account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds of the processor, its own and the kernel's on its behalf.
+    pub seconds: f64,
+    /// How often one of its threads went to sleep.
+    pub waits: u64,
+}
+
+impl Usage {
+    /// Of this process.
+    pub(crate) fn now() -> Result<Self> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).doing("ask what this process has used")?;
+        let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        Ok(Self {
+            seconds: seconds(usage.user_time()) + seconds(usage.system_time()),
+            waits: usage.voluntary_context_switches() as u64,
+        })
+    }
+
+    /// What was used between two moments.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { seconds: self.seconds - earlier.seconds, waits: self.waits - earlier.waits }
+    }
+}
+
+/// Threads of the whole machine.
+pub(crate) fn tasks_now() -> Result<u64> {
+    let doing = "count the machine's threads";
+    let text = std::fs::read_to_string("/proc/loadavg").doing(doing)?;
+    let total = text.split_whitespace().nth(3).and_then(|word| word.split_once('/')).map(|(_, total)| total.parse());
+    match total {
+        Some(Ok(total)) => Ok(total),
+        _ => Err(Error::new(doing, format!("the kernel says {text:?}"))),
+    }
+}
+
+/// One line of `/proc/net/tcp`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) local: u16,
+    pub(crate) remote: u16,
+    pub(crate) state: u8,
+    /// Connections in a listener's accept queue; bytes to be read for other sockets.
+    pub(crate) waiting: u64,
+    /// Seconds until the socket's timer fires.
+    pub(crate) timer: f64,
+}
+
+impl Seen {
+    pub(crate) const SYN_SENT: u8 = 2;
+    pub(crate) const SYN_RECEIVED: u8 = 3;
+    pub(crate) const TIME_WAIT: u8 = 6;
+    pub(crate) const LISTEN: u8 = 10;
+
+    /// Whether it listens at this port.
+    pub(crate) fn is_listening(&self, port: u16) -> bool {
+        self.local == port && self.state == Self::LISTEN
+    }
+
+    /// One line; none where it is no socket's.
+    pub(crate) fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
+        let (local, remote) = (port()?, port()?);
+        let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+        let waiting = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
+        let ticks = u64::from_str_radix(fields.next()?.split(':').nth(1)?, 16).ok()?;
+        // The kernel speaks of hundredths to everybody, whatever it counts in itself.
+        Some(Self { local, remote, state, waiting, timer: ticks as f64 / 100.0 })
+    }
+
+    /// All TCP sockets of the network that this process is in.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        let text = std::fs::read_to_string("/proc/self/net/tcp").doing("read /proc/self/net/tcp")?;
+        Ok(text.lines().skip(1).filter_map(Self::read).collect())
+    }
+}
+
+/// The kernel's TCP counters of the network that this process is in, by name: `TcpExt:ListenOverflows`.
+pub(crate) fn counters() -> Result<BTreeMap<String, i64>> {
+    let mut all = BTreeMap::new();
+    for file in ["/proc/self/net/netstat", "/proc/self/net/snmp"] {
+        let text = std::fs::read_to_string(file).doing(format!("read {file}"))?;
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks_exact(2) {
+            let (mut names, values) = (pair[0].split_whitespace(), pair[1].split_whitespace().skip(1));
+            let table = names.next().unwrap_or_default();
+            for (name, value) in names.zip(values) {
+                all.insert(format!("{table}{name}"), value.parse().unwrap_or(0));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What a counter grew by.
+pub(crate) fn grown(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>, name: &str) -> u64 {
+    let at = |counters: &BTreeMap<String, i64>| counters.get(name).copied().unwrap_or(0);
+    u64::try_from(at(after) - at(before)).unwrap_or(0)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -244,8 +328,6 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
         assert_eq!(slabs.get("UDP"), None);
         let later = Slabs::parse(&SLABINFO.replace(" 130    130", " 143    143")).unwrap();
         assert_eq!(later.grown(&slabs, "TCP"), 13.0);
-        let expected = 2.0 * 32_768.0 / 13.0 + 2.0 * 4096.0 / 21.0;
-        assert!((predicted_pair_bytes(&slabs) - expected).abs() < 1e-9);
     }
 
     #[test]
@@ -273,5 +355,29 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
         assert!(MachineMemory::parse("MemTotal: 10 kB\n").is_err());
         let process = ProcessMemory::parse("VmSize:\t 20 kB\nRssAnon:\t 5 kB\nThreads:\t3\n").unwrap();
         assert_eq!(process, ProcessMemory { virtual_bytes: 20_480, resident: 5_120, threads: 3 });
+    }
+
+    #[test]
+    fn a_line_of_proc_net_tcp_reads_as_it_should() {
+        let line =
+            "   1: 0100007F:4E20 0100007F:2328 06 00000000:00000005 03:0000176D 00000000     0        0 0 3 00000000";
+        let seen = Seen::read(line).unwrap();
+        assert_eq!((seen.local, seen.remote, seen.state, seen.waiting), (20_000, 9_000, Seen::TIME_WAIT, 5));
+        assert!((seen.timer - 59.97).abs() < 1e-9);
+        let six = "   0: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000000 \
+                   00:00000000 00000000";
+        assert_eq!(Seen::read(six).unwrap().local, 8_080);
+        for bad in ["", "0: x", "0: 0100007F:4E20", "0: 0100007F:4E20 0100007F:2328 06", "a b c d e f g"] {
+            assert_eq!(Seen::read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn counters_are_read_by_name() {
+        let counters = counters().unwrap();
+        assert!(counters.contains_key("TcpExt:ListenOverflows") && counters.contains_key("Tcp:ActiveOpens"));
+        let later = BTreeMap::from([("a".to_string(), 7)]);
+        assert_eq!(grown(&BTreeMap::new(), &later, "a"), 7);
+        assert_eq!(grown(&later, &BTreeMap::new(), "a"), 0, "a counter does not shrink");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::{Fault, REST, Served, ServerSpec, on_a_thread, ran_out};
+use super::{REST, Served, ServerSpec, Skip, on_a_thread, ran_out};
 use lab::{Doing, Result};
 
 /// Marks an event of a listener; the other numbers are places of connections.
@@ -25,7 +25,7 @@ pub(super) fn start(listeners: Vec<TcpListener>, spec: &ServerSpec, served: &Arc
         free: Vec::new(),
         unsent: HashMap::new(),
         buffer: vec![0; spec.buffer],
-        fault: spec.fault,
+        skip: spec.skip,
         answers: 0,
         previous: Vec::new(),
         served: Arc::clone(served),
@@ -47,7 +47,7 @@ struct Loop {
     /// What the clients who do not read have coming; they are not read from meanwhile.
     unsent: HashMap<usize, Vec<u8>>,
     buffer: Vec<u8>,
-    fault: Option<Fault>,
+    skip: Option<Skip>,
     answers: u64,
     previous: Vec<u8>,
     served: Arc<Served>,
@@ -75,7 +75,7 @@ impl Loop {
 
     fn accept(&mut self, listener: usize) -> Result<()> {
         for _ in 0..AT_ONCE {
-            if let Some(Fault::StopsAccepting(after)) = self.fault
+            if let Some(Skip::AcceptAfter(after)) = self.skip
                 && self.served.accepted.load(Ordering::Relaxed) >= after
             {
                 return self.epoll.delete(&self.listeners[listener]).doing("stop watching a listener");
@@ -100,7 +100,7 @@ impl Loop {
             self.connections.len() - 1
         });
         let watched = stream.set_nonblocking(true).is_ok()
-            && (self.fault == Some(Fault::NeverReads)
+            && (self.skip == Some(Skip::Read)
                 || self.epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, place as u64)).is_ok());
         if watched {
             self.connections[place] = Some(stream);
@@ -117,7 +117,7 @@ impl Loop {
             Ok(0) => self.let_go(place),
             Ok(length) => {
                 let mut answer = &self.buffer[..length];
-                if let Some(Fault::MixesUp(every)) = self.fault {
+                if let Some(Skip::OwnAnswerEvery(every)) = self.skip {
                     self.answers += 1;
                     let kept = std::mem::replace(&mut self.previous, answer.to_vec());
                     if self.answers.is_multiple_of(every) && kept.len() == length {

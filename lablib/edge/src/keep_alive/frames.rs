@@ -1,4 +1,4 @@
-//! Questions and answers on a connection: a length, then so many bytes. And a server that answers with the question.
+//! Questions and answers on a connection: a length of four bytes, then the bytes. And a server that answers with the question.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use lab::{Doing, Error, Result};
 
-/// No frame is longer than this; a length beyond it is somebody who speaks another language.
+/// No frame is longer than this; a length beyond it comes from another protocol.
 pub const LONGEST: usize = 1 << 20;
 
 /// A frame on its way.

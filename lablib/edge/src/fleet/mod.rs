@@ -4,86 +4,54 @@
 //!   hands of a process, and connected to each other. The kernel's own count of sockets agrees.
 //! - **No more than there is**: what each limit allows is said beforehand ([`Plan`]); the fleet stops before memory runs
 //!   short, or where the kernel refuses, and says which.
-//! - **Nobody else's**: where the kernel allows it, the fleet lives in a network namespace of its own. No sockets, ports or
+//! - **Harmless**: where the kernel allows it, the fleet lives in a network namespace of its own. No sockets, ports or
 //!   settings of the machine are touched.
 //! - **Nothing outlives its owner**: each process ends when its owner's end of a pipe is closed, `kill -9` included; closing
 //!   resets connections, so nothing waits in TIME_WAIT.
 
-mod connector;
-pub mod experiment;
 mod network;
 mod plan;
-mod process;
 
 use std::time::{Duration, Instant};
 
-pub use connector::ConnectSpec;
 pub use network::FleetNetwork;
-pub(crate) use network::in_private_network;
-pub use plan::{Plan, Room};
-pub(crate) use process::{Answer, Ask, unexpected};
-pub use process::{State, Usage, Worker, connections_process};
+pub use plan::Plan;
 
-use super::echo::{Fault, Framing, Model, ServerSpec};
-use super::memory::{MachineMemory, PARTS, ProcessMemory, Slabs, SockStat, open_files};
-use lab::{Error, Latency, Progress, Result, Rng};
+use crate::echo::{Framing, Model, ServerSpec, Skip};
+use crate::memory::{grown_bytes, predicted_pair_bytes};
+use crate::procfs::{MachineMemory, ProcessMemory, Slabs, SockStat, open_files};
+use crate::worker::{self, Ask, ConnectSpec, Pinged, State, Worker};
+use lab::chart::{Chart, Panels};
+use lab::{Doing, Error, Frame, Latency, Progress, Result, Rng, Show, Table, readable, significant};
 
-impl ConnectSpec {
-    /// So many, each of which echoes once; the addresses are still to be said.
-    pub fn new(connections: u64, framing: Framing) -> Self {
-        Self { addresses: Vec::new(), connections, first: 0, window: 256, framing, echo: true, send_buffer: None }
-    }
-}
-
-/// Has a worker write until nothing more is taken, up to so many bytes a connection; returns the bytes.
-pub(crate) fn fill(worker: &mut Worker, most: usize) -> Result<u64> {
-    match worker.ask(&Ask::Fill { most })? {
-        Answer::Filled { bytes } => Ok(bytes),
-        other => Err(unexpected(other)),
-    }
-}
-
-/// A fleet that is to be put to sea.
+/// A fleet of processes, and what it is to hold.
 #[derive(Debug, Clone)]
 pub struct FleetSpec {
-    /// How many connections are wanted.
+    /// Number of connections that are wanted.
     pub connections: u64,
-    /// How many pings to connections drawn at random while all are open, and as many to one that is always the same.
+    /// Number of pings to connections drawn at random while all are open, and as many to one that is always the same.
     pub pings: u64,
     /// Bytes of memory that must stay available, for everybody else.
     pub floor: u64,
     /// Decides who is pinged.
     pub seed: u64,
-    /// What the servers get wrong.
-    pub fault: Option<Fault>,
+    /// Which step the servers leave out.
+    pub skip: Option<Skip>,
     /// Whether an echo is waited for, or the kernel's word that a connection is established is enough.
     pub echo: bool,
 }
 
 impl FleetSpec {
-    /// So many connections; an eighth of the machine's memory stays free.
+    /// This many connections; an eighth of the machine's memory stays free.
     pub fn new(connections: u64) -> Self {
         let floor = MachineMemory::read().map_or(1 << 30, |memory| memory.total / 8);
-        Self { connections, pings: 2_000, floor, seed: 1, fault: None, echo: true }
+        Self { connections, pings: 2_000, floor, seed: 1, skip: None, echo: true }
     }
-}
-
-/// One moment of a fleet that opens its connections.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
-    /// Seconds since the first connection.
-    pub seconds: f64,
-    /// Connections that have echoed.
-    pub open: u64,
-    /// Bytes in the kernel's caches for sockets, more than before; the growth of all caches where those cannot be read.
-    pub kernel: f64,
-    /// Bytes that the machine has less available than before, whoever took them.
-    pub taken: f64,
 }
 
 /// What a fleet did.
 #[derive(Debug, Clone)]
-pub struct Voyage {
+pub struct FleetRun {
     /// What was planned.
     pub plan: Plan,
     /// Connections that echoed their own number, and were open at once.
@@ -102,8 +70,10 @@ pub struct Voyage {
     pub stopped: Option<String>,
     /// Seconds until all had echoed.
     pub seconds: f64,
-    /// How it went.
-    pub moments: Vec<Moment>,
+    /// How it went while they were opened: at (s), open (connections that have echoed), kernel (MB in its caches for sockets, more than
+    /// before; the growth of all caches where those cannot be read), and taken (MB that the machine has less available than before,
+    /// whoever took them).
+    pub progress: Frame,
     /// Bytes of the kernel's caches for each connection, both ends.
     pub kernel_each: f64,
     /// Bytes of resident memory of all processes for each connection.
@@ -112,8 +82,6 @@ pub struct Voyage {
     pub same: Latency,
     /// Pings to connections drawn at random.
     pub random: Latency,
-    /// The first over the second, at the median, for each pair of processes.
-    pub ping_ratios: Vec<f64>,
     /// Pings that were not answered, or not with the connection's own number.
     pub pings_wrong: u64,
     /// Connections of one pair of processes that waited in TIME_WAIT after its client was killed.
@@ -138,37 +106,54 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the kernel may take to give everything back.
 const UNTIL_BACK: Duration = Duration::from_secs(20);
 
+/// What `lab connections` does: what it is asked, until its owner is gone. With a number it is the owner of a fleet of such processes
+/// instead, and says how many connections it held.
+pub fn connections_process(arguments: &[String]) -> Result<()> {
+    let Some(connections) = arguments.first() else { return worker::answer_the_owner() };
+    let connections: u64 = connections.parse().doing("read how many connections to hold")?;
+    let run = hold_connections(&FleetSpec::new(connections))?;
+    println!("{}\n{}", run.plan.room.table("What there is room for").to_plain(), run.table().to_plain());
+    println!("open files of the machine before, at the height, afterwards: {:?}", run.files);
+    println!("processes left: {}, bytes left: {:.0}", run.left_processes, run.left_bytes);
+    Ok(())
+}
+
+/// What each limit of this machine allows, before anything is opened.
+pub fn plan(connections: u64) -> Result<Plan> {
+    FleetNetwork::inside(|network| Plan::new(connections, network))
+}
+
 /// Opens the connections, has each of them echo, pings some while all are open, and closes them again.
-pub fn sail(spec: &FleetSpec) -> Result<Voyage> {
+pub fn hold_connections(spec: &FleetSpec) -> Result<FleetRun> {
     if spec.connections == 0 {
         return Err(Error::new("hold connections", "none are asked for"));
     }
     let files_before = open_files()?.0;
     let kernel = KernelBytes::now();
     // All workers start on a thread that is inside the network; this process stays outside.
-    let (plan, mut pairs) = in_private_network(|network| {
+    let (plan, mut pairs) = FleetNetwork::inside(|network| {
         let plan = Plan::new(spec.connections, network)?;
         let pair = |_| Ok(Pair { serving: Worker::start()?, connecting: Worker::start()?, state: State::default() });
         let pairs = (0..plan.pairs).map(pair).collect::<Result<Vec<_>>>()?;
         Ok((plan, pairs))
     })?;
-    let mut voyage = Voyage::planned(plan);
-    voyage.files[0] = files_before;
+    let mut run = FleetRun::planned(plan);
+    run.files[0] = files_before;
     let resident = resident_bytes(&pairs)?;
-    cast_off(spec, &voyage.plan, &mut pairs)?;
-    voyage.watch(spec, &mut pairs, &kernel)?;
-    voyage.user_each = (resident_bytes(&pairs)? - resident) / voyage.held().max(1) as f64;
-    voyage.kernel_each = kernel.grown_for_each(voyage.held());
+    start_connecting(spec, &run.plan, &mut pairs)?;
+    run.follow(spec, &mut pairs, &kernel)?;
+    run.user_each = (resident_bytes(&pairs)? - resident) / run.held().max(1) as f64;
+    run.kernel_each = kernel.grown_for_each(run.held());
     if let Some(pair) = pairs.first() {
-        let listeners = voyage.plan.pairs * voyage.plan.ports_each;
-        voyage.sockets = SockStat::of(pair.serving.pid())?.inuse.saturating_sub(listeners);
+        let listeners = run.plan.pairs * run.plan.ports_each;
+        run.sockets = SockStat::of(pair.serving.pid())?.inuse.saturating_sub(listeners);
     }
-    voyage.files[1] = open_files()?.0;
-    if spec.pings > 0 && voyage.open > 0 {
-        voyage.ping(spec, &mut pairs)?;
+    run.files[1] = open_files()?.0;
+    if spec.pings > 0 && run.open > 0 {
+        run.ping(spec, &mut pairs)?;
     }
-    voyage.come_home(pairs, &kernel)?;
-    Ok(voyage)
+    run.close_all(pairs, &kernel)?;
+    Ok(run)
 }
 
 /// Resident memory of all processes of the fleet.
@@ -178,17 +163,17 @@ fn resident_bytes(pairs: &[Pair]) -> Result<f64> {
 }
 
 /// Has every server listen, and every client begin.
-fn cast_off(spec: &FleetSpec, plan: &Plan, pairs: &mut [Pair]) -> Result<()> {
+fn start_connecting(spec: &FleetSpec, plan: &Plan, pairs: &mut [Pair]) -> Result<()> {
     let mut first = 0;
     for (index, pair) in pairs.iter_mut().enumerate() {
         let connections = plan.share(index as u64);
-        let fault = match spec.fault {
+        let skip = match spec.skip {
             // So many of all of them.
-            Some(Fault::StopsAccepting(after)) => Some(Fault::StopsAccepting(after / plan.pairs)),
+            Some(Skip::AcceptAfter(connections)) => Some(Skip::AcceptAfter(connections / plan.pairs)),
             other => other,
         };
         let ports = usize::try_from(plan.ports_each).unwrap_or(1);
-        let server = ServerSpec { ports, backlog: plan.network.backlog, fault, ..ServerSpec::new(Model::Epoll) };
+        let server = ServerSpec { ports, backlog: plan.network.backlog, skip, ..ServerSpec::new(Model::Epoll) };
         let addresses = pair.serving.serve(&server)?;
         let connect = ConnectSpec::new(connections, Framing::Plain);
         pair.connecting.connect(&ConnectSpec { addresses, first, echo: spec.echo, ..connect })?;
@@ -197,7 +182,7 @@ fn cast_off(spec: &FleetSpec, plan: &Plan, pairs: &mut [Pair]) -> Result<()> {
     Ok(())
 }
 
-impl Voyage {
+impl FleetRun {
     fn planned(plan: Plan) -> Self {
         Self {
             plan,
@@ -209,12 +194,11 @@ impl Voyage {
             sockets: 0,
             stopped: None,
             seconds: 0.0,
-            moments: Vec::new(),
+            progress: Frame::new(),
             kernel_each: f64::NAN,
             user_each: f64::NAN,
             same: Latency::new(),
             random: Latency::new(),
-            ping_ratios: Vec::new(),
             pings_wrong: 0,
             left_waiting: 0,
             left_processes: 0,
@@ -229,10 +213,10 @@ impl Voyage {
     }
 
     /// Follows the clients until all are done, and stops them before memory runs short.
-    fn watch(&mut self, spec: &FleetSpec, pairs: &mut [Pair], kernel: &KernelBytes) -> Result<()> {
+    fn follow(&mut self, spec: &FleetSpec, pairs: &mut [Pair], kernel: &KernelBytes) -> Result<()> {
         let mut progress = Progress::new("opening connections", spec.connections);
         let began = Instant::now();
-        let mut known = 0;
+        let (mut known, mut moments) = (0, Vec::new());
         loop {
             for pair in pairs.iter_mut().filter(|pair| !pair.state.done) {
                 pair.state = pair.connecting.state()?;
@@ -240,12 +224,8 @@ impl Voyage {
             let sum = |field: fn(&State) -> u64| pairs.iter().map(|pair| field(&pair.state)).sum::<u64>();
             (self.open, self.established) = (sum(|state| state.echoed), sum(|state| state.open));
             let memory = MachineMemory::read()?;
-            self.moments.push(Moment {
-                seconds: began.elapsed().as_secs_f64(),
-                open: self.held(),
-                kernel: kernel.grown(),
-                taken: kernel.available - memory.available as f64,
-            });
+            let taken = kernel.available - memory.available as f64;
+            moments.push((began.elapsed().as_secs_f64(), self.held(), kernel.grown() / 1e6, taken / 1e6));
             progress.advance(self.held().saturating_sub(known));
             known = self.held();
             if memory.available < spec.floor && self.stopped.is_none() {
@@ -256,7 +236,7 @@ impl Voyage {
                     megabytes(spec.floor)
                 ));
                 for pair in pairs.iter_mut() {
-                    pair.connecting.stop()?;
+                    pair.connecting.ask::<()>(&Ask::Stop)?;
                 }
             }
             if pairs.iter().all(|pair| pair.state.done) {
@@ -264,6 +244,11 @@ impl Voyage {
             }
             std::thread::sleep(LOOK);
         }
+        self.progress = Frame::new()
+            .numbers("at", "s", moments.iter().map(|moment| moment.0))
+            .counts("open", "connections", moments.iter().map(|moment| moment.1))
+            .numbers("kernel", "MB", moments.iter().map(|moment| moment.2))
+            .numbers("taken", "MB", moments.iter().map(|moment| moment.3));
         for pair in pairs.iter_mut() {
             let (client, server) = (&pair.state, pair.serving.state()?);
             self.wrong += client.wrong;
@@ -283,38 +268,29 @@ impl Voyage {
         rng.shuffle(&mut order);
         let each = spec.pings.div_ceil(pairs.len() as u64 * 10);
         for index in order {
-            let (mut same, mut random) = (Latency::new(), Latency::new());
             // Ten turns, the first of which warms up and does not count.
             for turn in 0..=10 {
                 for always_the_first in [true, false] {
                     let ask = Ask::Ping { count: each, always_the_first, seed: rng.bits() };
-                    let pinged = match pairs[index].connecting.ask(&ask)? {
-                        Answer::Pinged(pinged) => pinged,
-                        other => return Err(unexpected(other)),
-                    };
+                    let pinged: Pinged = pairs[index].connecting.ask(&ask)?;
                     self.pings_wrong += pinged.wrong;
-                    let latency = if always_the_first { &mut same } else { &mut random };
+                    let latency = if always_the_first { &mut self.same } else { &mut self.random };
                     for nanoseconds in pinged.nanoseconds.iter().filter(|_| turn > 0) {
                         latency.record(Duration::from_nanos(*nanoseconds));
                     }
                 }
             }
-            if same.count() > 0 && random.count() > 0 {
-                self.ping_ratios.push(random.ratio_to(&same));
-            }
-            self.same.merge(&same);
-            self.random.merge(&random);
         }
         Ok(())
     }
 
     /// Closes everything, and looks whether the kernel has it all back.
-    fn come_home(&mut self, mut pairs: Vec<Pair>, kernel: &KernelBytes) -> Result<()> {
+    fn close_all(&mut self, mut pairs: Vec<Pair>, kernel: &KernelBytes) -> Result<()> {
         if let Some(pair) = pairs.first_mut().filter(|_| self.plan.network.private) {
             // One client is killed before the others, while its server lives and its network can be looked at.
-            pair.connecting.kill();
+            pair.connecting.begin_to_kill();
             let began = Instant::now();
-            while (pair.connecting.lives() || pair.serving.state()?.held > 0)
+            while (pair.connecting.is_running() || pair.serving.state()?.held > 0)
                 && began.elapsed() < Duration::from_secs(2)
             {
                 std::thread::sleep(Duration::from_millis(2));
@@ -322,12 +298,12 @@ impl Voyage {
             self.left_waiting = SockStat::of(pair.serving.pid())?.time_wait;
         }
         for worker in pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]) {
-            worker.kill();
+            worker.begin_to_kill();
         }
         let began = Instant::now();
         loop {
             let workers = pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]);
-            self.left_processes = workers.map(|worker| u64::from(worker.lives())).sum();
+            self.left_processes = workers.map(|worker| u64::from(worker.is_running())).sum();
             self.files[2] = open_files()?.0;
             self.left_bytes = kernel.grown();
             let back = self.left_bytes < 0.02 * self.kernel_each * self.held() as f64;
@@ -337,6 +313,65 @@ impl Voyage {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl FleetRun {
+    /// How many bytes a connection took all in all, kernel and processes.
+    pub fn each(&self) -> f64 {
+        self.kernel_each + self.user_each
+    }
+
+    /// Connections opened each second, on average.
+    pub fn per_second(&self) -> f64 {
+        self.open as f64 / self.seconds
+    }
+
+    /// How memory grew with the connections, and how fast they came.
+    pub fn chart(&self, title: &str) -> Panels {
+        // A hundred points are enough for a line.
+        let step = self.progress.height().div_ceil(100).max(1);
+        let thinned = |x, y| -> Vec<(f64, f64)> {
+            let points = self.progress.points(x, y);
+            points.iter().step_by(step).chain(points.last()).copied().collect()
+        };
+        let each = Slabs::read().map_or(f64::NAN, |slabs| predicted_pair_bytes(&slabs));
+        let memory = Chart::lines(title)
+            .size(480, 340)
+            .x("connections open", "")
+            .y("memory of the kernel", "MB")
+            .from_zero()
+            .line("measured", thinned("open", "kernel"))
+            .predicted("the objects' sizes", move |open| open * each / 1e6)
+            .mark_point("prototype: 1 kB an end", self.open as f64, self.open as f64 * 2e-3);
+        let time = Chart::lines(format!("{} of them came each second", significant(self.per_second().round())))
+            .size(420, 340)
+            .x("since the first", "s")
+            .y("connections open", "")
+            .from_zero()
+            .line("open", thinned("at", "open"));
+        Chart::side_by_side(&[&memory, &time]).titled(title)
+    }
+
+    /// What happened, in figures.
+    pub fn table(&self) -> Table {
+        let count = |number: u64| significant(number as f64);
+        let rows = [
+            ("connections that echoed their own number", count(self.open)),
+            ("connected sockets, by the kernel's count", count(self.sockets)),
+            ("processes", count(2 * self.plan.pairs)),
+            ("time to establish them", format!("{} s", significant(self.seconds))),
+            ("connections a second", significant(self.per_second().round())),
+            ("kernel memory for each, both ends", format!("{} B", significant(self.kernel_each.round()))),
+            ("memory of the processes for each", format!("{} B", significant(self.user_each.round()))),
+            ("a ping to any of them, p50 and p99", {
+                format!("{} and {}", readable(self.random.p50()), readable(self.random.p99()))
+            }),
+            ("stopped early by", self.stopped.clone().unwrap_or_else(|| "nothing".into())),
+        ];
+        Table::new("The fleet at its height")
+            .text("", rows.iter().map(|row| row.0))
+            .text("measured", rows.iter().map(|row| row.1.as_str()))
     }
 }
 
@@ -353,7 +388,7 @@ impl KernelBytes {
         Self { before: Slabs::read().ok(), slab: memory.slab as f64, available: memory.available as f64 }
     }
 
-    /// How many bytes more it is now for each pair of sockets that there are more; of so many, where the kernel does not
+    /// How many bytes more it is now for each pair of sockets that there are more; of `pairs`, where the kernel does not
     /// show how many. Others may open sockets meanwhile: theirs cost as much as ours.
     fn grown_for_each(&self, pairs: u64) -> f64 {
         let sockets = self.before.as_ref().and_then(|before| Some(Slabs::read().ok()?.grown(before, "TCP")));
@@ -363,10 +398,7 @@ impl KernelBytes {
     /// How many bytes more it is now.
     fn grown(&self) -> f64 {
         match (&self.before, Slabs::read()) {
-            (Some(before), Ok(now)) => {
-                let bytes = |name| now.grown(before, name) * now.get(name).map_or(0.0, |slab| slab.bytes_each());
-                PARTS.iter().map(|(name, _)| bytes(name)).sum()
-            }
+            (Some(before), Ok(now)) => grown_bytes(before, &now),
             _ => MachineMemory::read().map_or(f64::NAN, |memory| memory.slab as f64 - self.slab),
         }
     }

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
+pub use experiment::{LoadSpec, contest};
 use lab::{Doing, Error, Result};
 
 /// How a server waits for many connections at once.
@@ -41,22 +42,17 @@ pub enum Model {
 impl Model {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Threads, Self::CurrentThread, Self::MultiThread, Self::Epoll, Self::IoUring];
+}
 
-    /// How a reader calls it.
-    pub fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Threads => "a thread each",
             Self::CurrentThread => "tokio, one thread",
             Self::MultiThread => "tokio, two threads",
             Self::Epoll => "epoll by hand",
             Self::IoUring => "io_uring",
-        }
-    }
-}
-
-impl fmt::Display for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        })
     }
 }
 
@@ -65,31 +61,32 @@ impl fmt::Display for Model {
 pub enum Framing {
     /// Bytes, which come back as they are.
     Plain,
-    /// WebSocket, by tokio-tungstenite: an upgrade, then frames. With its own sizes, or buffers of so many bytes.
+    /// WebSocket, by tokio-tungstenite: an upgrade, then frames. With the library's own sizes, or buffers of this many bytes.
     WebSocket(Option<usize>),
 }
 
-/// A step that a server leaves out or gets wrong, to see which check notices.
+/// A step that a server leaves out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fault {
-    /// It accepts so many connections, and no more; the kernel goes on completing handshakes for it.
-    StopsAccepting(u64),
-    /// Every so many answers it sends the answer of the one before, as a buffer shared without care would.
-    MixesUp(u64),
-    /// It accepts, and never reads.
-    NeverReads,
+pub enum Skip {
+    /// Accepting, after this many connections; the kernel goes on completing handshakes for it.
+    AcceptAfter(u64),
+    /// Keeping connections apart, in one of this many answers: it sends the answer of the one before, as a buffer shared without care
+    /// would.
+    OwnAnswerEvery(u64),
+    /// Reading: it accepts, and that is all.
+    Read,
 }
 
 /// A server that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerSpec {
-    /// How it waits.
+    /// How it waits for its connections.
     pub model: Model,
-    /// What it speaks.
+    /// What the bytes mean.
     pub framing: Framing,
-    /// On how many ports it listens.
+    /// Number of ports on which it listens.
     pub ports: usize,
-    /// How many connections may wait to be accepted, on each port; the kernel caps it.
+    /// Connections that may wait to be accepted, on each port; the kernel caps it.
     pub backlog: u32,
     /// Bytes that it reads at once. 0, for tokio: nothing is kept while a connection is idle.
     pub buffer: usize,
@@ -97,8 +94,8 @@ pub struct ServerSpec {
     pub receive_buffer: Option<usize>,
     /// Bytes of stack for each thread, for a thread each; Rust's 2 MiB where nothing is said.
     pub stack: Option<usize>,
-    /// What it gets wrong.
-    pub fault: Option<Fault>,
+    /// Which step it leaves out.
+    pub skip: Option<Skip>,
 }
 
 impl ServerSpec {
@@ -112,7 +109,7 @@ impl ServerSpec {
             buffer: 512,
             receive_buffer: None,
             stack: None,
-            fault: None,
+            skip: None,
         }
     }
 
@@ -125,9 +122,9 @@ impl ServerSpec {
             "only tokio's tasks can do without a buffer"
         } else if self.framing != Framing::Plain && !tasks {
             "WebSocket is served by tokio"
-        } else if self.fault.is_some() && self.model != Model::Epoll {
-            "faults are built into the epoll loop"
-        } else if matches!(self.fault, Some(Fault::MixesUp(0))) {
+        } else if self.skip.is_some() && self.model != Model::Epoll {
+            "only the epoll loop can leave out a step"
+        } else if self.skip == Some(Skip::OwnAnswerEvery(0)) {
             "every 0 answers is no number of answers"
         } else if matches!(self.framing, Framing::WebSocket(Some(0))) {
             "a WebSocket cannot do without a buffer"
@@ -238,8 +235,8 @@ mod tests {
             ServerSpec { ports: 0, ..plain.clone() },
             ServerSpec { buffer: 0, ..plain.clone() },
             ServerSpec { framing: Framing::WebSocket(None), ..plain.clone() },
-            ServerSpec { fault: Some(Fault::NeverReads), model: Model::Threads, ..plain.clone() },
-            ServerSpec { fault: Some(Fault::MixesUp(0)), ..plain.clone() },
+            ServerSpec { skip: Some(Skip::Read), model: Model::Threads, ..plain.clone() },
+            ServerSpec { skip: Some(Skip::OwnAnswerEvery(0)), ..plain.clone() },
             ServerSpec { framing: Framing::WebSocket(Some(0)), model: Model::CurrentThread, ..plain },
         ];
         for spec in wrong {
