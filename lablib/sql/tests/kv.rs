@@ -730,8 +730,9 @@ fn the_checker_has_nothing_against_what_time_does() {
 fn tables_that_are_compared_are_asked_for_the_same() {
     // Nobody else's answers are counted there.
     let (server, redis) = (private_mysql(), lab::service::redis());
-    let cost = layouts(&server, [&redis, &redis], &[100], (50, 1_000_000), 100, 1, 7);
-    let sent = |layout| cost.of(layout, 100).sent / cost.of(Layout::Ours, 100).sent;
+    let cost = layouts(&server, [&redis, &redis], &[100], (50, 1_000_000), 100, 1, 7).unwrap();
+    let sent = |layout: Layout| cost.counted.filter("layout", &layout).number("sent");
+    let sent = |layout| sent(layout) / sent(Layout::Ours);
     // The names of their tables are longer, which is sent along.
     for layout in [Layout::Numbered, Layout::Hashed] {
         assert!((0.9..1.2).contains(&sent(layout)), "{layout} is sent {:.2} times as much", sent(layout));

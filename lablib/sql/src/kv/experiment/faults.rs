@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::databases;
-use crate::kv::prototypes::Got;
+use crate::kv::prototype::Got;
 use crate::kv::{FirstPrototype, Store};
 use lab::service::MariaDb;
 use lab::{self, Doing, OrFail, Result};

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::databases;
-use crate::kv::{Answer, Expected, Failure, Skip, Store, Sweeper};
+use crate::kv::{Answer, Expected, Skip, Store, Sweeper};
 use lab::history::History;
 use lab::history::linearizable::{self, Budget, Verdict};
 use lab::history::lives::{Lives, LivesOp, LivesRet, with_ends};
 use lab::service::MariaDb;
-use lab::{Error, Link, OrFail, Progress, Result, Rng, joined};
+use lab::{Crowd, Error, Link, OrFail, Result, Rng};
 
 /// A run of many clients.
 #[derive(Debug, Clone, Copy)]
@@ -85,50 +85,34 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
         let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
         let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
         let history: History<LivesOp, LivesRet> = History::new();
-        let mut progress = Progress::new("clients at work", spec.clients as u64);
-        let answered = AtomicU64::new(0);
+        let (answered, mut cuts) = (AtomicU64::new(0), 0);
         let all = spec.clients as u64 * spec.operations;
-        let (mut swapped, mut in_doubt, mut failed) = (0, 0, 0);
         let clocks = Clocks::now();
-        std::thread::scope(|scope| {
-            let (urls, history, answered) = (&urls, &history, &answered);
-            let work = move |client: usize| -> Result<(u64, u64, u64)> {
-                let store = Store::open(urls)?.without(skip);
+        let ran = Crowd::of(spec.clients)
+            .with(|client| {
                 let rng = Rng::seeded(spec.seed, &format!("client {client}"));
-                let mut client = Client {
-                    store,
-                    rng,
-                    history,
-                    process: client,
-                    spec,
-                    made: client as u64,
-                    swapped: 0,
-                    in_doubt: 0,
-                    failed: 0,
-                };
-                for _ in 0..spec.operations {
-                    client.step();
-                    answered.fetch_add(1, Ordering::Relaxed);
+                let (store, made) = (Store::open(&urls)?.without(skip), client as u64);
+                Ok(Client { store, rng, history: &history, process: client, spec, made, end: "" })
+            })
+            .times(spec.operations)
+            // Spread over the run by what is done, not by time.
+            .looking(Duration::from_micros(500), |_| {
+                if cuts < spec.cuts && answered.load(Ordering::Relaxed) >= all * (cuts + 1) / (spec.cuts + 1) {
+                    link.cut_connections();
+                    cuts += 1;
                 }
-                Ok((client.swapped, client.in_doubt, client.failed))
-            };
-            let threads: Vec<_> = (0..spec.clients).map(|client| scope.spawn(move || work(client))).collect();
-            for cut in 1..=spec.cuts {
-                // Spread over the run by what is done, not by time.
-                while answered.load(Ordering::Relaxed) < all * cut / (spec.cuts + 1)
-                    && threads.iter().any(|thread| !thread.is_finished())
-                {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                link.cut_connections();
-            }
-            threads.into_iter().try_for_each(|thread| -> Result<()> {
-                let told = joined("work on the store", thread.join())?;
-                (swapped, in_doubt, failed) = (swapped + told.0, in_doubt + told.1, failed + told.2);
-                progress.step();
                 Ok(())
             })
-        })?;
+            .run(|client, call| {
+                client.end = "answered";
+                client.step();
+                call.tag("end", client.end);
+                answered.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })?;
+        let [swapped, in_doubt, failed] =
+            ["swapped", "in doubt", "failed"].map(|end| ran.frame.filter("end", end).height() as u64);
+        drop(ran);
         let operations = with_ends(history.operations(), clocks.may_differ_by());
         let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
         let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
@@ -197,9 +181,8 @@ struct Client<'a> {
     process: usize,
     spec: ConcurrentSpec,
     made: u64,
-    swapped: u64,
-    in_doubt: u64,
-    failed: u64,
+    /// How its last step ended.
+    end: &'static str,
 }
 
 impl Client<'_> {
@@ -241,7 +224,7 @@ impl Client<'_> {
             }
             Err(_) => {
                 call.fail();
-                self.failed += 1;
+                self.end = "failed";
                 None
             }
         }
@@ -255,7 +238,9 @@ impl Client<'_> {
             let swapped = store.compare_and_set(key.as_bytes(), version, &value.to_be_bytes(), ttl)?;
             Ok(LivesRet::Swapped(swapped.is_some()))
         });
-        self.swapped += u64::from(done == Some(LivesRet::Swapped(true)));
+        if done == Some(LivesRet::Swapped(true)) {
+            self.end = "swapped";
+        }
     }
 
     fn write(&mut self, op: LivesOp, run: impl FnOnce(&mut Store) -> Answer<LivesRet>) -> Option<LivesRet> {
@@ -266,21 +251,18 @@ impl Client<'_> {
                 Some(ret)
             }
             Err(failure) => {
-                self.lost(&failure);
                 if failure.may_have_happened() {
+                    self.end = "in doubt";
                     call.unknown();
                     // Whoever does not know what became of a call cannot be the one who makes the next.
                     self.process += self.spec.clients;
                 } else {
+                    self.end = "failed";
                     call.fail();
                 }
                 None
             }
         }
-    }
-
-    fn lost(&mut self, failure: &Failure) {
-        *(if failure.may_have_happened() { &mut self.in_doubt } else { &mut self.failed }) += 1;
     }
 
     /// A value that nobody else puts: so the checker knows whose it is.

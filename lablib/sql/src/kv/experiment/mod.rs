@@ -8,10 +8,10 @@ mod layouts;
 mod linear;
 mod routing;
 
-pub use expiry::{Cleaning, CleaningSpec, Clearing, Punctual, Putting, cleaning, cleaning_chart, punctual};
+pub use expiry::{Cleaning, CleaningSpec, Clearing, Clears, Punctual, Putting, cleaning, punctual};
 pub use faults::{Asked, asked_table, faults};
 pub use killed::{Survived, survives};
-pub use layouts::{Layout, Measured, Measures, layouts};
+pub use layouts::{Layout, Measures, layouts};
 pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
 pub use routing::{Restarted, moved, restarted, shares};
 
