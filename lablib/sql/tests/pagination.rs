@@ -422,13 +422,16 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     let people = lab::people(&server, 30_000, 1);
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
         let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
-        let found = lab::depths(&server, &people, &spec);
-        assert_eq!((found.compared_alike, found.compared), (240, 240), "{order:?}");
-        assert!(found.looked_at[2].iter().all(|rows| *rows <= 15.0), "{order:?}: {found:?}");
-        assert!(found.looked_at[0].iter().zip(&spec.depths).all(|(rows, depth)| *rows >= (depth + 10) as f64));
+        let found = lab::depths(&server, &people, &spec).unwrap();
+        let sum = |figure| found.figure(figure).samples("value").values().iter().sum::<f64>();
+        assert_eq!((sum("alike"), sum("compared")), (240.0, 240.0), "{order:?}");
+        let looked_at = |way: &str| found.figure("looked at").filter("way", way);
+        assert!(looked_at("keyset").samples("value").max() <= 15.0, "{order:?}: {found:?}");
+        assert!(looked_at("OFFSET").rows().all(|page| page.number("value") >= page.number("depth") + 10.0));
         // The whole order lies in an index, the rows do not.
         if order != lab::Order::Id {
-            assert!(found.requests[0][3] > 1.5 * found.requests[1][3], "{order:?}: {found:?}");
+            let requests = |way| found.samples(&lab::PageAt { way, depth: 29_990 }, "requests").median();
+            assert!(requests("OFFSET") > 1.5 * requests("deferred join"), "{order:?}: {found:?}");
         }
     }
 }
@@ -451,17 +454,16 @@ fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker
 fn whatever_comes_and_goes_a_walk_by_key_shows_what_stays_exactly_once() {
     let server = server();
     let spec = lab::DriftSpec { rows: 2_000, page_size: 50, changes: 6, seed: 1 };
-    let mut found = lab::drift(&server, spec);
-    found.extend(lab::racing(&server, spec));
-    assert_eq!(found.len(), 8);
-    for drifted in &found {
-        assert!(drifted.stayed > 500 && drifted.changes >= 30, "{drifted:?}");
-        let harm = drifted.twice + drifted.missed;
-        if drifted.way == "keyset" { assert_eq!(harm, 0, "{drifted:?}") } else { assert!(harm > 0, "{drifted:?}") }
+    let found = lab::drift(&server, spec);
+    assert_eq!(found.height(), 8);
+    for drifted in found.rows() {
+        assert!(drifted.number("stayed") > 500.0 && drifted.number("changes") >= 30.0, "{found:?}");
+        let harm = drifted.number("twice") + drifted.number("missed");
+        assert_eq!(harm == 0.0, drifted.text("way") == "keyset", "{found:?}");
     }
     let (moved, each_way) = lab::moved(&server, spec);
-    assert_eq!((moved.twice, moved.missed), (0, 0), "rows that stayed: {moved:?}");
-    assert_eq!((moved.moved_twice, moved.moved_missed, each_way), (6, 6, 6), "rows that moved: {moved:?}");
+    let seen = ["twice", "missed", "moved twice", "moved missed"].map(|figure| moved.number(figure));
+    assert_eq!((seen, each_way), ([0.0, 0.0, 6.0, 6.0], 6), "{moved:?}");
 }
 
 #[test]
@@ -526,8 +528,8 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
 fn the_prototypes_compare_work_that_is_not_the_same() {
     let server = server();
     let people = lab::people(&server, 30_000, 1);
-    let first = lab::first_prototype(&server, &people, 1_000, 2);
-    assert_eq!((first.rows, first.fair_rows), ((1_000, 1), 1_000));
-    let second = lab::second_prototype(&server, &people, 2);
-    assert_eq!((second.rows, second.fair_rows), ((5_000, 100), 100));
+    let first = lab::first_prototype(&server, &people, 1_000, 2).unwrap();
+    assert_eq!((first.rows(), first.fair_rows()), ([1_000.0, 1.0], 1_000.0));
+    let second = lab::second_prototype(&server, &people, 2).unwrap();
+    assert_eq!((second.rows(), second.fair_rows()), ([5_000.0, 100.0], 100.0));
 }
