@@ -169,14 +169,15 @@ fn a_server_that_is_gone_is_an_error_and_not_a_wait() {
 #[test]
 fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
     let server = service::mysql();
-    let crowded = crowd(&server, 4, 3, 60, 7);
-    for way in crowded.iter().filter(|crowd| crowd.way.keeps_the_row()) {
-        assert_eq!((way.done.put, way.lost, way.doubled, way.done.refused), (240, 0, 0, 0), "{}", way.way);
-        assert_eq!(way.extra, 0, "{} has counted what nobody was told of", way.way);
+    let crowded = crowd(&server, 4, 3, 60, 7).unwrap();
+    let kept = crowded.filter("keeps the row", 1);
+    for way in kept.rows() {
+        let counted = ["acknowledged", "lost", "doubled", "refused", "extra"].map(|column| way.number(column));
+        assert_eq!(counted, [240.0, 0.0, 0.0, 0.0, 0.0], "{}", way.text("way"));
     }
+    assert_eq!(kept.height(), 5);
     // REPLACE forgets all but the last change of each contact.
-    let replaced = crowded.iter().find(|crowd| crowd.way == Way::Replace).unwrap();
-    assert_eq!(replaced.lost, 240 - 3);
+    assert_eq!(crowded.filter("way", &Way::Replace).number("lost"), 240.0 - 3.0);
     let met = meeting(&server);
     assert_eq!((met.refused, met.counted), (1, 2));
 }
@@ -186,9 +187,9 @@ fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
 fn the_ways_that_keep_the_row_do_so_at_read_committed_too() {
     let server = MariaDb::with("transaction_isolation", "READ-COMMITTED").start().unwrap();
     for round in 0..4 {
-        for way in crowd(&server, 4, 20, 15, round).iter().filter(|crowd| crowd.way.keeps_the_row()) {
-            let faults = (way.lost, way.extra, way.doubled, way.done.refused);
-            assert_eq!((way.done.put, faults), (60, (0, 0, 0, 0)), "{}", way.way);
+        for way in crowd(&server, 4, 20, 15, round).unwrap().filter("keeps the row", 1).rows() {
+            let counted = ["acknowledged", "lost", "extra", "doubled", "refused"].map(|column| way.number(column));
+            assert_eq!(counted, [60.0, 0.0, 0.0, 0.0, 0.0], "{}", way.text("way"));
         }
     }
 }
@@ -256,16 +257,17 @@ fn all_ways_end_with_the_same_table() {
     // What is asked is the whole server's count.
     let server = service::private_mysql();
     let spec = PriceSpec { rows: 200, puts: 120, rounds: 2, clients: 4, batch: 10, indexes: true, seed: 5 };
-    let prices = prices(&server, spec);
-    assert_eq!(prices.wrong(), 0, "{prices:?}");
-    assert!((prices.of(Way::OnDuplicateKey).commits - 1.0).abs() < 0.02);
-    assert!(prices.of(Way::Batched).commits < 0.3);
+    let prices = prices(&server, spec).unwrap();
+    assert!(prices.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{prices:?}");
+    let commits = |way| prices.samples(&Batch::of(way, 10), "commits").mean();
+    assert!((commits(Way::OnDuplicateKey) - 1.0).abs() < 0.02);
+    assert!(commits(Way::Batched) < 0.3);
 }
 
 #[test]
 fn batches_of_all_sizes_end_with_the_same_table() {
-    let batches = batch_sizes(&service::mysql(), 200, 60, &[1, 7, 60], 2, 5);
-    assert_eq!(batches.wrong(), 0, "{batches:?}");
+    let batches = batch_sizes(&service::mysql(), (200, 60), &[1, 7, 60], 2, 5).unwrap();
+    assert!(batches.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{batches:?}");
 }
 
 #[test]

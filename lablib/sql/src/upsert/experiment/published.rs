@@ -1,7 +1,6 @@
 //! The prototype's benchmark: as it was, with its two phases swapped, on a pool that keeps its permits, and on another table.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use mysql::prelude::Queryable;
 
@@ -11,7 +10,7 @@ use crate::upsert::table::PATIENCE;
 use crate::upsert::{Extras, Table, Way, Writer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{self, Doing, Error, OrFail, Progress, Result, Rng, Samples, joined};
+use lab::{self, Crowd, Doing, Error, OrFail, Progress, Result, Rng, Samples};
 
 /// The prototype's order of the two statements, and the other one.
 const ORDERS: [[Way; 2]; 2] = [[Way::OnDuplicateKey, Way::Replace], [Way::Replace, Way::OnDuplicateKey]];
@@ -393,22 +392,17 @@ fn phase(pool: &Pool<&mut Place>, spec: PoolSpec, way: Way, number: u64) -> Resu
     let mut rng = Rng::seeded(spec.seed, &format!("updates of phase {number}"));
     let numbers: Vec<u64> = (0..spec.updates).map(|_| rng.below(spec.rows)).collect();
     let next = AtomicU64::new(0);
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            loop {
-                let put = next.fetch_add(1, Ordering::Relaxed);
-                let Some(&row) = numbers.get(put as usize) else { return Ok(()) };
-                let Some(place) = pool.take() else {
-                    return Err(Error::new("take a connection", "the pool gave a permit and no connection"));
-                };
-                let put = place.put(way, row, number * spec.updates + put);
-                pool.give(place);
-                put?;
-            }
+    let ran = Crowd::of(2 * spec.size).times(u64::MAX).within(super::PATIENCE).run(|_, call| {
+        let put = next.fetch_add(1, Ordering::Relaxed);
+        let Some(&row) = numbers.get(put as usize) else {
+            call.last();
+            return Ok(());
         };
-        let threads: Vec<_> = (0..2 * spec.size).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| joined("run the prototype's benchmark", thread.join()))
+        let none = || Error::new("take a connection", "the pool gave a permit and no connection");
+        let place = pool.take().ok_or_else(none)?;
+        let put = place.put(way, row, number * spec.updates + put);
+        pool.give(place);
+        put
     })?;
-    Ok(began.elapsed().as_secs_f64())
+    Ok(ran.seconds)
 }
