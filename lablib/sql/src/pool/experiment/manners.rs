@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::contest::{in_the_queue, overtakings, queue};
 use super::observer::Observer;
-use super::rivals::{AnyConn, AnyPool, Rival, Setup};
+use crate::pool::rivals::{AnyConn, AnyPool, Rival, Setup};
 use crate::pool::Skip;
 use lab::runtime::block_on;
 use lab::service::MariaDb;
