@@ -1,14 +1,14 @@
 //! Money moves between accounts: locked as they come, or in the order of their numbers.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use crate::row_locks::{Client, Retry, Tries};
 use lab::chart::{Bars, Chart};
 use lab::service::{Counters, MariaDb};
-use lab::{Doing, Error, OrFail, Result, Rng, joined};
+use lab::{Crowd, Doing, Error, OrFail, Result, Rng};
 
 const TABLE: &str = "accounts";
 /// Every transfer, written down in the transaction that makes it.
@@ -122,41 +122,27 @@ fn arm(
     ))?;
     let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH})")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
-    let start = Barrier::new(clients);
-    let client =
-        |number: usize| Client::connect(server, Retry::default(), Rng::seeded(seed, &format!("pauses {number}")));
-    let clients = (0..clients).map(client).collect::<Result<Vec<_>>>()?;
-    let began = std::time::Instant::now();
-    let (tries, told) = std::thread::scope(|scope| {
-        let start = &start;
-        let threads: Vec<_> = clients
-            .into_iter()
-            .enumerate()
-            .map(|(client_number, mut client)| {
-                scope.spawn(move || -> Result<(Tries, Vec<Transfer>)> {
-                    let mut rng = Rng::seeded(seed, &format!("transfers {client_number}"));
-                    let mut told = Vec::new();
-                    start.wait();
-                    for number in 0..each {
-                        let from = rng.below(accounts);
-                        let to = (from + 1 + rng.below(accounts - 1)) % accounts;
-                        let amount = 1 + rng.below(20) as i64;
-                        let one = Transfer { client: client_number as u64, number, from, to, amount };
-                        transfer(&mut client, one, ordered)?;
-                        told.push(one);
-                    }
-                    Ok((client.tries(), told))
-                })
-            })
-            .collect();
-        threads.into_iter().try_fold((Tries::default(), Vec::new()), |(mut tries, mut told), thread| {
-            let (more, made) = joined("move money", thread.join())?;
-            tries += more;
-            told.extend(made);
-            Ok::<_, Error>((tries, told))
+    let ran = Crowd::of(clients)
+        .with(|client| {
+            let rng = |of: &str| Rng::seeded(seed, &format!("{of} {client}"));
+            Ok((Client::connect(server, Retry::default(), rng("pauses"))?, rng("transfers"), Vec::new()))
         })
-    })?;
-    let seconds = began.elapsed().as_secs_f64();
+        .times(each)
+        .within(Duration::from_secs(900))
+        .run(|(client, rng, told), call| {
+            let from = rng.below(accounts);
+            let to = (from + 1 + rng.below(accounts - 1)) % accounts;
+            let amount = 1 + rng.below(20) as i64;
+            let one = Transfer { client: call.client() as u64, number: call.number(), from, to, amount };
+            transfer(client, one, ordered)?;
+            told.push(one);
+            Ok(())
+        })?;
+    let (mut tries, mut told) = (Tries::default(), Vec::new());
+    for (client, _, made) in ran.states {
+        tries += client.tries();
+        told.extend(made);
+    }
     let doing = "read the books";
     let mut connection = server.connect()?;
     let books = format!("SELECT client, number, payer, payee, amount FROM {BOOKS}");
@@ -164,7 +150,7 @@ fn arm(
     let booked = connection.query_map(books, entry).doing(doing)?;
     let balances: Vec<(u64, i64)> = connection.query(format!("SELECT id, balance FROM {TABLE}")).doing(doing)?;
     server.try_execute(&drop)?;
-    Ok((tries, seconds, audit(&told, &booked, &balances.into_iter().collect())))
+    Ok((tries, ran.seconds, audit(&told, &booked, &balances.into_iter().collect())))
 }
 
 fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
