@@ -150,10 +150,10 @@ fn a_crowd_is_seated_one_to_one_by_every_way_but_one() {
 #[test]
 fn full_means_full_unless_locked_seats_are_skipped_for_good() {
     let server = service::mysql();
-    let skipped = last_seat(&server, Way::SkipLocked);
+    let skipped = last_seat(&server, Way::SkipLocked).unwrap();
     assert_eq!((skipped.waited, skipped.told_full, skipped.empty), (false, true, 1));
     for way in [Way::SkipThenWait, Way::ForUpdate, Way::Atomic, Way::Optimistic] {
-        let sold = last_seat(&server, way);
+        let sold = last_seat(&server, way).unwrap();
         assert_eq!((sold.waited, sold.told_full, sold.empty), (true, false, 0), "{way}");
     }
 }
@@ -162,7 +162,7 @@ fn full_means_full_unless_locked_seats_are_skipped_for_good() {
 fn a_sale_fills_the_cabin_whatever_becomes_of_the_payments() {
     let server = service::mysql();
     let spec = SaleSpec { layout: cabin(10, 6), travellers: 140, desks: 12, failing: 300, seed: 5 };
-    for sale in sale(&server, spec, &[Way::SkipThenWait, Way::ForUpdate, Way::Atomic]) {
+    for sale in sale(&server, spec, &[Way::SkipThenWait, Way::ForUpdate, Way::Atomic]).unwrap() {
         assert_eq!((sale.audit.filled, sale.audit.faults(), sale.unanswered), (60, 0, 0), "{}: {sale:?}", sale.way);
         assert!(sale.unpaid > 0 && sale.full > 0);
     }
@@ -244,12 +244,12 @@ fn a_group_that_asks_again_is_told_the_same_seats() {
 #[test]
 fn a_seat_comes_back_when_its_client_is_gone_if_the_server_can_know() {
     let server = service::mysql();
-    let broken = broken_connections(&server);
+    let broken = broken_connections(&server).unwrap();
     assert!(broken.iter().all(|one| one.was_locked && one.untaken), "{broken:?}");
     assert!(broken[0].free_after.is_some_and(|seconds| seconds < 2.0), "{broken:?}");
     assert_eq!(broken[1].free_after, None);
     assert!(broken[2].free_after.is_some_and(|seconds| seconds > 0.5), "{broken:?}");
-    let silent = keep_alive(&server);
+    let silent = keep_alive(&server).unwrap();
     assert!(silent.probes, "{silent:?}");
     assert!(silent.kernel > Duration::ZERO && silent.server == Duration::from_secs(28_800), "{silent:?}");
 }
@@ -284,8 +284,8 @@ fn no_connection_and_no_transaction_is_left_behind() {
     };
     let before = count();
     let spec = SaleSpec { layout: cabin(5, 6), travellers: 40, desks: 8, failing: 300, seed: 5 };
-    sale(&server, spec, &[Way::SkipThenWait, Way::Optimistic]);
-    broken_connections(&server);
+    sale(&server, spec, &[Way::SkipThenWait, Way::Optimistic]).unwrap();
+    broken_connections(&server).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(count(), before);
     assert_eq!(server.ask("SELECT COUNT(*) FROM information_schema.innodb_trx"), "0");

@@ -401,7 +401,7 @@ fn filters_may_be_named_in_any_order_and_their_values_are_never_sql() {
 fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
     let server = server();
     let people = lab::people(&server, 30_000, 1);
-    let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10);
+    let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10).unwrap();
     for same in costs.chunks(3) {
         assert!(same.iter().all(|cost| cost.rows == same[0].rows && cost.rows.len() == 10));
     }
@@ -441,12 +441,12 @@ fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker
     let server = server();
     let people = lab::people(&server, 5_000, 1);
     let orders = [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
-    let walks = lab::walk_all(&server, &people, &orders, 300);
+    let walks = lab::walk_all(&server, &people, &orders, 300).unwrap();
     assert_eq!(walks.len(), 30);
     for walk in &walks {
         assert_eq!((walk.rows, walk.wrong, walk.twice, walk.missing), (5_000, 0, 0, 0), "{walk:?}");
     }
-    let broken = lab::without_tie_breaker(&server, &people, lab::Order::Age, 10);
+    let broken = lab::without_tie_breaker(&server, &people, lab::Order::Age, 10).unwrap();
     assert!(broken.missing > 3_000 && broken.wrong > 3_000, "{broken:?}");
 }
 
@@ -454,14 +454,14 @@ fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker
 fn whatever_comes_and_goes_a_walk_by_key_shows_what_stays_exactly_once() {
     let server = server();
     let spec = lab::DriftSpec { rows: 2_000, page_size: 50, changes: 6, seed: 1 };
-    let found = lab::drift(&server, spec);
+    let found = lab::drift(&server, spec).unwrap();
     assert_eq!(found.height(), 8);
     for drifted in found.rows() {
         assert!(drifted.number("stayed") > 500.0 && drifted.number("changes") >= 30.0, "{found:?}");
         let harm = drifted.number("twice") + drifted.number("missed");
         assert_eq!(harm == 0.0, drifted.text("way") == "keyset", "{found:?}");
     }
-    let (moved, each_way) = lab::moved(&server, spec);
+    let (moved, each_way) = lab::moved(&server, spec).unwrap();
     let seen = ["twice", "missed", "moved twice", "moved missed"].map(|figure| moved.number(figure));
     assert_eq!((seen, each_way), ([0.0, 0.0, 6.0, 6.0], 6), "{moved:?}");
 }
@@ -489,7 +489,7 @@ fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
 #[test]
 fn a_server_that_was_killed_costs_an_error_and_no_place() {
     let server = service::private_mysql();
-    let seen = lab::outage(&server, 3_000, 100, 1);
+    let seen = lab::outage(&server, 3_000, 100, 1).unwrap();
     assert_eq!((seen.twice, seen.missed, seen.seen.0 + seen.seen.1), (0, 0, 3_000), "{seen:?}");
     assert_eq!(seen.asked, (3, 3));
     assert!(seen.seen.0 >= 1_500 && seen.seen.1 > 0);

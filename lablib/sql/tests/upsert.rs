@@ -178,7 +178,7 @@ fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
     assert_eq!(kept.height(), 5);
     // REPLACE forgets all but the last change of each contact.
     assert_eq!(crowded.filter("way", &Way::Replace).number("lost"), 240.0 - 3.0);
-    let met = meeting(&server);
+    let met = meeting(&server).unwrap();
     assert_eq!((met.refused, met.counted), (1, 2));
 }
 
@@ -205,7 +205,7 @@ fn batches_in_order_have_no_deadlocks_and_the_others_are_put_all_the_same() {
 #[test]
 fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
     let server = service::mysql();
-    for meaning in meaning(&server, 10) {
+    for meaning in meaning(&server, 10).unwrap() {
         let (way, fired) = (meaning.way, meaning.fired);
         if way == Way::Replace {
             assert_eq!((meaning.renumbered, meaning.notes_lost, meaning.orders_lost), (10, 10, 20));
@@ -214,18 +214,18 @@ fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
             assert_eq!((meaning.harm(), fired), (0, [10, 10, 0]), "{way}");
         }
     }
-    for held in restricted(&server) {
+    for held in restricted(&server).unwrap() {
         assert_eq!((held.refused.is_some(), held.kept), (held.way == Way::Replace, true), "{held:?}");
         assert!(held.refused.is_none_or(|said| said.contains("1451")));
     }
-    let cut = too_long(&server);
+    let cut = too_long(&server).unwrap();
     assert_eq!((cut[0].stored, cut[1].stored), (0, 64));
     assert!(cut[0].answer.contains("1406"), "{}", cut[0].answer);
 }
 
 #[test]
 fn a_killed_server_keeps_every_acknowledged_batch_whole() {
-    let survived = survives(&service::private_mysql(), 3, 20, 10);
+    let survived = survives(&service::private_mysql(), 3, 20, 10).unwrap();
     assert_eq!(survived.len(), Way::ALL.len());
     for survived in survived {
         assert!(survived.acknowledged >= 10, "{survived:?}");
@@ -274,7 +274,7 @@ fn batches_of_all_sizes_end_with_the_same_table() {
 fn the_prototypes_second_phase_runs_on_one_connection() {
     let server = service::private_mysql();
     let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
-    let Published { leaky, fair } = prototype(&server, spec);
+    let Published { leaky, fair } = prototype(&server, spec).unwrap();
     assert_eq!(leaky.connections(1).values(), [1.0; 4]);
     assert_eq!(leaky.permits_left(0).values(), [1.0; 4]);
     assert_eq!((leaky.permits_left(1).values(), fair.permits_left(1).values()), (&[1.0; 4][..], &[6.0; 4][..]));
@@ -291,8 +291,8 @@ fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none()
     // What the server does by itself is counted too: so it has nothing else to do, not even statistics.
     let server = MariaDb::with("innodb_stats_auto_recalc", "0").start().unwrap();
     let spec = PoolSpec { size: 4, rows: 3_000, updates: 400, pairs: 4, seed: 1 };
-    let plain = prototype(&server, spec).fair;
-    let book = address_book(&server, spec);
+    let plain = prototype(&server, spec).unwrap().fair;
+    let book = address_book(&server, spec).unwrap();
     for (what, ratio, low, high) in [
         ("log", plain.log(), 0.85, 1.15),
         ("pages", plain.page_changes(), 0.85, 1.15),

@@ -11,7 +11,7 @@ use mysql::prelude::Queryable;
 use super::databases;
 use crate::kv::{Skip, Store, Sweeper};
 use lab::service::{Counters, MariaDb};
-use lab::{Crowd, Doing, Error, Frame, OrFail, Progress, Result, Rng, Samples};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
 
 /// What reads around the moments of expiry saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,38 +28,35 @@ pub struct Punctual {
 
 /// Puts keys that live for up to `longest`, and reads them all, over and over, until none is left; with or without a step
 /// of the store. Nobody sweeps.
-pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Punctual {
-    let run = || -> Result<Punctual> {
-        let mut store = Store::create(&databases(server, 1))?.without(skip);
-        let mut rng = Rng::seeded(seed, "times to live");
-        let mut lives = Vec::new();
-        for number in 0..keys {
-            let ttl = longest.mul_f64((1.0 + rng.unit()) / 2.0);
-            let key = number.to_be_bytes();
+pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Result<Punctual> {
+    let mut store = Store::create(&databases(server, 1)?)?.without(skip);
+    let mut rng = Rng::seeded(seed, "times to live");
+    let mut lives = Vec::new();
+    for number in 0..keys {
+        let ttl = longest.mul_f64((1.0 + rng.unit()) / 2.0);
+        let key = number.to_be_bytes();
+        let from = Instant::now();
+        store.put(&key, b"alive", Some(ttl))?;
+        // The server counted from some moment between these two.
+        lives.push((key, from + ttl, Instant::now() + ttl));
+    }
+    let mut seen = Punctual::default();
+    let end = Instant::now() + longest.mul_f64(1.2);
+    while Instant::now() < end {
+        for (key, earliest, latest) in &lives {
             let from = Instant::now();
-            store.put(&key, b"alive", Some(ttl))?;
-            // The server counted from some moment between these two.
-            lives.push((key, from + ttl, Instant::now() + ttl));
-        }
-        let mut seen = Punctual::default();
-        let end = Instant::now() + longest.mul_f64(1.2);
-        while Instant::now() < end {
-            for (key, earliest, latest) in &lives {
-                let from = Instant::now();
-                let found = store.get(key)?.is_some();
-                let to = Instant::now();
-                if to < *earliest {
-                    seen.before += 1;
-                    seen.too_early += u64::from(!found);
-                } else if from > *latest {
-                    seen.after += 1;
-                    seen.too_late += u64::from(found);
-                }
+            let found = store.get(key)?.is_some();
+            let to = Instant::now();
+            if to < *earliest {
+                seen.before += 1;
+                seen.too_early += u64::from(!found);
+            } else if from > *latest {
+                seen.after += 1;
+                seen.too_late += u64::from(found);
             }
         }
-        Ok(seen)
-    };
-    run().or_fail()
+    }
+    Ok(seen)
 }
 
 /// Who clears away what has expired.
@@ -159,7 +156,7 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
     /// Puts of each client while nobody clears.
     const PUTS: u64 = 100;
     let CleaningSpec { expired, alive, clients, batch } = spec;
-    let urls = databases(server, 1);
+    let urls = databases(server, 1)?;
     Store::create(&urls)?;
     let mut connection = Conn::new(urls[0].as_str()).doing("connect to the shard")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_micros() as u64;

@@ -6,7 +6,7 @@ use super::databases;
 use crate::kv::prototype::Got;
 use crate::kv::{FirstPrototype, Store};
 use lab::service::MariaDb;
-use lab::{self, Doing, OrFail, Result};
+use lab::{self, Doing, Result};
 
 /// A question, and what both say.
 #[derive(Debug, Clone)]
@@ -29,82 +29,79 @@ impl Asked {
 }
 
 /// Asks both.
-pub fn faults(server: &MariaDb) -> Vec<Asked> {
-    let run = || -> Result<Vec<Asked>> {
-        let mut old = FirstPrototype::on(server)?;
-        let mut new = Store::create(&databases(server, 1))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
-        let hour = Some(Duration::from_secs(3_600));
-        let mut asked = Vec::new();
-        let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
-            let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
-            let (question, right) = (question.to_string(), right.to_string());
-            asked.push(Asked { question, right, prototype: said(prototype), ours: said(ours) });
-        };
-
-        let mut prototype = || -> Result<String> {
-            old.set("a", "1", now + 3_600)?;
-            old.set("a", "2", now + 3_600)?;
-            told(old.get("a", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"a", b"1", hour)?;
-            new.put(b"a", b"2", hour)?;
-            text(&mut new, "a")
-        };
-        ask("put 1, put 2, get", "2", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("b", "1", now + 3_600)?;
-            old.delete("b")?;
-            old.set("b", "3", now + 3_600)?;
-            told(old.get("b", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"b", b"1", hour)?;
-            new.delete(b"b")?;
-            new.put(b"b", b"3", hour)?;
-            text(&mut new, "b")
-        };
-        ask("put 1, delete, put 3, get", "3", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("c", "1", now + 1)?;
-            old.set("c", "2", now + 3_600)?;
-            told(old.get("c", now + 2)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"c", b"1", Some(Duration::from_millis(1)))?;
-            new.put(b"c", b"2", hour)?;
-            text(&mut new, "c")
-        };
-        ask("put 1 for a moment, put 2 for an hour, get later", "2", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("Key", "1", now + 3_600)?;
-            old.set("key", "2", now + 3_600)?;
-            told(old.get("key", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"Key", b"1", hour)?;
-            new.put(b"key", b"2", hour)?;
-            text(&mut new, "key")
-        };
-        ask("put 1 under Key, put 2 under key, get key", "2", prototype(), ours());
-
-        let years = 20 * 365 * 86_400;
-        let mut prototype = || -> Result<String> {
-            old.set("e", "1", now + years)?;
-            told(old.get("e", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"e", b"1", Some(Duration::from_secs(years)))?;
-            text(&mut new, "e")
-        };
-        ask("put 1 for twenty years, get", "1", prototype(), ours());
-        Ok(asked)
+pub fn faults(server: &MariaDb) -> Result<Vec<Asked>> {
+    let mut old = FirstPrototype::on(server)?;
+    let mut new = Store::create(&databases(server, 1)?)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
+    let hour = Some(Duration::from_secs(3_600));
+    let mut asked = Vec::new();
+    let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
+        let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
+        let (question, right) = (question.to_string(), right.to_string());
+        asked.push(Asked { question, right, prototype: said(prototype), ours: said(ours) });
     };
-    run().or_fail()
+
+    let mut prototype = || -> Result<String> {
+        old.set("a", "1", now + 3_600)?;
+        old.set("a", "2", now + 3_600)?;
+        told(old.get("a", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"a", b"1", hour)?;
+        new.put(b"a", b"2", hour)?;
+        text(&mut new, "a")
+    };
+    ask("put 1, put 2, get", "2", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("b", "1", now + 3_600)?;
+        old.delete("b")?;
+        old.set("b", "3", now + 3_600)?;
+        told(old.get("b", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"b", b"1", hour)?;
+        new.delete(b"b")?;
+        new.put(b"b", b"3", hour)?;
+        text(&mut new, "b")
+    };
+    ask("put 1, delete, put 3, get", "3", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("c", "1", now + 1)?;
+        old.set("c", "2", now + 3_600)?;
+        told(old.get("c", now + 2)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"c", b"1", Some(Duration::from_millis(1)))?;
+        new.put(b"c", b"2", hour)?;
+        text(&mut new, "c")
+    };
+    ask("put 1 for a moment, put 2 for an hour, get later", "2", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("Key", "1", now + 3_600)?;
+        old.set("key", "2", now + 3_600)?;
+        told(old.get("key", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"Key", b"1", hour)?;
+        new.put(b"key", b"2", hour)?;
+        text(&mut new, "key")
+    };
+    ask("put 1 under Key, put 2 under key, get key", "2", prototype(), ours());
+
+    let years = 20 * 365 * 86_400;
+    let mut prototype = || -> Result<String> {
+        old.set("e", "1", now + years)?;
+        told(old.get("e", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"e", b"1", Some(Duration::from_secs(years)))?;
+        text(&mut new, "e")
+    };
+    ask("put 1 for twenty years, get", "1", prototype(), ours());
+    Ok(asked)
 }
 
 /// All of them, side by side.

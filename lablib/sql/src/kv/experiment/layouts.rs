@@ -172,7 +172,7 @@ pub fn layouts(
 
 /// Clients of one layout; the first of them makes its table.
 fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<Client>> {
-    let urls = databases(server, 1);
+    let urls = databases(server, 1)?;
     Store::create(&urls)?;
     (0..READERS).map(|_| client(server, &urls, stores, layout)).collect()
 }

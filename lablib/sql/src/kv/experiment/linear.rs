@@ -76,61 +76,58 @@ const SWEEPS: Duration = Duration::from_millis(2);
 
 /// Lets clients work on a store of two shards, with or without a step of it, while sweepers take what has expired, and cuts
 /// their connections now and then.
-pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Concurrent {
-    let run = || -> Result<Concurrent> {
-        let link = Link::to(server.address())?;
-        let direct = databases(server, 2);
-        Store::create(&direct)?;
-        let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
-        let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
-        let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
-        let history: History<LivesOp, LivesRet> = History::new();
-        let (answered, mut cuts) = (AtomicU64::new(0), 0);
-        let all = spec.clients as u64 * spec.operations;
-        let clocks = Clocks::now();
-        let ran = Crowd::of(spec.clients)
-            .with(|client| {
-                let rng = Rng::seeded(spec.seed, &format!("client {client}"));
-                let (store, made) = (Store::open(&urls)?.without(skip), client as u64);
-                Ok(Client { store, rng, history: &history, process: client, spec, made, end: "" })
-            })
-            .times(spec.operations)
-            // Spread over the run by what is done, not by time.
-            .looking(Duration::from_micros(500), |_| {
-                if cuts < spec.cuts && answered.load(Ordering::Relaxed) >= all * (cuts + 1) / (spec.cuts + 1) {
-                    link.cut_connections();
-                    cuts += 1;
-                }
-                Ok(())
-            })
-            .run(|client, call| {
-                client.end = "answered";
-                client.step();
-                call.tag("end", client.end);
-                answered.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            })?;
-        let [swapped, in_doubt, failed] =
-            ["swapped", "in doubt", "failed"].map(|end| ran.frame.filter("end", end).height() as u64);
-        drop(ran);
-        let operations = with_ends(history.operations(), clocks.may_differ_by());
-        let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
-        let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
-        // To rule out every order may take for ever; what is found out is found soon or in the next run.
-        let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
-        let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
-        Ok(Concurrent {
-            answered: all - in_doubt - failed,
-            swapped,
-            in_doubt,
-            failed,
-            swept,
-            stumbled,
-            verdict,
-            history,
+pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Result<Concurrent> {
+    let link = Link::to(server.address())?;
+    let direct = databases(server, 2)?;
+    Store::create(&direct)?;
+    let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
+    let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
+    let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
+    let history: History<LivesOp, LivesRet> = History::new();
+    let (answered, mut cuts) = (AtomicU64::new(0), 0);
+    let all = spec.clients as u64 * spec.operations;
+    let clocks = Clocks::now();
+    let ran = Crowd::of(spec.clients)
+        .with(|client| {
+            let rng = Rng::seeded(spec.seed, &format!("client {client}"));
+            let (store, made) = (Store::open(&urls)?.without(skip), client as u64);
+            Ok(Client { store, rng, history: &history, process: client, spec, made, end: "" })
         })
-    };
-    run().or_fail()
+        .times(spec.operations)
+        // Spread over the run by what is done, not by time.
+        .looking(Duration::from_micros(500), |_| {
+            if cuts < spec.cuts && answered.load(Ordering::Relaxed) >= all * (cuts + 1) / (spec.cuts + 1) {
+                link.cut_connections();
+                cuts += 1;
+            }
+            Ok(())
+        })
+        .run(|client, call| {
+            client.end = "answered";
+            client.step();
+            call.tag("end", client.end);
+            answered.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+    let [swapped, in_doubt, failed] =
+        ["swapped", "in doubt", "failed"].map(|end| ran.frame.filter("end", end).height() as u64);
+    drop(ran);
+    let operations = with_ends(history.operations(), clocks.may_differ_by());
+    let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
+    let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
+    // To rule out every order may take for ever; what is found out is found soon or in the next run.
+    let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
+    let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
+    Ok(Concurrent {
+        answered: all - in_doubt - failed,
+        swapped,
+        in_doubt,
+        failed,
+        swept,
+        stumbled,
+        verdict,
+        history,
+    })
 }
 
 /// A step of the store that was left out, and found out.
@@ -146,13 +143,15 @@ pub struct FoundOut {
 
 /// Lets clients work on a store without a step of it, up to `most` times over, until the checker proves that it is missing.
 /// Nobody cuts connections.
-pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> FoundOut {
-    let runs = (0..most).map(|run| ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec });
-    let seen = runs.map(|spec| concurrent(server, spec, Some(skip)));
-    match seen.enumerate().find(|(_, seen)| seen.verdict.is_violation()) {
-        Some((before, seen)) => FoundOut { skip, run: before as u64 + 1, sentence: seen.sentence() },
-        None => FoundOut { skip, run: most + 1, sentence: "nothing was found".into() },
+pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> Result<FoundOut> {
+    for run in 0..most {
+        let spec = ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec };
+        let seen = concurrent(server, spec, Some(skip))?;
+        if seen.verdict.is_violation() {
+            return Ok(FoundOut { skip, run: run + 1, sentence: seen.sentence() });
+        }
     }
+    Ok(FoundOut { skip, run: most + 1, sentence: "nothing was found".into() })
 }
 
 /// The history's clock, and the one by which a server on this machine counts what a value has left to live.

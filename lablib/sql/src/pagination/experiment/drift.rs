@@ -10,7 +10,7 @@ use super::people::{Order, People, try_people};
 use crate::pagination::{Cursor, Page, Pager, Signer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{Doing, Error, Frame, OrFail, Result, Rng, joined};
+use lab::{Doing, Error, Frame, Result, Rng, joined};
 
 /// What happens to the table between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,35 +43,32 @@ const BY_OFFSET: &str = "OFFSET";
 /// `way` it was read, and what happened `meanwhile`; `pages` read; `changes`, rows inserted, deleted or moved; rows that `stayed` as and
 /// where they were from the first page to the last, and of those, rows seen `twice` or more and `missed`; rows that moved and were seen
 /// more than once (`moved twice`), or never (`moved missed`).
-pub fn drift(server: &MariaDb, spec: DriftSpec) -> Frame {
-    let run = || -> Result<Frame> {
-        let mut found = Frame::new();
-        for (drift, what) in
-            [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
-        {
-            for way in [BY_OFFSET, BY_KEY] {
-                let people = try_people(server, spec.rows, spec.seed)?;
-                let mut writer = Writer::new(server, &people, spec.seed)?;
-                let mut reader = Reader::open(server, &people, way, spec.page_size)?;
-                while reader.read()? {
-                    // Half as many of each where there are both.
-                    let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
-                    writer.together(|writer| {
-                        (0..each).try_for_each(|_| {
-                            if drift != Drift::Deletes {
-                                writer.insert()?;
-                            }
-                            if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
-                        })
-                    })?;
-                }
-                found = found.stack(&reader.judge(what, &writer));
+pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
+    let mut found = Frame::new();
+    for (drift, what) in
+        [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
+    {
+        for way in [BY_OFFSET, BY_KEY] {
+            let people = try_people(server, spec.rows, spec.seed)?;
+            let mut writer = Writer::new(server, &people, spec.seed)?;
+            let mut reader = Reader::open(server, &people, way, spec.page_size)?;
+            while reader.read()? {
+                // Half as many of each where there are both.
+                let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
+                writer.together(|writer| {
+                    (0..each).try_for_each(|_| {
+                        if drift != Drift::Deletes {
+                            writer.insert()?;
+                        }
+                        if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
+                    })
+                })?;
             }
+            found = found.stack(&reader.judge(what, &writer));
         }
-        let raced = [BY_OFFSET, BY_KEY].into_iter().map(|way| race(server, spec, way));
-        raced.fold(Ok(found), |all, one| Ok(all?.stack(&one?)))
-    };
-    run().or_fail()
+    }
+    let raced = [BY_OFFSET, BY_KEY].into_iter().map(|way| race(server, spec, way));
+    raced.fold(Ok(found), |all, one| Ok(all?.stack(&one?)))
 }
 
 /// A writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at
@@ -116,31 +113,28 @@ fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Frame> {
 
 /// Rows whose sort key changes while a reader pages by key: some jump from what it has read to what it has not, as many the
 /// other way. Returns what it saw, and how many jumped each way.
-pub fn moved(server: &MariaDb, spec: DriftSpec) -> (Frame, u64) {
-    let run = || -> Result<(Frame, u64)> {
-        let people = try_people(server, spec.rows, spec.seed)?;
-        let mut writer = Writer::new(server, &people, spec.seed)?;
-        let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
-        let mut each_way = 0;
-        for _ in 0..spec.rows / spec.page_size / 2 {
-            reader.read()?;
-        }
-        // Once, in the middle: the newest come to the end, the oldest to the front.
-        let unread: Vec<u64> = writer.there.iter().copied().filter(|id| !reader.seen.contains_key(id)).collect();
-        let read: Vec<u64> = reader.seen.keys().copied().collect();
-        writer.together(|writer| {
-            for (from, year) in [(read, 1999), (unread, 2030)] {
-                for id in from.into_iter().take(spec.changes as usize) {
-                    writer.touch(id, year)?;
-                    each_way += u64::from(year == 1999);
-                }
+pub fn moved(server: &MariaDb, spec: DriftSpec) -> Result<(Frame, u64)> {
+    let people = try_people(server, spec.rows, spec.seed)?;
+    let mut writer = Writer::new(server, &people, spec.seed)?;
+    let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
+    let mut each_way = 0;
+    for _ in 0..spec.rows / spec.page_size / 2 {
+        reader.read()?;
+    }
+    // Once, in the middle: the newest come to the end, the oldest to the front.
+    let unread: Vec<u64> = writer.there.iter().copied().filter(|id| !reader.seen.contains_key(id)).collect();
+    let read: Vec<u64> = reader.seen.keys().copied().collect();
+    writer.together(|writer| {
+        for (from, year) in [(read, 1999), (unread, 2030)] {
+            for id in from.into_iter().take(spec.changes as usize) {
+                writer.touch(id, year)?;
+                each_way += u64::from(year == 1999);
             }
-            Ok(())
-        })?;
-        while reader.read()? {}
-        Ok((reader.judge("rows that move", &writer), each_way))
-    };
-    run().or_fail()
+        }
+        Ok(())
+    })?;
+    while reader.read()? {}
+    Ok((reader.judge("rows that move", &writer), each_way))
 }
 
 /// Reads page after page and notes every id.

@@ -5,7 +5,7 @@ use super::people::{Order, People};
 use crate::pagination::{Form, Pager, Row, Signer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{OrFail, Result, Samples, Table};
+use lab::{Result, Samples, Table};
 
 /// A page in one form.
 #[derive(Debug, Clone)]
@@ -29,34 +29,31 @@ pub struct FormCost {
 }
 
 /// The page in the middle of each order, in all forms.
-pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Vec<FormCost> {
-    let run = || -> Result<Vec<FormCost>> {
-        let mut costs = Vec::new();
-        let forms = [
-            (Form::RowComparison, "(a, b) > (?, ?)"),
-            (Form::Guarded, "a >= ? AND (a > ? OR b > ?)"),
-            (Form::Ranges, "a > ? OR (a = ? AND b > ?)"),
-        ];
-        for &order in orders {
-            let signer = Signer::random();
-            let query = people.query(order).page_size(page_size);
-            let middle = Pager::open(server, &query, &signer)?.deferred(people.rows / 2)?.next;
-            for (form, written) in forms {
-                let mut pager = Pager::open(server, &query, &signer)?.comparing(form);
-                let explained = pager.explain(middle.as_ref())?;
-                let word = |name: &str| {
-                    let found = explained.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
-                    found.map_or_else(String::new, |(_, word)| word.clone())
-                };
-                let (access, index, extra) = (word("type"), word("key"), word("Extra"));
-                let (page, counters) = pager.counted(|pager| pager.page(middle.as_ref()))?;
-                let looked_at = looked_at(&counters);
-                costs.push(FormCost { order, form, written, looked_at, access, index, extra, rows: page.rows });
-            }
+pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Vec<FormCost>> {
+    let mut costs = Vec::new();
+    let forms = [
+        (Form::RowComparison, "(a, b) > (?, ?)"),
+        (Form::Guarded, "a >= ? AND (a > ? OR b > ?)"),
+        (Form::Ranges, "a > ? OR (a = ? AND b > ?)"),
+    ];
+    for &order in orders {
+        let signer = Signer::random();
+        let query = people.query(order).page_size(page_size);
+        let middle = Pager::open(server, &query, &signer)?.deferred(people.rows / 2)?.next;
+        for (form, written) in forms {
+            let mut pager = Pager::open(server, &query, &signer)?.comparing(form);
+            let explained = pager.explain(middle.as_ref())?;
+            let word = |name: &str| {
+                let found = explained.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
+                found.map_or_else(String::new, |(_, word)| word.clone())
+            };
+            let (access, index, extra) = (word("type"), word("key"), word("Extra"));
+            let (page, counters) = pager.counted(|pager| pager.page(middle.as_ref()))?;
+            let looked_at = looked_at(&counters);
+            costs.push(FormCost { order, form, written, looked_at, access, index, extra, rows: page.rows });
         }
-        Ok(costs)
-    };
-    run().or_fail()
+    }
+    Ok(costs)
 }
 
 /// All of them, with EXPLAIN's words.

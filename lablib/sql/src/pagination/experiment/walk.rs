@@ -8,7 +8,7 @@ use super::people::{Order, People};
 use crate::pagination::{Pager, Row, Signer, Skip, Value};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{Doing, OrFail, Progress, Result, Table};
+use lab::{Doing, Progress, Result, Table};
 
 /// A walk over all pages of an order.
 #[derive(Debug, Clone)]
@@ -53,59 +53,50 @@ fn truth(server: &MariaDb, people: &People, order: Order, columns: &str) -> Resu
 }
 
 /// All pages of each order, in all ways, forwards and backwards.
-pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Vec<Walked> {
+pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Vec<Walked>> {
     let mut progress = Progress::new("walking over all pages", orders.len() as u64 * 6);
-    let mut run = || -> Result<Vec<Walked>> {
-        let mut walks = Vec::new();
-        for &order in orders {
-            let truth = truth(server, people, order, "*")?;
-            for (way, name) in WAYS.into_iter().enumerate() {
-                for backwards in [false, true] {
-                    let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
-                    let pages = if way == 2 {
-                        by_key(&mut pager, backwards)?
-                    } else {
-                        counted_off(&mut pager, way, truth.len() as u64, page_size, backwards)?
-                    };
-                    walks.push(compare(order, name, backwards, &pages, &truth));
-                    progress.step();
-                }
-            }
-        }
-        Ok(walks)
-    };
-    run().or_fail()
-}
-
-/// All pages of each order by key alone, forwards and backwards; rows are told by their ids.
-pub fn walk_by_key(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Vec<Walked> {
-    let mut progress = Progress::new("walking over all pages by key", orders.len() as u64 * 2);
-    let mut run = || -> Result<Vec<Walked>> {
-        let mut walks = Vec::new();
-        for &order in orders {
-            let truth = truth(server, people, order, "id")?;
+    let mut walks = Vec::new();
+    for &order in orders {
+        let truth = truth(server, people, order, "*")?;
+        for (way, name) in WAYS.into_iter().enumerate() {
             for backwards in [false, true] {
-                let mut pager =
-                    Pager::open(server, &people.query(order).select(["id"]).page_size(page_size), &Signer::random())?;
-                let pages = by_key(&mut pager, backwards)?;
-                walks.push(compare(order, WAYS[2], backwards, &pages, &truth));
+                let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
+                let pages = if way == 2 {
+                    by_key(&mut pager, backwards)?
+                } else {
+                    counted_off(&mut pager, way, truth.len() as u64, page_size, backwards)?
+                };
+                walks.push(compare(order, name, backwards, &pages, &truth));
                 progress.step();
             }
         }
-        Ok(walks)
-    };
-    run().or_fail()
+    }
+    Ok(walks)
+}
+
+/// All pages of each order by key alone, forwards and backwards; rows are told by their ids.
+pub fn walk_by_key(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Vec<Walked>> {
+    let mut progress = Progress::new("walking over all pages by key", orders.len() as u64 * 2);
+    let mut walks = Vec::new();
+    for &order in orders {
+        let truth = truth(server, people, order, "id")?;
+        for backwards in [false, true] {
+            let mut pager =
+                Pager::open(server, &people.query(order).select(["id"]).page_size(page_size), &Signer::random())?;
+            let pages = by_key(&mut pager, backwards)?;
+            walks.push(compare(order, WAYS[2], backwards, &pages, &truth));
+            progress.step();
+        }
+    }
+    Ok(walks)
 }
 
 /// The same walk by key, forwards, without the primary key at the end of the order.
-pub fn without_tie_breaker(server: &MariaDb, people: &People, order: Order, page_size: u64) -> Walked {
-    let run = || -> Result<Walked> {
-        let query = people.query(order).page_size(page_size);
-        let mut pager = Pager::open_without(server, &query, &Signer::random(), Some(Skip::TieBreaker))?;
-        let pages = by_key(&mut pager, false)?;
-        Ok(compare(order, WAYS[2], false, &pages, &truth(server, people, order, "*")?))
-    };
-    run().or_fail()
+pub fn without_tie_breaker(server: &MariaDb, people: &People, order: Order, page_size: u64) -> Result<Walked> {
+    let query = people.query(order).page_size(page_size);
+    let mut pager = Pager::open_without(server, &query, &Signer::random(), Some(Skip::TieBreaker))?;
+    let pages = by_key(&mut pager, false)?;
+    Ok(compare(order, WAYS[2], false, &pages, &truth(server, people, order, "*")?))
 }
 
 /// Prints of the rows, page by page, in the order's own direction.

@@ -3,7 +3,7 @@
 use crate::row_locks::{Level, Reads, Schedule, Setting, Stage};
 use lab::chart::{Chart, HeatMap};
 use lab::service::MariaDb;
-use lab::{OrFail, Result};
+use lab::{Result};
 
 const NAMES: [&str; 4] = ["plain SELECT", "shared (S)", "FOR UPDATE (X)", "UPDATE (X)"];
 
@@ -28,21 +28,18 @@ fn after(schedule: Schedule, session: usize, what: usize) -> Schedule {
 }
 
 /// Plays all sixteen pairs at a level.
-pub fn compatibility(server: &MariaDb, level: Level) -> Compatibility {
-    let run = || -> Result<Compatibility> {
-        let mut stage = Stage::open(server, 2)?;
-        let (mut waits, mut unserializable) = ([[0; 4]; 4], 0);
-        for (held, row) in waits.iter_mut().enumerate() {
-            for (wanted, waits) in row.iter_mut().enumerate() {
-                let schedule = after(after(Schedule::new("pair", "a pair of locks"), 1, held), 2, wanted);
-                let play = stage.play(&schedule.commit(1).commit(2), Setting::of(level))?;
-                *waits = u64::from(play.steps[1].has_waited());
-                unserializable += u64::from(!play.serializable());
-            }
+pub fn compatibility(server: &MariaDb, level: Level) -> Result<Compatibility> {
+    let mut stage = Stage::open(server, 2)?;
+    let (mut waits, mut unserializable) = ([[0; 4]; 4], 0);
+    for (held, row) in waits.iter_mut().enumerate() {
+        for (wanted, waits) in row.iter_mut().enumerate() {
+            let schedule = after(after(Schedule::new("pair", "a pair of locks"), 1, held), 2, wanted);
+            let play = stage.play(&schedule.commit(1).commit(2), Setting::of(level))?;
+            *waits = u64::from(play.steps[1].has_waited());
+            unserializable += u64::from(!play.serializable());
         }
-        Ok(Compatibility { level, waits, unserializable })
-    };
-    run().or_fail()
+    }
+    Ok(Compatibility { level, waits, unserializable })
 }
 
 impl Compatibility {

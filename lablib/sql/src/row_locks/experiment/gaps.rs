@@ -6,7 +6,7 @@ use mysql::{Conn, Error as Said};
 use crate::row_locks::{Level, LockWait, Play, Schedule, Setting, Stage};
 use lab::chart::{Chart, HeatMap};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Result, Table};
+use lab::{Doing, Error, Result, Table};
 
 const TABLE: &str = "gaps";
 /// Rows that are there; every other key is a gap.
@@ -37,26 +37,23 @@ fn create(server: &MariaDb) -> Result<()> {
 }
 
 /// Lets one session hold each statement's locks while another one tries every key, without waiting.
-pub fn gaps(server: &MariaDb, level: Level) -> Gaps {
-    let run = || -> Result<Gaps> {
-        create(server)?;
-        let doing = "try the gaps";
-        let (mut holder, mut prober) = (server.connect()?, server.connect()?);
-        holder.query_drop(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}")).doing(doing)?;
-        // MariaDB takes 0 for "do not wait"; MySQL's least is a second.
-        let least = u8::from(!server.dialect().is_mariadb());
-        prober.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {least}")).doing(doing)?;
-        let mut locked = Vec::new();
-        for condition in CONDITIONS {
-            holder.query_drop("START TRANSACTION").doing(doing)?;
-            holder.query_drop(format!("SELECT * FROM {TABLE} WHERE {condition} FOR UPDATE")).doing(doing)?;
-            locked.push(KEYS.iter().map(|&key| locked_out(&mut prober, key)).collect::<Result<_>>()?);
-            holder.query_drop("ROLLBACK").doing(doing)?;
-        }
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(Gaps { level, mariadb: server.dialect().is_mariadb(), locked })
-    };
-    run().or_fail()
+pub fn gaps(server: &MariaDb, level: Level) -> Result<Gaps> {
+    create(server)?;
+    let doing = "try the gaps";
+    let (mut holder, mut prober) = (server.connect()?, server.connect()?);
+    holder.query_drop(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}")).doing(doing)?;
+    // MariaDB takes 0 for "do not wait"; MySQL's least is a second.
+    let least = u8::from(!server.dialect().is_mariadb());
+    prober.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {least}")).doing(doing)?;
+    let mut locked = Vec::new();
+    for condition in CONDITIONS {
+        holder.query_drop("START TRANSACTION").doing(doing)?;
+        holder.query_drop(format!("SELECT * FROM {TABLE} WHERE {condition} FOR UPDATE")).doing(doing)?;
+        locked.push(KEYS.iter().map(|&key| locked_out(&mut prober, key)).collect::<Result<_>>()?);
+        holder.query_drop("ROLLBACK").doing(doing)?;
+    }
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(Gaps { level, mariadb: server.dialect().is_mariadb(), locked })
 }
 
 /// 1 if the key's row cannot be changed, or cannot be inserted, at this moment.
@@ -122,24 +119,21 @@ impl Gaps {
 }
 
 /// Somebody waits for a row, somebody for a gap, and somebody to insert into it: what the server's lock tables say.
-pub fn gap_waits(server: &MariaDb) -> Vec<LockWait> {
-    let run = || -> Result<Vec<LockWait>> {
-        create(server)?;
-        let schedule = Schedule::new("locks", "three ways to wait")
-            .run(1, &format!("SELECT * FROM {TABLE} WHERE k BETWEEN 20 AND 30 FOR UPDATE"))
-            .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 25, 25)"))
-            .run(3, &format!("UPDATE {TABLE} SET n = 0 WHERE k = 20"))
-            .run(4, &format!("SELECT * FROM {TABLE} WHERE k >= 30 LOCK IN SHARE MODE"))
-            .rollback(1)
-            .rollback(2)
-            .rollback(3)
-            .rollback(4);
-        let mut stage = Stage::open(server, 4)?.looking_into_the_tables();
-        let play = stage.play(&schedule, Setting::of(Level::RepeatableRead))?;
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(play.waits)
-    };
-    run().or_fail()
+pub fn gap_waits(server: &MariaDb) -> Result<Vec<LockWait>> {
+    create(server)?;
+    let schedule = Schedule::new("locks", "three ways to wait")
+        .run(1, &format!("SELECT * FROM {TABLE} WHERE k BETWEEN 20 AND 30 FOR UPDATE"))
+        .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 25, 25)"))
+        .run(3, &format!("UPDATE {TABLE} SET n = 0 WHERE k = 20"))
+        .run(4, &format!("SELECT * FROM {TABLE} WHERE k >= 30 LOCK IN SHARE MODE"))
+        .rollback(1)
+        .rollback(2)
+        .rollback(3)
+        .rollback(4);
+    let mut stage = Stage::open(server, 4)?.looking_into_the_tables();
+    let play = stage.play(&schedule, Setting::of(Level::RepeatableRead))?;
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(play.waits)
 }
 
 /// Lock waits, as the server tells them.
@@ -156,20 +150,17 @@ pub fn waits_table(waits: &[LockWait]) -> Table {
 
 /// Two sessions look for a row that is not there, both with `FOR UPDATE`, and then both insert it: gap locks get along with
 /// each other, and with no insert of somebody else's.
-pub fn gap_deadlock(server: &MariaDb, level: Level) -> Play {
-    let run = || -> Result<Play> {
-        create(server)?;
-        let look = format!("SELECT * FROM {TABLE} WHERE k = 25 FOR UPDATE");
-        let schedule = Schedule::new("gap", "look, then insert")
-            .run(1, &look)
-            .run(2, &look)
-            .run(1, &format!("INSERT INTO {TABLE} VALUES (25, 1, 1)"))
-            .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 2, 2)"))
-            .commit(1)
-            .commit(2);
-        let play = Stage::open(server, 2)?.play(&schedule, Setting::of(level))?;
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(play)
-    };
-    run().or_fail()
+pub fn gap_deadlock(server: &MariaDb, level: Level) -> Result<Play> {
+    create(server)?;
+    let look = format!("SELECT * FROM {TABLE} WHERE k = 25 FOR UPDATE");
+    let schedule = Schedule::new("gap", "look, then insert")
+        .run(1, &look)
+        .run(2, &look)
+        .run(1, &format!("INSERT INTO {TABLE} VALUES (25, 1, 1)"))
+        .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 2, 2)"))
+        .commit(1)
+        .commit(2);
+    let play = Stage::open(server, 2)?.play(&schedule, Setting::of(level))?;
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(play)
 }

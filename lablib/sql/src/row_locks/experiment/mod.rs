@@ -5,7 +5,6 @@ mod contention;
 mod gaps;
 mod matrix;
 mod random;
-mod seed;
 mod timeouts;
 mod transfers;
 
@@ -14,6 +13,6 @@ pub use contention::{ContentionSpec, Point, Way, contention};
 pub use gaps::{Gaps, gap_deadlock, gap_waits, gaps, waits_table};
 pub use matrix::{Cell, Matrix, matrix};
 pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
-pub use seed::{autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims};
+pub use crate::row_locks::prototype::{autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims};
 pub use timeouts::{Refused, Timeouts, timeouts};
 pub use transfers::{Transfers, transfers};

@@ -29,7 +29,7 @@ pub struct Shuffled {
 }
 
 /// Lets `clients` run `transactions` each, of two to four reads and appends over four lists, at each setting.
-pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Vec<Shuffled> {
+pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Result<Vec<Shuffled>> {
     let settings = Setting::all(server.dialect());
     let mut progress = Progress::new("random transactions", settings.len() as u64);
     let mut run = |setting: Setting| -> Result<Shuffled> {
@@ -37,7 +37,7 @@ pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, see
         progress.step();
         Ok(shuffled)
     };
-    settings.into_iter().map(&mut run).collect::<Result<Vec<_>>>().or_fail()
+    settings.into_iter().map(&mut run).collect()
 }
 
 fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64, seed: u64) -> Result<Shuffled> {

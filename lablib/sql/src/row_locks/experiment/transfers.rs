@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 use crate::row_locks::{Client, Retry, Tries};
 use lab::chart::{Bars, Chart};
 use lab::service::{Counters, MariaDb};
-use lab::{Crowd, Doing, Error, OrFail, Result, Rng};
+use lab::{Crowd, Doing, Error, Result, Rng};
 
 const TABLE: &str = "accounts";
 /// Every transfer, written down in the transaction that makes it.
@@ -38,30 +38,27 @@ pub struct Transfers {
 }
 
 /// Lets `clients` make `each` transfers between random accounts, once in each order.
-pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Transfers {
-    let run = || -> Result<Transfers> {
-        if accounts < 2 || clients == 0 || each == 0 {
-            return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
-        }
-        let deadlocks = || -> Result<f64> {
-            let counters = Counters::of_server(server)?;
-            counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
-        };
-        let before = deadlocks()?;
-        let (as_they_come, first, one) = arm(server, clients, accounts, each, seed, false)?;
-        let (ordered, second, other) = arm(server, clients, accounts, each, seed, true)?;
-        Ok(Transfers {
-            transfers: clients as u64 * each,
-            as_they_come,
-            ordered,
-            server_counted: (deadlocks()? - before) as u64,
-            off: one.off + other.off,
-            missing: one.missing + other.missing,
-            untold: one.untold + other.untold,
-            seconds: [first, second],
-        })
+pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Result<Transfers> {
+    if accounts < 2 || clients == 0 || each == 0 {
+        return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
+    }
+    let deadlocks = || -> Result<f64> {
+        let counters = Counters::of_server(server)?;
+        counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
     };
-    run().or_fail()
+    let before = deadlocks()?;
+    let (as_they_come, first, one) = arm(server, clients, accounts, each, seed, false)?;
+    let (ordered, second, other) = arm(server, clients, accounts, each, seed, true)?;
+    Ok(Transfers {
+        transfers: clients as u64 * each,
+        as_they_come,
+        ordered,
+        server_counted: (deadlocks()? - before) as u64,
+        off: one.off + other.off,
+        missing: one.missing + other.missing,
+        untold: one.untold + other.untold,
+        seconds: [first, second],
+    })
 }
 
 /// A transfer, as it is in the books.

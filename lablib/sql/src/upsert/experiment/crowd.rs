@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use super::{PATIENCE, contact, contacts, writers};
 use crate::upsert::{Contact, Done, Event, Extras, Row, Table, Way, Writer};
 use lab::service::MariaDb;
-use lab::{Crowd, Frame, OrFail, Progress, Result, Rng};
+use lab::{Crowd, Frame, Progress, Result, Rng};
 
 /// Lets `clients` put `puts` contacts each, all from the same few, into a table for each way; none of them is known at first. A row for
 /// each `way`: puts that were `acknowledged` and `refused`, and `deadlocks`, after which one was tried again; changes that were
@@ -88,29 +88,26 @@ pub struct Meeting {
 
 /// Two clients look a contact up at the same time and then write, as [`Way::SelectThenWrite`] allows: first one that is new,
 /// then one that is known.
-pub fn meeting(server: &MariaDb) -> Meeting {
-    let run = || -> Result<Meeting> {
-        let table = Table::create(server, "meeting", Extras::default())?;
-        table.load(server, &contacts(1)?)?;
-        let barrier = Arc::new(Barrier::new(2));
-        let put = |number: u64| -> Result<Done> {
-            let writer = || Writer::new(server, &table, Way::SelectThenWrite);
-            let writers = [writer()?.meeting(barrier.clone()), writer()?.meeting(barrier.clone())];
-            let ran = Crowd::holding(writers.map(|writer| (writer, Done::default()))).run(|(writer, done), call| {
-                *done = writer.put(&[contact(number, 1 + call.client() as u64)?])?;
-                Ok(())
-            })?;
-            Ok(ran.states.into_iter().map(|(_, done)| done).sum())
-        };
-        let refused = put(1)?.refused;
-        put(0)?;
-        let known = contact(0, 0)?;
-        let counted =
-            table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
-        table.drop(server)?;
-        Ok(Meeting { refused, counted: counted.unwrap_or(0) })
+pub fn meeting(server: &MariaDb) -> Result<Meeting> {
+    let table = Table::create(server, "meeting", Extras::default())?;
+    table.load(server, &contacts(1)?)?;
+    let barrier = Arc::new(Barrier::new(2));
+    let put = |number: u64| -> Result<Done> {
+        let writer = || Writer::new(server, &table, Way::SelectThenWrite);
+        let writers = [writer()?.meeting(barrier.clone()), writer()?.meeting(barrier.clone())];
+        let ran = Crowd::holding(writers.map(|writer| (writer, Done::default()))).run(|(writer, done), call| {
+            *done = writer.put(&[contact(number, 1 + call.client() as u64)?])?;
+            Ok(())
+        })?;
+        Ok(ran.states.into_iter().map(|(_, done)| done).sum())
     };
-    run().or_fail()
+    let refused = put(1)?.refused;
+    put(0)?;
+    let known = contact(0, 0)?;
+    let counted =
+        table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
+    table.drop(server)?;
+    Ok(Meeting { refused, counted: counted.unwrap_or(0) })
 }
 
 #[cfg(test)]

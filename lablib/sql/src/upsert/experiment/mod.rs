@@ -5,7 +5,7 @@ mod crowd;
 mod lost_server;
 mod meaning;
 mod price;
-mod published;
+mod prototype;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ pub use crowd::{Meeting, crowd, meeting};
 pub use lost_server::{Survived, survives};
 pub use meaning::{Cut, Held, Meaning, meaning, meaning_table, restricted, too_long};
 pub use price::{PriceSpec, prices};
-pub use published::{Pair, Pairs, Phase, PoolSpec, Published, address_book, prototype, work_table};
+pub use prototype::{Pair, Pairs, Phase, PoolSpec, Published, address_book, prototype, work_table};
 
 use super::contact::Contact;
 use super::table::{Extras, Row, Table};

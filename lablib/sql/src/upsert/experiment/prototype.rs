@@ -10,7 +10,7 @@ use crate::upsert::table::PATIENCE;
 use crate::upsert::{Extras, Table, Way, Writer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{self, Crowd, Doing, Error, OrFail, Progress, Result, Rng, Samples};
+use lab::{self, Crowd, Doing, Error, Progress, Result, Rng, Samples};
 
 /// The prototype's order of the two statements, and the other one.
 const ORDERS: [[Way; 2]; 2] = [[Way::OnDuplicateKey, Way::Replace], [Way::Replace, Way::OnDuplicateKey]];
@@ -203,54 +203,48 @@ impl Published {
 
 /// Runs the benchmark on the prototype's table: random rows are looked up and written, by many at once, first by one statement
 /// and then by the other.
-pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Published {
-    let run = || -> Result<Published> {
-        spec.check()?;
-        let mut progress = Progress::new("the prototype's benchmark", 2 + 4 * spec.pairs as u64);
-        Users::create(server, spec.rows)?;
-        progress.step();
-        let connect = |_| Ok(Place::Prototype(User::connect(server)?));
-        let mut bench = Bench::new(server, spec, Users::name(), connect)?;
-        bench.warm_up()?;
-        progress.step();
-        let (mut leaky, mut fair) = (Pairs::default(), Pairs::default());
-        for number in 0..spec.pairs {
-            // Neither pool is always the one that comes after the other.
-            let mut pools = [(&mut leaky, true), (&mut fair, false)];
-            pools.rotate_left(number % 2);
-            for (pairs, leaks) in pools {
-                pairs.0.push(bench.pair(number, leaks, &mut progress)?);
-            }
+pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Result<Published> {
+    spec.check()?;
+    let mut progress = Progress::new("the prototype's benchmark", 2 + 4 * spec.pairs as u64);
+    Users::create(server, spec.rows)?;
+    progress.step();
+    let connect = |_| Ok(Place::Prototype(User::connect(server)?));
+    let mut bench = Bench::new(server, spec, Users::name(), connect)?;
+    bench.warm_up()?;
+    progress.step();
+    let (mut leaky, mut fair) = (Pairs::default(), Pairs::default());
+    for number in 0..spec.pairs {
+        // Neither pool is always the one that comes after the other.
+        let mut pools = [(&mut leaky, true), (&mut fair, false)];
+        pools.rotate_left(number % 2);
+        for (pairs, leaks) in pools {
+            pairs.0.push(bench.pair(number, leaks, &mut progress)?);
         }
-        bench.end()?;
-        Ok(Published { leaky, fair })
-    };
-    run().or_fail()
+    }
+    bench.end()?;
+    Ok(Published { leaky, fair })
 }
 
 /// The same benchmark on an address book of as many rows, with three secondary indexes, on a pool that keeps its permits: here
 /// the server chooses the numbers, the address is what is unique, and REPLACE gives a row another number.
-pub fn address_book(server: &MariaDb, spec: PoolSpec) -> Pairs {
-    let run = || -> Result<Pairs> {
-        spec.check()?;
-        let mut progress = Progress::new("the same on an address book", 2 + 2 * spec.pairs as u64);
-        let table = Table::create(server, "address_book", Extras { indexes: true, ..Extras::default() })?;
-        // In the order of the unique index, which millions of rows in any other order would read and write all over.
-        let mut loaded = contacts(spec.rows)?;
-        loaded.sort_by(|one, other| one.email().cmp(other.email()));
-        table.load(server, &loaded)?;
-        drop(loaded);
-        progress.step();
-        let writer = |way| Writer::new(server, &table, way);
-        let connect = |_| Ok(Place::AddressBook([writer(Way::OnDuplicateKey)?, writer(Way::Replace)?]));
-        let mut bench = Bench::new(server, spec, table.name(), connect)?;
-        bench.warm_up()?;
-        progress.step();
-        let pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress)).collect::<Result<_>>()?;
-        bench.end()?;
-        Ok(Pairs(pairs))
-    };
-    run().or_fail()
+pub fn address_book(server: &MariaDb, spec: PoolSpec) -> Result<Pairs> {
+    spec.check()?;
+    let mut progress = Progress::new("the same on an address book", 2 + 2 * spec.pairs as u64);
+    let table = Table::create(server, "address_book", Extras { indexes: true, ..Extras::default() })?;
+    // In the order of the unique index, which millions of rows in any other order would read and write all over.
+    let mut loaded = contacts(spec.rows)?;
+    loaded.sort_by(|one, other| one.email().cmp(other.email()));
+    table.load(server, &loaded)?;
+    drop(loaded);
+    progress.step();
+    let writer = |way| Writer::new(server, &table, way);
+    let connect = |_| Ok(Place::AddressBook([writer(Way::OnDuplicateKey)?, writer(Way::Replace)?]));
+    let mut bench = Bench::new(server, spec, table.name(), connect)?;
+    bench.warm_up()?;
+    progress.step();
+    let pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress)).collect::<Result<_>>()?;
+    bench.end()?;
+    Ok(Pairs(pairs))
 }
 
 impl PoolSpec {
