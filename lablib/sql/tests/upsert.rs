@@ -275,12 +275,13 @@ fn the_prototypes_second_phase_runs_on_one_connection() {
     let server = service::private_mysql();
     let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
     let Published { leaky, fair } = prototype(&server, spec).unwrap();
-    assert_eq!(leaky.connections(1).values(), [1.0; 4]);
-    assert_eq!(leaky.permits_left(0).values(), [1.0; 4]);
-    assert_eq!((leaky.permits_left(1).values(), fair.permits_left(1).values()), (&[1.0; 4][..], &[6.0; 4][..]));
-    assert!(leaky.connections(0).min() > 1.0 && fair.connections(1).min() > 1.0, "{leaky:?} {fair:?}");
+    assert_eq!(leaky.at("second", "most").values(), [1.0; 4]);
+    assert_eq!(leaky.at("first", "permits left").values(), [1.0; 4]);
+    assert_eq!(leaky.at("second", "permits left").values(), [1.0; 4]);
+    assert_eq!(fair.at("second", "permits left").values(), [6.0; 4]);
+    assert!(leaky.at("first", "most").min() > 1.0 && fair.at("second", "most").min() > 1.0, "{leaky:?} {fair:?}");
     // Alone, each commit goes to the disk by itself.
-    assert_eq!(leaky.commits_together(1).values(), [1.0; 4]);
+    assert_eq!(leaky.at("second", "commits to a sync").values(), [1.0; 4]);
     assert_eq!(leaky.published().len(), 2);
 }
 
@@ -294,10 +295,10 @@ fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none()
     let plain = prototype(&server, spec).unwrap().fair;
     let book = address_book(&server, spec).unwrap();
     for (what, ratio, low, high) in [
-        ("log", plain.log(), 0.85, 1.15),
-        ("pages", plain.page_changes(), 0.85, 1.15),
-        ("log with indexes", book.log(), 1.4, 3.0),
-        ("pages with indexes", book.page_changes(), 1.3, 1.8),
+        ("log", plain.ratio("engine's log"), 0.85, 1.15),
+        ("pages", plain.ratio("changes of pages"), 0.85, 1.15),
+        ("log with indexes", book.ratio("engine's log"), 1.4, 3.0),
+        ("pages with indexes", book.ratio("changes of pages"), 1.3, 1.8),
     ] {
         assert!((low..high).contains(&ratio.median()), "{what}: {ratio}, not {low} to {high}");
     }

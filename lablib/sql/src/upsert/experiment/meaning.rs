@@ -2,7 +2,7 @@
 
 use mysql::prelude::Queryable;
 
-use super::{Cost, contact, contacts};
+use super::{contact, contacts, counted};
 use crate::upsert::{Extras, OnDelete, Table, Way, Writer};
 use lab::service::MariaDb;
 use lab::{self, Doing, Error, Result};
@@ -63,7 +63,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
         let (before, first_number) = (table.rows(server)?, table.next_id(server)?);
         let work = (0..2 * known).map(|number| contact(number, 1)).collect::<Result<Vec<_>>>()?;
         let mut writer = Writer::new(server, &table, way)?;
-        let (_, cost) = Cost::of(server, || writer.put(&work))?;
+        let (_, counters) = counted(server, || writer.put(&work))?;
         let after = table.rows(server)?;
         let events = table.events(server)?;
         let fired = |what: &str| events.iter().filter(|event| event.what == what).count() as u64;
@@ -76,7 +76,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
             wrong: after.len().abs_diff(work.len()) as u64,
             fired: ["INSERT", "UPDATE", "DELETE"].map(fired),
             numbers: (table.next_id(server)? - first_number) as f64 / known as f64,
-            deleted: cost.rows[2] as u64,
+            deleted: counters.get("Handler_delete")? as u64,
         };
         for put in &work {
             let old = before.iter().find(|row| row.contact.email() == put.email());

@@ -16,7 +16,7 @@ pub use crowd::{Meeting, crowd, meeting};
 pub use lost_server::{Survived, survives};
 pub use meaning::{Cut, Held, Meaning, meaning, meaning_table, restricted, too_long};
 pub use price::{PriceSpec, prices};
-pub use prototype::{Pair, Pairs, Phase, PoolSpec, Published, address_book, prototype, work_table};
+pub use prototype::{Pairs, PoolSpec, Published, address_book, prototype, work_table};
 
 use super::contact::Contact;
 use super::table::{Extras, Row, Table};
@@ -63,8 +63,8 @@ impl fmt::Display for Batch {
 }
 
 /// In each round each arm puts the same contacts, about half of them among those that its table was loaded with; `way` and `contacts`,
-/// the size of a batch, are columns of the frame. Figures: how long a turn `took`; for each contact, `commits`, bytes of the `binary log`,
-/// and the rows that the storage engine has `written`, `updated` and `deleted`; `deadlocks`; and what is `wrong`: puts that were refused,
+/// the size of a batch, are columns of the frame. Figures: how long a turn `took`; for each contact, what the server
+/// [counts](COUNTS); `deadlocks`; and what is `wrong`: puts that were refused,
 /// and rows that are in the end not what they must be.
 fn in_turns(server: &MariaDb, batches: &[Batch], spec: PriceSpec, title: &str) -> Result<Trial<Batch>> {
     if [spec.rows, spec.puts].contains(&0) || spec.clients == 0 || batches.iter().any(|batch| batch.size == 0) {
@@ -96,17 +96,10 @@ fn in_turns(server: &MariaDb, batches: &[Batch], spec: PriceSpec, title: &str) -
         })
         .run(|batch, (table, writers), figures| {
             let put = &work[figures.round()];
-            let ((done, seconds), cost) = Cost::of(server, || share_out(writers, put, batch.size))?;
+            let ((done, seconds), counters) = counted(server, || share_out(writers, put, batch.size))?;
             figures.push("took", "s", seconds);
-            let [written, updated, deleted] = cost.rows;
-            for (figure, unit, count) in [
-                ("commits", "", cost.commits),
-                ("binary log", "bytes", cost.binlog),
-                ("written", "rows", written),
-                ("updated", "rows", updated),
-                ("deleted", "rows", deleted),
-            ] {
-                figures.push(figure, unit, count / spec.puts as f64);
+            for (figure, unit, counter) in COUNTS {
+                figures.push(figure, unit, counters.get(counter)? / spec.puts as f64);
             }
             figures.push("deadlocks", "", done.deadlocks as f64);
             let over = figures.round() == spec.rounds;
@@ -173,37 +166,23 @@ fn writers(server: &MariaDb, table: &Table, way: Way, count: usize) -> Result<Ve
     (0..count).map(|_| Writer::new(server, table, way)).collect()
 }
 
-/// What the server counted while something was done.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    commits: f64,
-    /// Times that the binary log was written and synced, for one commit or for several together.
-    groups: f64,
-    /// Bytes of the binary log, and of the storage engine's own.
-    binlog: f64,
-    log: f64,
-    /// Changes of pages in memory.
-    page_changes: f64,
-    /// Pages that had to be read from the disk.
-    pages_read: f64,
-    /// Rows written, updated and deleted, as the storage engine was asked for them.
-    rows: [f64; 3],
-}
+/// What the server counts: the figure's name, its unit, and the server's own name. Syncs are times that the binary log was written and
+/// synced, for one commit or for several together; rows are those that the storage engine was asked for.
+const COUNTS: [(&str, &str, &str); 9] = [
+    ("commits", "", "Binlog_commits"),
+    ("syncs", "", "Binlog_group_commits"),
+    ("binary log", "bytes", "Binlog_bytes_written"),
+    ("engine's log", "bytes", "Innodb_lsn_current"),
+    ("changes of pages", "", "Innodb_buffer_pool_write_requests"),
+    ("pages read", "", "Innodb_pages_read"),
+    ("written", "rows", "Handler_write"),
+    ("updated", "rows", "Handler_update"),
+    ("deleted", "rows", "Handler_delete"),
+];
 
-impl Cost {
-    fn of<T>(server: &MariaDb, work: impl FnOnce() -> Result<T>) -> Result<(T, Self)> {
-        let before = Counters::of_server(server)?;
-        let answer = work()?;
-        let done = Counters::of_server(server)?.since(&before);
-        let cost = Self {
-            commits: done.get("Binlog_commits")?,
-            groups: done.get("Binlog_group_commits")?,
-            binlog: done.get("Binlog_bytes_written")?,
-            log: done.get("Innodb_lsn_current")?,
-            page_changes: done.get("Innodb_buffer_pool_write_requests")?,
-            pages_read: done.get("Innodb_pages_read")?,
-            rows: [done.get("Handler_write")?, done.get("Handler_update")?, done.get("Handler_delete")?],
-        };
-        Ok((answer, cost))
-    }
+/// What the server counted while something was done.
+fn counted<T>(server: &MariaDb, work: impl FnOnce() -> Result<T>) -> Result<(T, Counters)> {
+    let before = Counters::of_server(server)?;
+    let answer = work()?;
+    Ok((answer, Counters::of_server(server)?.since(&before)))
 }

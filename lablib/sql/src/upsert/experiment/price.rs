@@ -24,8 +24,9 @@ pub struct PriceSpec {
     pub seed: u64,
 }
 
-/// Measures all ways in turns: in each round each way puts the same contacts into a table of its own. Figures: `took`; `commits`,
-/// `binary log`, `written`, `updated` and `deleted` for each contact; `deadlocks`; and what is `wrong`.
+/// Measures all ways in turns: in each round each way puts the same contacts into a table of its own. Figures: `took`; for each
+/// contact, `commits`, `binary log`, rows `written`, `updated` and `deleted`, and what else the server counts; `deadlocks`; and what is
+/// `wrong`.
 pub fn prices(server: &MariaDb, spec: PriceSpec) -> Result<Trial<Batch>> {
     in_turns(server, &Way::ALL.map(|way| Batch::of(way, spec.batch)), spec, "seven ways to put a contact")
 }

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mysql::prelude::Queryable;
 
-use super::{Cost, contact, contacts};
+use super::{COUNTS, contact, contacts, counted};
 use crate::upsert::prototype::{Pool, User, Users};
 use crate::upsert::table::PATIENCE;
 use crate::upsert::{Extras, Table, Way, Writer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{self, Crowd, Doing, Error, Progress, Result, Rng, Samples};
+use lab::{self, Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
+
+const PLACES: [&str; 2] = ["first", "second"];
 
 /// The prototype's order of the two statements, and the other one.
 const ORDERS: [[Way; 2]; 2] = [[Way::OnDuplicateKey, Way::Replace], [Way::Replace, Way::OnDuplicateKey]];
@@ -30,134 +32,69 @@ pub struct PoolSpec {
     pub seed: u64,
 }
 
-/// One phase of a run.
-#[derive(Debug, Clone)]
-pub struct Phase {
-    /// What was measured.
-    pub way: Way,
-    /// Rows that were looked up and written.
-    pub puts: u64,
-    /// How long it took.
-    pub seconds: f64,
-    /// The most connections that were in use at once.
-    pub most: usize,
-    /// Permits that the pool had left when it was over.
-    pub permits_left: usize,
-    /// What the server did meanwhile.
-    cost: Cost,
-}
-
-/// A run as published, `ON DUPLICATE KEY UPDATE` first, and one with the phases swapped.
-#[derive(Debug, Clone)]
-pub struct Pair([[Phase; 2]; 2]);
-
-impl Pair {
-    /// A way's phase in the run where it is first (0) or second (1).
-    fn phase(&self, way: Way, place: usize) -> &Phase {
-        let swapped = usize::from((way == Way::Replace) == (place == 0));
-        &self.0[swapped][place]
-    }
-
-    /// How many times as long REPLACE took: as published, where it comes second, and with the phases swapped.
-    fn published_and_swapped(&self) -> [f64; 2] {
-        [1, 0].map(|place| self.phase(Way::Replace, place).seconds / self.phase(Way::OnDuplicateKey, 1 - place).seconds)
-    }
-}
-
-/// Pairs of runs on one table and one kind of pool.
+/// Pairs of runs on one table and one kind of pool: one as published, `ON DUPLICATE KEY UPDATE` first, and one with the phases swapped.
 ///
 /// Each statement is measured in each place, so what the statement does to the time and what the place does to it come apart:
 /// the published ratio is their product.
 #[derive(Debug, Clone, Default)]
-pub struct Pairs(Vec<Pair>);
+pub struct Pairs {
+    /// A row for each phase of each run, by `pair`: its `place` (`first` or `second`) and its `way`; `seconds`; the most connections that
+    /// were in use at once (`most`), and the `permits left` in the pool when it was over; the `commits to a sync`; and for each put, what
+    /// the server counted.
+    pub phases: Frame,
+}
 
 impl Pairs {
+    /// One figure of a way's phases in one place, one sample a pair.
+    fn of(&self, way: Way, place: &str, figure: &str) -> Samples {
+        self.phases.filter("way", &way).filter("place", place).samples(figure)
+    }
+
+    /// One figure of the phases in one place, one sample a run.
+    pub fn at(&self, place: &str, figure: &str) -> Samples {
+        self.phases.filter("place", place).samples(figure)
+    }
+
     /// How many times as long REPLACE took where it came second, as published: one sample a pair.
     pub fn published(&self) -> Samples {
-        self.0.iter().map(|pair| pair.published_and_swapped()[0]).collect()
+        self.of(Way::Replace, "second", "seconds").over(&self.of(Way::OnDuplicateKey, "first", "seconds"))
     }
 
     /// The same where it came first.
     pub fn swapped(&self) -> Samples {
-        self.0.iter().map(|pair| pair.published_and_swapped()[1]).collect()
+        self.of(Way::Replace, "first", "seconds").over(&self.of(Way::OnDuplicateKey, "second", "seconds"))
+    }
+
+    fn both(&self, of: fn(f64, f64) -> f64) -> Samples {
+        let (published, swapped) = (self.published(), self.swapped());
+        published.values().iter().zip(swapped.values()).map(|(published, swapped)| of(*published, *swapped)).collect()
     }
 
     /// How many times as long REPLACE took in the same place: what the statement does.
     pub fn statement(&self) -> Samples {
-        let of = |[published, swapped]: [f64; 2]| (published * swapped).sqrt();
-        self.0.iter().map(|pair| of(pair.published_and_swapped())).collect()
+        self.both(|published, swapped| (published * swapped).sqrt())
     }
 
     /// How many times as long the same statement took in the second place: what coming second does.
     pub fn place(&self) -> Samples {
-        let of = |[published, swapped]: [f64; 2]| (published / swapped).sqrt();
-        self.0.iter().map(|pair| of(pair.published_and_swapped())).collect()
-    }
-
-    /// The most connections in use in the first (0) or second (1) phases, one sample a run.
-    pub fn connections(&self, place: usize) -> Samples {
-        self.phases().filter(|(at, _)| *at == place).map(|(_, phase)| phase.most as f64).collect()
-    }
-
-    /// Commits that shared a way to the disk in the first (0) or second (1) phases, one sample a run.
-    pub fn commits_together(&self, place: usize) -> Samples {
-        let here = self.phases().filter(|(at, _)| *at == place);
-        here.map(|(_, phase)| phase.cost.commits / phase.cost.groups).collect()
-    }
-
-    /// Permits that the first (0) or second (1) phases left in the pool, one sample a run.
-    pub fn permits_left(&self, place: usize) -> Samples {
-        self.phases().filter(|(at, _)| *at == place).map(|(_, phase)| phase.permits_left as f64).collect()
-    }
-
-    /// Seconds of a way's phases in the first (0) or second (1) place.
-    fn seconds(&self, way: Way, place: usize) -> Samples {
-        self.0.iter().map(|pair| pair.phase(way, place).seconds).collect()
-    }
-
-    fn phases(&self) -> impl Iterator<Item = (usize, &Phase)> {
-        self.0.iter().flat_map(|pair| pair.0.iter().flat_map(|run| run.iter().enumerate()))
+        self.both(|published, swapped| (published / swapped).sqrt())
     }
 
     /// How many times as much of something that the server counts REPLACE took, one sample a pair: two phases over two.
-    fn ratios(&self, what: impl Fn(&Cost) -> f64) -> Samples {
-        let of = |pair: &Pair, way: Way| what(&pair.phase(way, 0).cost) + what(&pair.phase(way, 1).cost);
-        self.0.iter().map(|pair| of(pair, Way::Replace) / of(pair, Way::OnDuplicateKey)).collect()
-    }
-
-    /// How many times as many bytes of the storage engine's log REPLACE wrote.
-    pub fn log(&self) -> Samples {
-        self.ratios(|cost| cost.log)
-    }
-
-    /// How many times as often REPLACE changed a page.
-    pub fn page_changes(&self) -> Samples {
-        self.ratios(|cost| cost.page_changes)
+    pub fn ratio(&self, count: &str) -> Samples {
+        let of = |way: Way| self.phases.filter("way", &way).group(["pair"]).sum(count).samples(count);
+        of(Way::Replace).over(&of(Way::OnDuplicateKey))
     }
 }
 
 /// What the server did for each put, by table and statement.
 pub fn work_table(tables: &[(&str, &Pairs)]) -> lab::Table {
-    let rows: Vec<(&str, &Pairs, Way)> =
-        tables.iter().flat_map(|(name, pairs)| ORDERS[0].map(|way| (*name, *pairs, way))).collect();
-    let each = |what: fn(&Cost) -> f64| {
-        rows.iter().map(move |(_, pairs, way)| {
-            let phases = pairs.phases().map(|(_, phase)| phase).filter(|phase| phase.way == *way);
-            let (sum, puts) =
-                phases.fold((0.0, 0.0), |(sum, puts), phase| (sum + what(&phase.cost), puts + phase.puts as f64));
-            sum / puts
-        })
-    };
-    lab::Table::new("What the server did for each put of a known row")
-        .text("table", rows.iter().map(|(name, ..)| *name))
-        .text("", rows.iter().map(|(_, _, way)| way.to_string()))
-        .numbers("commits", "", each(|cost| cost.commits))
-        .numbers("rows updated", "", each(|cost| cost.rows[1]))
-        .numbers("rows deleted", "", each(|cost| cost.rows[2]))
-        .numbers("changes of pages", "", each(|cost| cost.page_changes))
-        .numbers("engine's log", "bytes", each(|cost| cost.log))
-        .numbers("binary log", "bytes", each(|cost| cost.binlog))
-        .numbers("pages read", "", each(|cost| cost.pages_read))
+    let phases = tables.iter().map(|(name, pairs)| pairs.phases.clone().everywhere("table", "", *name));
+    let phases = phases.reduce(|all, one| all.stack(&one)).unwrap_or_default();
+    let by = phases.group(["table", "way"]);
+    let means = COUNTS.map(|(count, ..)| by.mean(count)).into_iter();
+    let means = means.reduce(|all, one| all.join(&one, ["table", "way"])).unwrap_or_default();
+    means.table("What the server did for each put of a known row")
 }
 
 /// The prototype's benchmark on its own table.
@@ -178,26 +115,20 @@ impl Published {
             .vertical();
         let orders = [("REPLACE second, as published", ORDERS[0]), ("REPLACE first", ORDERS[1])];
         orders.into_iter().fold(chart, |chart, (order, ways)| {
-            let phases = ways.into_iter().enumerate();
-            phases.fold(chart.group(order), |chart, (place, way)| {
-                chart.bar_with_spread(way, self.leaky.seconds(way, place))
+            PLACES.into_iter().zip(ways).fold(chart.group(order), |chart, (place, way)| {
+                chart.bar_with_spread(way, self.leaky.of(way, place, "seconds"))
             })
         })
     }
 
     /// How many worked at once, by pool and phase: medians of all runs.
     pub fn table(&self) -> lab::Table {
-        let pools = [("as the prototype's", &self.leaky), ("keeps its permits", &self.fair)];
-        let rows: Vec<(&str, &Pairs, usize)> =
-            pools.iter().flat_map(|(name, pairs)| [0, 1].map(|place| (*name, *pairs, place))).collect();
-        let median =
-            |of: fn(&Pairs, usize) -> Samples| rows.iter().map(move |(_, pairs, place)| of(pairs, *place).median());
-        lab::Table::new("How many worked at once")
-            .text("pool", rows.iter().map(|(name, ..)| *name))
-            .text("phase", rows.iter().map(|(.., place)| ["first", "second"][*place]))
-            .numbers("most connections in use", "", median(Pairs::connections))
-            .numbers("permits left", "", median(Pairs::permits_left))
-            .numbers("commits to a sync", "", median(Pairs::commits_together))
+        let leaky = self.leaky.phases.clone().everywhere("pool", "", "as the prototype's");
+        let phases = leaky.stack(&self.fair.phases.clone().everywhere("pool", "", "keeps its permits"));
+        let by = phases.group(["pool", "place"]);
+        let (permits, commits) = (by.median("permits left"), by.median("commits to a sync"));
+        let all = by.median("most").join(&permits, ["pool", "place"]).join(&commits, ["pool", "place"]);
+        all.rename("most", "most connections in use").table("How many worked at once")
     }
 }
 
@@ -218,7 +149,7 @@ pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Result<Published> {
         let mut pools = [(&mut leaky, true), (&mut fair, false)];
         pools.rotate_left(number % 2);
         for (pairs, leaks) in pools {
-            pairs.0.push(bench.pair(number, leaks, &mut progress)?);
+            pairs.phases = pairs.phases.stack(&bench.pair(number, leaks, &mut progress)?);
         }
     }
     bench.end()?;
@@ -242,9 +173,10 @@ pub fn address_book(server: &MariaDb, spec: PoolSpec) -> Result<Pairs> {
     let mut bench = Bench::new(server, spec, table.name(), connect)?;
     bench.warm_up()?;
     progress.step();
-    let pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress)).collect::<Result<_>>()?;
+    let mut pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress));
+    let phases = pairs.try_fold(Frame::new(), |all, pair| Ok(all.stack(&pair?)))?;
     bench.end()?;
-    Ok(Pairs(pairs))
+    Ok(Pairs { phases })
 }
 
 impl PoolSpec {
@@ -331,43 +263,42 @@ impl<'a> Bench<'a> {
     }
 
     /// Both orders of the phases, the published one first in every other pair.
-    fn pair(&mut self, number: usize, leaks: bool, progress: &mut Progress) -> Result<Pair> {
-        let mut run = |order: usize| -> Result<[Phase; 2]> {
-            let run = self.run(ORDERS[order], leaks)?;
+    fn pair(&mut self, number: usize, leaks: bool, progress: &mut Progress) -> Result<Frame> {
+        let mut orders = ORDERS;
+        orders.rotate_left(number % 2);
+        let phases = orders.into_iter().try_fold(Frame::new(), |all, ways| {
+            let run = self.run(ways, leaks)?;
             progress.step();
-            Ok(run)
-        };
-        Ok(Pair(if number.is_multiple_of(2) {
-            [run(0)?, run(1)?]
-        } else {
-            let swapped = run(1)?;
-            [run(0)?, swapped]
-        }))
+            Ok(all.stack(&run))
+        })?;
+        Ok(phases.everywhere("pair", "", number))
     }
 
-    /// A run on a new pool, after what earlier ones left to be done.
-    fn run(&mut self, ways: [Way; 2], leaks: bool) -> Result<[Phase; 2]> {
+    /// A run on a new pool, after what earlier ones left to be done: a row for each of its phases.
+    fn run(&mut self, ways: [Way; 2], leaks: bool) -> Result<Frame> {
         self.settle()?;
-        let (server, spec, first) = (self.server, self.spec, self.phases);
-        self.phases += 2;
+        let (server, spec) = (self.server, self.spec);
         let pool = Pool::new(self.places.iter_mut().collect(), leaks);
-        let phase = |place: usize| -> Result<Phase> {
+        PLACES.into_iter().zip(ways).try_fold(Frame::new(), |run, (place, way)| {
+            self.phases += 1;
             // Cleaning up behind a statement is work that it makes, and must not be counted as the next one's.
-            let (seconds, cost) = Cost::of(server, || {
-                let seconds = phase(&pool, spec, ways[place], 1 + first + place as u64)?;
+            let (seconds, counters) = counted(server, || {
+                let seconds = phase(&pool, spec, way, self.phases)?;
                 purged(server)?;
                 Ok(seconds)
             })?;
-            Ok(Phase {
-                way: ways[place],
-                puts: spec.updates,
-                seconds,
-                most: pool.most(),
-                permits_left: pool.permits(),
-                cost,
-            })
-        };
-        Ok([phase(0)?, phase(1)?])
+            let row = Frame::new()
+                .text("place", [place])
+                .text("way", [way])
+                .numbers("seconds", "s", [seconds])
+                .counts("most", "", [pool.most() as u64])
+                .counts("permits left", "", [pool.permits() as u64])
+                .numbers("commits to a sync", "", [counters.get("Binlog_commits")? / counters.get("Binlog_group_commits")?]);
+            let row = COUNTS.into_iter().try_fold(row, |row, (count, unit, counter)| -> Result<Frame> {
+                Ok(row.numbers(count, unit, [counters.get(counter)? / spec.updates as f64]))
+            })?;
+            Ok(run.stack(&row))
+        })
     }
 }
 
