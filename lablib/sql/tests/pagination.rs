@@ -402,15 +402,18 @@ fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
     let server = server();
     let people = lab::people(&server, 30_000, 1);
     let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10).unwrap();
-    for same in costs.chunks(3) {
-        assert!(same.iter().all(|cost| cost.rows == same[0].rows && cost.rows.len() == 10));
+    for alike in ["rows", "alike"] {
+        assert_eq!(costs.samples(alike).values(), [10.0; 6], "{costs:?}");
     }
-    let of = |order, form| costs.iter().find(|cost| cost.order == order && cost.form == form).unwrap();
+    let looked_at = |order: lab::Order, form: Form| {
+        let cost = costs.filter("order", order.name()).filter("form", format!("{form:?}"));
+        cost.number("looked at")
+    };
     for order in [lab::Order::Newest, lab::Order::Age] {
-        assert!(of(order, Form::Ranges).looked_at <= 14.0, "{:?}", of(order, Form::Ranges));
-        assert!(of(order, Form::RowComparison).looked_at > 14_000.0, "{:?}", of(order, Form::RowComparison));
+        assert!(looked_at(order, Form::Ranges) <= 14.0, "{costs:?}");
+        assert!(looked_at(order, Form::RowComparison) > 14_000.0, "{costs:?}");
     }
-    assert!(of(lab::Order::Age, Form::Guarded).looked_at > 100.0, "{:?}", of(lab::Order::Age, Form::Guarded));
+    assert!(looked_at(lab::Order::Age, Form::Guarded) > 100.0, "{costs:?}");
     let mut pager = open(&server, &people.query(lab::Order::AgeNewest)).comparing(Form::RowComparison);
     let next = pager.first().unwrap().next.unwrap();
     assert!(pager.after(&next).unwrap_err().to_string().contains("different ways"));
@@ -442,12 +445,13 @@ fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker
     let people = lab::people(&server, 5_000, 1);
     let orders = [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
     let walks = lab::walk_all(&server, &people, &orders, 300).unwrap();
-    assert_eq!(walks.len(), 30);
-    for walk in &walks {
-        assert_eq!((walk.rows, walk.wrong, walk.twice, walk.missing), (5_000, 0, 0, 0), "{walk:?}");
+    assert_eq!(walks.height(), 30);
+    for walk in walks.rows() {
+        let found = ["rows", "wrong", "twice", "missing"].map(|count| walk.number(count));
+        assert_eq!(found, [5_000.0, 0.0, 0.0, 0.0], "{walks:?}");
     }
     let broken = lab::without_tie_breaker(&server, &people, lab::Order::Age, 10).unwrap();
-    assert!(broken.missing > 3_000 && broken.wrong > 3_000, "{broken:?}");
+    assert!(broken.number("missing") > 3_000.0 && broken.number("wrong") > 3_000.0, "{broken:?}");
 }
 
 #[test]

@@ -6,39 +6,19 @@ use super::databases;
 use crate::kv::prototype::Got;
 use crate::kv::{FirstPrototype, Store};
 use lab::service::MariaDb;
-use lab::{self, Doing, Result};
+use lab::{Doing, Frame, Result};
 
-/// A question, and what both say.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    /// What was done.
-    pub question: String,
-    /// What must come out.
-    pub right: String,
-    /// What the prototype says.
-    pub prototype: String,
-    /// What the store says.
-    pub ours: String,
-}
-
-impl Asked {
-    /// Whether the prototype is wrong, and whether the store is.
-    pub fn wrong(&self) -> (bool, bool) {
-        (self.prototype != self.right, self.ours != self.right)
-    }
-}
-
-/// Asks both.
-pub fn faults(server: &MariaDb) -> Result<Vec<Asked>> {
+/// Asks both. A row for each question: `what is done`, what must come out (`right`), what `the prototype` says, and what `this store` does.
+pub fn faults(server: &MariaDb) -> Result<Frame> {
     let mut old = FirstPrototype::on(server)?;
     let mut new = Store::create(&databases(server, 1)?)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
     let hour = Some(Duration::from_secs(3_600));
-    let mut asked = Vec::new();
+    let mut asked: [Vec<String>; 4] = Default::default();
     let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
         let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
-        let (question, right) = (question.to_string(), right.to_string());
-        asked.push(Asked { question, right, prototype: said(prototype), ours: said(ours) });
+        let row = [question.to_string(), right.to_string(), said(prototype), said(ours)];
+        asked.iter_mut().zip(row).for_each(|(column, words)| column.push(words));
     };
 
     let mut prototype = || -> Result<String> {
@@ -101,17 +81,8 @@ pub fn faults(server: &MariaDb) -> Result<Vec<Asked>> {
         text(&mut new, "e")
     };
     ask("put 1 for twenty years, get", "1", prototype(), ours());
-    Ok(asked)
-}
-
-/// All of them, side by side.
-pub fn asked_table(asked: &[Asked]) -> lab::Table {
-    let column = |of: fn(&Asked) -> &String| asked.iter().map(of).cloned().collect::<Vec<_>>();
-    lab::Table::new("The same questions to both")
-        .text("what is done", column(|asked| &asked.question))
-        .text("right", column(|asked| &asked.right))
-        .text("the prototype", column(|asked| &asked.prototype))
-        .text("this store", column(|asked| &asked.ours))
+    let names = ["what is done", "right", "the prototype", "this store"];
+    Ok(names.into_iter().zip(asked).fold(Frame::new(), |frame, (name, words)| frame.text(name, words)))
 }
 
 fn told(got: Got) -> Result<String> {

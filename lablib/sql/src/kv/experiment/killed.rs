@@ -1,13 +1,13 @@
 //! The server is killed while clients put.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::databases;
 use crate::kv::Store;
 use lab::link::Direction;
 use lab::service::MariaDb;
-use lab::{Error, Link, Result, joined};
+use lab::{Crowd, Error, Link, Result};
 
 /// Puts of each client that must be refused before it has seen enough of a server that is down.
 const REFUSALS: usize = 10;
@@ -60,36 +60,14 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
         _ => Store::open(&direct),
     };
     let mut stores = (0..clients).map(open).collect::<Result<Vec<_>>>()?;
-    let (heard, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let heard = AtomicU64::new(0);
     // The key that each client is at.
     let at: Vec<AtomicU64> = (0..clients as u64).map(AtomicU64::new).collect();
-    let put_until_refused = |client: usize, store: &mut Store| -> Result<Told> {
-        let mut told = Told::default();
-        while told.refused.len() < REFUSALS && !over.load(Ordering::Relaxed) {
-            let key = at[client].load(Ordering::Relaxed);
-            match store.put(&name(key), &value(key), None) {
-                Ok(_) => told.acknowledged.push(key),
-                Err(failure) => {
-                    let [in_doubt, refused] = &mut told.words;
-                    let (keys, words) = match failure.may_have_happened() {
-                        true => (&mut told.in_doubt, in_doubt),
-                        false => (&mut told.refused, refused),
-                    };
-                    keys.push(key);
-                    *words = failure.to_string();
-                }
-            }
-            at[client].fetch_add(clients as u64, Ordering::Relaxed);
-            heard.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(told)
-    };
-    let told: Vec<Told> = std::thread::scope(|scope| {
-        let work = &put_until_refused;
-        let threads: Vec<_> =
-            stores.iter_mut().enumerate().map(|(n, store)| scope.spawn(move || work(n, store))).collect();
-        let kill = || -> Result<()> {
-            while heard.load(Ordering::Relaxed) < after && threads.iter().all(|thread| !thread.is_finished()) {
+    let ran = Crowd::holding(stores.iter_mut().map(|store| (store, Told::default())))
+        .times(u64::MAX)
+        .meanwhile(Duration::ZERO, "killed", || {
+            let end = Instant::now() + Duration::from_secs(60);
+            while heard.load(Ordering::Relaxed) < after && Instant::now() < end {
                 std::thread::sleep(Duration::from_micros(500));
             }
             for (link, key) in links.iter().zip(at.iter().step_by(2)) {
@@ -102,13 +80,30 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
                 link.cut_connections().heal();
             }
             Ok(())
-        };
-        let killed = kill();
-        // Without a kill nobody would be refused.
-        over.store(killed.is_err(), Ordering::Relaxed);
-        let told = threads.into_iter().map(|thread| joined("put", thread.join())).collect::<Result<_>>();
-        killed.and(told)
-    })?;
+        })
+        .run(|(store, told), call| {
+            let at = &at[call.client()];
+            let key = at.load(Ordering::Relaxed);
+            match store.put(&name(key), &value(key), None) {
+                Ok(_) => told.acknowledged.push(key),
+                Err(failure) => {
+                    let [in_doubt, refused] = &mut told.words;
+                    let (keys, words) = match failure.may_have_happened() {
+                        true => (&mut told.in_doubt, in_doubt),
+                        false => (&mut told.refused, refused),
+                    };
+                    keys.push(key);
+                    *words = failure.to_string();
+                }
+            }
+            at.fetch_add(clients as u64, Ordering::Relaxed);
+            heard.fetch_add(1, Ordering::Relaxed);
+            if told.refused.len() == REFUSALS {
+                call.last();
+            }
+            Ok(())
+        })?;
+    let told: Vec<Told> = ran.states.into_iter().map(|(_, told)| told).collect();
     server.try_restart()?;
     let store = stores.last_mut().ok_or_else(nobody)?;
     let mut there = |keys: &[u64]| -> Result<u64> {

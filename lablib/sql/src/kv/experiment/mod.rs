@@ -9,7 +9,7 @@ mod linear;
 mod routing;
 
 pub use expiry::{Cleaning, CleaningSpec, Clearing, Clears, Punctual, Putting, cleaning, punctual};
-pub use faults::{Asked, asked_table, faults};
+pub use faults::faults;
 pub use killed::{Survived, survives};
 pub use layouts::{Layout, Measures, layouts};
 pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
