@@ -176,7 +176,7 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
     let delete = |how: &str| format!("DELETE kv FROM kv {how} INDEX (by_expiry) WHERE expires_at < {now}");
     let (from, keys) = if putting == Putting::Alive { (expired, alive) } else { (0, expired) };
     let done = AtomicU64::new(0);
-    let until = |puts: u64| {
+    let until = |puts: u64| -> Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
         while done.load(Ordering::Relaxed) < puts && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));

@@ -43,7 +43,7 @@ pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diver
     cluster.catch_up(Duration::from_secs(30))?;
     let none = || Error::new("change a replica", "there is none");
     let (replica, other) = cluster.replicas().last().copied().zip(cluster.replicas().first().copied()).ok_or_else(none)?;
-    let look = || {
+    let look = || -> Result<_> {
         let clean = cluster.compare(&TABLES, chunk)?;
         let planted = plant(bank, replica)?;
         let found = cluster.compare(&TABLES, chunk)?;
