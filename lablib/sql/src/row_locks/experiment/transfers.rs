@@ -6,9 +6,8 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 
 use crate::row_locks::{Client, Retry, Tries};
-use lab::chart::{Bars, Chart};
 use lab::service::{Counters, MariaDb};
-use lab::{Crowd, Doing, Error, Result, Rng};
+use lab::{Crowd, Doing, Error, Frame, Result, Rng};
 
 const TABLE: &str = "accounts";
 /// Every transfer, written down in the transaction that makes it.
@@ -16,29 +15,11 @@ const BOOKS: &str = "books";
 /// Coins in each account at first.
 const EACH: i64 = 1_000;
 
-/// What became of the transfers.
-#[derive(Debug, Clone)]
-pub struct Transfers {
-    /// How many there were, in each arm.
-    pub transfers: u64,
-    /// What it took with the accounts locked as they come.
-    pub as_they_come: Tries,
-    /// What it took with the accounts locked in the order of their numbers.
-    pub ordered: Tries,
-    /// Deadlocks in both arms, as the server counted them.
-    pub server_counted: u64,
-    /// Coins that an account has more or fewer than its transfers say, of all accounts in both arms.
-    pub off: u64,
-    /// Transfers that were acknowledged and are not in the books.
-    pub missing: u64,
-    /// Transfers that are in the books, and that nobody was told of, or only once of two.
-    pub untold: u64,
-    /// Seconds of each arm.
-    pub seconds: [f64; 2],
-}
-
-/// Lets `clients` make `each` transfers between random accounts, once in each order.
-pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Result<Transfers> {
+/// Lets `clients` make `each` transfers between random accounts, once in each `order` of locking: accounts as they come, and the lower
+/// number first. A row for each: transfers that were `done`, `deadlocks` as the clients counted them and `as the server counts`; coins that
+/// an account has more or fewer than its transfers say, of all accounts (`off`); transfers that were acknowledged and are not in the books
+/// (`missing`), and those that are there, and that nobody was told of, or only once of two (`untold`); and `seconds`.
+pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Result<Frame> {
     if accounts < 2 || clients == 0 || each == 0 {
         return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
     }
@@ -46,18 +27,19 @@ pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, see
         let counters = Counters::of_server(server)?;
         counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
     };
-    let before = deadlocks()?;
-    let (as_they_come, first, one) = arm(server, clients, accounts, each, seed, false)?;
-    let (ordered, second, other) = arm(server, clients, accounts, each, seed, true)?;
-    Ok(Transfers {
-        transfers: clients as u64 * each,
-        as_they_come,
-        ordered,
-        server_counted: (deadlocks()? - before) as u64,
-        off: one.off + other.off,
-        missing: one.missing + other.missing,
-        untold: one.untold + other.untold,
-        seconds: [first, second],
+    [("as they come", false), ("lower number first", true)].into_iter().try_fold(Frame::new(), |all, (order, ordered)| {
+        let before = deadlocks()?;
+        let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
+        let counts = [
+            ("done", tries.done),
+            ("deadlocks", tries.deadlocks),
+            ("as the server counts", (deadlocks()? - before) as u64),
+            ("off", faults.off),
+            ("missing", faults.missing),
+            ("untold", faults.untold),
+        ];
+        let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
+        Ok(all.stack(&counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count]))))
     })
 }
 
@@ -168,23 +150,6 @@ fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
             "INSERT INTO {BOOKS} (client, number, payer, payee, amount) VALUES ({who}, {number}, {from}, {to}, {amount})"
         ))
     })
-}
-
-impl Transfers {
-    /// Deadlocks that only the server, or only the clients have counted.
-    pub fn counted_apart(&self) -> u64 {
-        self.server_counted.abs_diff(self.as_they_come.deadlocks + self.ordered.deadlocks)
-    }
-
-    /// Deadlocks in both arms.
-    pub fn chart(&self, title: &str) -> Bars {
-        Chart::bars(title)
-            .subtitle(format!("{} transfers in each arm, each tried again until it is done", self.transfers))
-            .y("deadlocks", "")
-            .bar("as they come", self.as_they_come.deadlocks)
-            .bar("lower number first", self.ordered.deadlocks)
-            .predicted("lower number first", 0)
-    }
 }
 
 #[cfg(test)]
