@@ -28,6 +28,7 @@ pub mod experiment;
 mod failure;
 mod picture;
 mod prototype;
+mod rivals;
 mod route;
 mod shard;
 mod statements;

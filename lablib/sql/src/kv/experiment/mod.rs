@@ -11,7 +11,8 @@ mod routing;
 pub use expiry::{Cleaning, CleaningSpec, Clearing, Clears, Punctual, Putting, cleaning, punctual};
 pub use faults::faults;
 pub use killed::{Survived, survives};
-pub use layouts::{Layout, Measures, layouts};
+pub use crate::kv::rivals::Layout;
+pub use layouts::{Measures, layouts};
 pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
 pub use routing::{Restarted, moved, restarted, shares};
 
