@@ -1048,12 +1048,12 @@ mod on_a_real_server {
     #[ignore = "needs mariadbd"]
     fn bad_manners_do_no_harm_and_each_step_left_out_is_noticed() {
         let server = server();
-        let good = manners(&server, Rival::Ours, None, 120, 11);
+        let good = manners(&server, Rival::Ours, None, 120, 11).unwrap();
         assert_eq!(good.harm(), 0, "{good:?}");
         assert!(good.served > 30, "{good:?}");
         let mut lab = Experiment::rehearsal("pool");
         for skip in [Skip::Bound, Skip::Order, Skip::Wake, Skip::PassOn, Skip::Clean, Skip::Check] {
-            let bad = manners(&server, Rival::Ours, Some(skip), 120, 11);
+            let bad = manners(&server, Rival::Ours, Some(skip), 120, 11).unwrap();
             lab.claim(&bad.name).measured(bad.harm()).unit("faults").exactly(0);
             assert!(!lab.claims().last().unwrap().holds, "{bad:?}");
             match skip {
