@@ -400,7 +400,7 @@ fn filters_may_be_named_in_any_order_and_their_values_are_never_sql() {
 #[test]
 fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
+    let people = lab::people(&server, 30_000, 1).unwrap();
     let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10).unwrap();
     for alike in ["rows", "alike"] {
         assert_eq!(costs.samples(alike).values(), [10.0; 6], "{costs:?}");
@@ -422,7 +422,7 @@ fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
 #[test]
 fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
+    let people = lab::people(&server, 30_000, 1).unwrap();
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
         let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
         let found = lab::depths(&server, &people, &spec).unwrap();
@@ -442,7 +442,7 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
 #[test]
 fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker() {
     let server = server();
-    let people = lab::people(&server, 5_000, 1);
+    let people = lab::people(&server, 5_000, 1).unwrap();
     let orders = [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
     let walks = lab::walk_all(&server, &people, &orders, 300).unwrap();
     assert_eq!(walks.height(), 30);
@@ -473,13 +473,13 @@ fn whatever_comes_and_goes_a_walk_by_key_shows_what_stays_exactly_once() {
 #[test]
 fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
     let server = server();
-    let people = lab::people(&server, 1_000, 1);
-    let found = lab::forgeries(&server, &people, None);
+    let people = lab::people(&server, 1_000, 1).unwrap();
+    let found = lab::forgeries(&server, &people, None).unwrap();
     assert_eq!(found.len(), 8);
     assert!(found.iter().all(|forgery| forgery.tried > 0 && forgery.refused == forgery.tried), "{found:?}");
     assert!(found[0].tried > 500, "{:?}", found[0]);
     let taken = |skip| -> Vec<String> {
-        let found = lab::forgeries(&server, &people, Some(skip));
+        let found = lab::forgeries(&server, &people, Some(skip)).unwrap();
         found.into_iter().filter(|forgery| forgery.refused < forgery.tried).map(|forgery| forgery.what).collect()
     };
     let unsigned = taken(Skip::Signature);
@@ -531,7 +531,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
 #[test]
 fn the_prototypes_compare_work_that_is_not_the_same() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
+    let people = lab::people(&server, 30_000, 1).unwrap();
     let first = lab::first_prototype(&server, &people, 1_000, 2).unwrap();
     assert_eq!((first.rows(), first.fair_rows()), ([1_000.0, 1.0], 1_000.0));
     let second = lab::second_prototype(&server, &people, 2).unwrap();

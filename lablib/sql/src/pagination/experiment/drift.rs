@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::people::{Order, People, try_people};
+use super::people::{Order, People, people};
 use crate::pagination::{Cursor, Page, Pager, Signer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
@@ -49,7 +49,7 @@ pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
         [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
     {
         for way in [BY_OFFSET, BY_KEY] {
-            let people = try_people(server, spec.rows, spec.seed)?;
+            let people = people(server, spec.rows, spec.seed)?;
             let mut writer = Writer::new(server, &people, spec.seed)?;
             let mut reader = Reader::open(server, &people, way, spec.page_size)?;
             while reader.read()? {
@@ -74,7 +74,7 @@ pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
 /// A writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at
 /// least one more change is committed, so that a fast reader on a slow disk is disturbed, too.
 fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Frame> {
-    let people = try_people(server, spec.rows, spec.seed)?;
+    let people = people(server, spec.rows, spec.seed)?;
     let mut writer = Writer::new(server, &people, spec.seed)?;
     let mut reader = Reader::open(server, &people, way, spec.page_size)?;
     let (over, changes) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -114,7 +114,7 @@ fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Frame> {
 /// Rows whose sort key changes while a reader pages by key: some jump from what it has read to what it has not, as many the
 /// other way. Returns what it saw, and how many jumped each way.
 pub fn moved(server: &MariaDb, spec: DriftSpec) -> Result<(Frame, u64)> {
-    let people = try_people(server, spec.rows, spec.seed)?;
+    let people = people(server, spec.rows, spec.seed)?;
     let mut writer = Writer::new(server, &people, spec.seed)?;
     let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
     let mut each_way = 0;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::people::{Order, try_people};
+use super::people::{Order, people};
 use crate::pagination::{Pager, Signer};
 use lab::service::MariaDb;
 use lab::{Result};
@@ -26,7 +26,7 @@ pub struct Outage {
 
 /// Reads half of a table, kills the server, asks on, restarts it, and goes on with the very same cursor.
 pub fn outage(server: &MariaDb, rows: u64, page_size: u64, seed: u64) -> Result<Outage> {
-    let people = try_people(server, rows, seed)?;
+    let people = people(server, rows, seed)?;
     let query = people.query(Order::AgeNewest).page_size(page_size);
     let mut pager = Pager::open(server, &query, &Signer::random())?;
     let mut found = Outage { rows, ..Outage::default() };
