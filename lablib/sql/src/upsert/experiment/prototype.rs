@@ -174,7 +174,7 @@ pub fn address_book(server: &MariaDb, spec: PoolSpec) -> Result<Pairs> {
     bench.warm_up()?;
     progress.step();
     let mut pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress));
-    let phases = pairs.try_fold(Frame::new(), |all, pair| Ok(all.stack(&pair?)))?;
+    let phases = pairs.try_fold(Frame::new(), |all, pair| -> Result<Frame> { Ok(all.stack(&pair?)) })?;
     bench.end()?;
     Ok(Pairs { phases })
 }
@@ -266,7 +266,7 @@ impl<'a> Bench<'a> {
     fn pair(&mut self, number: usize, leaks: bool, progress: &mut Progress) -> Result<Frame> {
         let mut orders = ORDERS;
         orders.rotate_left(number % 2);
-        let phases = orders.into_iter().try_fold(Frame::new(), |all, ways| {
+        let phases = orders.into_iter().try_fold(Frame::new(), |all, ways| -> Result<Frame> {
             let run = self.run(ways, leaks)?;
             progress.step();
             Ok(all.stack(&run))
