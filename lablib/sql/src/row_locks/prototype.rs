@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Play, Reads, Schedule, Setting, Stage};
-use lab::service::MariaDb;
 use lab::Result;
+use lab::service::MariaDb;
 
 /// What a person at two terminals takes between two statements, sped up.
 const TYPING: Duration = Duration::from_millis(25);

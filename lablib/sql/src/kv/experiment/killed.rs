@@ -107,8 +107,7 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
     server.try_restart()?;
     let store = stores.last_mut().ok_or_else(nobody)?;
     let mut there = |keys: &[u64]| -> Result<u64> {
-        let found =
-            keys.iter().map(|&key| Ok(store.get(&name(key))?.is_some_and(|entry| entry.value == value(key))));
+        let found = keys.iter().map(|&key| Ok(store.get(&name(key))?.is_some_and(|entry| entry.value == value(key))));
         Ok(found.collect::<Result<Vec<bool>>>()?.into_iter().map(u64::from).sum())
     };
     let mut survived = Survived {

@@ -118,16 +118,7 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
     // To rule out every order may take for ever; what is found out is found soon or in the next run.
     let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
     let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
-    Ok(Concurrent {
-        answered: all - in_doubt - failed,
-        swapped,
-        in_doubt,
-        failed,
-        swept,
-        stumbled,
-        verdict,
-        history,
-    })
+    Ok(Concurrent { answered: all - in_doubt - failed, swapped, in_doubt, failed, swept, stumbled, verdict, history })
 }
 
 /// A step of the store that was left out, and found out.

@@ -8,16 +8,16 @@ mod layouts;
 mod linear;
 mod routing;
 
+pub use crate::kv::rivals::Layout;
 pub use expiry::{Cleaning, CleaningSpec, Clearing, Clears, Punctual, Putting, cleaning, punctual};
 pub use faults::faults;
 pub use killed::{Survived, survives};
-pub use crate::kv::rivals::Layout;
 pub use layouts::{Measures, layouts};
 pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
 pub use routing::{Restarted, moved, restarted, shares};
 
+use lab::Result;
 use lab::service::MariaDb;
-use lab::{Result};
 
 /// As many databases on a server, each to be a shard of a store: their URLs.
 pub fn databases(server: &MariaDb, count: usize) -> Result<Vec<String>> {

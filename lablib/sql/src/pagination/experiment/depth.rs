@@ -115,12 +115,12 @@ pub fn last_over_first(
 pub fn times(pages: &Trial<PageAt>, page_size: u64, title: &str) -> Lines {
     let first = page_size as f64 / 10.0;
     let took = pages.figure("took").except("round", 0).except("way", WAYS[1]);
-    let mut chart = Chart::lines(title)
-        .x("rows before the page", "")
-        .log_x()
-        .y("time for a page", "ms")
-        .log_y()
-        .of(&took.computed("place", "", |page| page.number("depth").max(first)), "place", "value", "way");
+    let mut chart = Chart::lines(title).x("rows before the page", "").log_x().y("time for a page", "ms").log_y().of(
+        &took.computed("place", "", |page| page.number("depth").max(first)),
+        "place",
+        "value",
+        "way",
+    );
     for (page, seconds) in prototype::FIRST_OFFSET {
         let name = if page == 1 { "first prototype, OFFSET" } else { "" };
         chart = chart.mark_point(name, ((page - 1) as f64 * 1e3).max(first), seconds * 1e3);

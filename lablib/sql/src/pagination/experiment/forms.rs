@@ -51,7 +51,8 @@ pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size
 /// What each form makes the server look at, order by order.
 pub fn form_chart(costs: &Frame, title: &str) -> Bars {
     let chart = Chart::bars(title).y("rows and index entries looked at", "").log();
-    costs.distinct("order").iter().fold(chart, |chart, order| {
-        chart.group(order).of(&costs.filter("order", order), "condition", "looked at")
-    })
+    costs
+        .distinct("order")
+        .iter()
+        .fold(chart, |chart, order| chart.group(order).of(&costs.filter("order", order), "condition", "looked at"))
 }

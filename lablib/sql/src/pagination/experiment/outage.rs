@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::people::{Order, people};
 use crate::pagination::{Pager, Signer};
+use lab::Result;
 use lab::service::MariaDb;
-use lab::{Result};
 
 /// What a reader saw of it.
 #[derive(Debug, Clone, Default)]

@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::contest::{in_the_queue, overtakings, queue};
 use super::observer::Observer;
-use crate::pool::rivals::{AnyConn, AnyPool, Rival, Setup};
 use crate::pool::Skip;
+use crate::pool::rivals::{AnyConn, AnyPool, Rival, Setup};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
 use lab::{Doing, Result, Rng, Table};
@@ -129,13 +129,7 @@ pub fn faults_table(title: &str, all: &[Aftermath]) -> Table {
 }
 
 /// One pool, perhaps without one of its steps, and a crowd with bad manners. The rivals are configured as recommended.
-pub fn manners(
-    server: &MariaDb,
-    rival: Rival,
-    skip: Option<Skip>,
-    borrowers: usize,
-    seed: u64,
-) -> Result<Aftermath> {
+pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Result<Aftermath> {
     let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed))?;
     // A pool without its bound, or one that wakes nobody, has no queue to speak of.
     if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {

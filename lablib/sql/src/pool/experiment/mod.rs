@@ -9,10 +9,10 @@ mod observer;
 mod open;
 mod restart;
 
+pub use crate::pool::rivals::Rival;
 pub use closing::closing;
 pub use contest::{ContestSpec, contest};
 pub use crowd::{Alone, Crowds, crowds, over_a_wire, without_pool};
 pub use manners::{Aftermath, aftermath_table, faults_table, manners};
 pub use open::{OpenSpec, sweep, working};
 pub use restart::{Outage, OutageSpec, outage};
-pub use crate::pool::rivals::Rival;

@@ -42,7 +42,8 @@ pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diver
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(30))?;
     let none = || Error::new("change a replica", "there is none");
-    let (replica, other) = cluster.replicas().last().copied().zip(cluster.replicas().first().copied()).ok_or_else(none)?;
+    let (replica, other) =
+        cluster.replicas().last().copied().zip(cluster.replicas().first().copied()).ok_or_else(none)?;
     let look = || -> Result<_> {
         let clean = cluster.compare(&TABLES, chunk)?;
         let planted = plant(bank, replica)?;

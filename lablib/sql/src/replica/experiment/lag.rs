@@ -62,9 +62,10 @@ pub(super) fn watched<T>(
     work: impl FnOnce(&Watchers) -> Result<T>,
 ) -> Result<(T, Frame)> {
     let (watchers, told): (Vec<_>, Vec<_>) = replicas.iter().map(|_| channel()).unzip();
-    let watching = replicas.iter().zip(told).map(|(&replica, told)| {
-        Ok((replica, cluster.connect(replica, Duration::from_secs(60))?, told))
-    });
+    let watching = replicas
+        .iter()
+        .zip(told)
+        .map(|(&replica, told)| Ok((replica, cluster.connect(replica, Duration::from_secs(60))?, told)));
     let watching = Crowd::holding(watching.collect::<Result<Vec<_>>>()?).times(u64::MAX);
     let watchers = Watchers(watchers);
     let (done, ran) = meanwhile(
@@ -127,9 +128,10 @@ fn one_load(bank: &Bank, spec: LagSpec<'_>, asked: f64, capacity: f64) -> Result
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(60))?;
     let (ran, arrivals) = watched(cluster, &cluster.replicas(), |watchers| {
-        Crowd::of(WRITERS).with(|_| bank.writer(spec.seed)).arriving(asked * capacity, spec.lasting).run(
-            |writer, call| writer.transfer(spec.note).map(|transfer| watchers.tell(&transfer, call.now())),
-        )
+        Crowd::of(WRITERS)
+            .with(|_| bank.writer(spec.seed))
+            .arriving(asked * capacity, spec.lasting)
+            .run(|writer, call| writer.transfer(spec.note).map(|transfer| watchers.tell(&transfer, call.now())))
     })?;
     let (written, step) = (ran.frame.height() as f64 / ran.seconds / capacity, ran.seconds / 12.0);
     let load = Frame::new()
@@ -137,9 +139,8 @@ fn one_load(bank: &Bank, spec: LagSpec<'_>, asked: f64, capacity: f64) -> Result
         .numbers("written", "", [written])
         .numbers("lag", "s", [arrivals.samples("lag").median()])
         .numbers("predicted", "s", [(written - 1.0).max(0.0) * ran.seconds / 2.0]);
-    let [load, arrivals] = [load, arrivals].map(|frame| {
-        frame.everywhere("load", "", format!("{:.0} % of the wire", written * 100.0))
-    });
+    let [load, arrivals] =
+        [load, arrivals].map(|frame| frame.everywhere("load", "", format!("{:.0} % of the wire", written * 100.0)));
     let at = |one: Row<'_>| ((one.number("acknowledged") / step).floor() + 0.5) * step;
     Ok((load, arrivals.computed("at", "s", at)))
 }

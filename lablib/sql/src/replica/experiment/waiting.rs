@@ -39,7 +39,8 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Resu
     let cluster = bank.cluster();
     healed(cluster, || {
         cluster.catch_up(Duration::from_secs(30))?;
-        let links = cluster.replicas().into_iter().map(|replica| cluster.link(replica)).collect::<Result<Vec<&Link>>>()?;
+        let links =
+            cluster.replicas().into_iter().map(|replica| cluster.link(replica)).collect::<Result<Vec<&Link>>>()?;
         for link in &links {
             link.delay(delay);
         }

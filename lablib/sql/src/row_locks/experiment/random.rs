@@ -49,9 +49,7 @@ fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
     let (history, reads) = (Transactions::new(), setting.reads.suffix(server.dialect()));
     let ran = Crowd::of(clients)
-        .with(|client| {
-            Ok((connect(server, setting)?, Rng::seeded(seed, &format!("{setting}, client {client}"))))
-        })
+        .with(|client| Ok((connect(server, setting)?, Rng::seeded(seed, &format!("{setting}, client {client}")))))
         .times(transactions)
         .within(Duration::from_secs(900))
         .run(|(connection, rng), call| {

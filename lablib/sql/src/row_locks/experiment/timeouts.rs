@@ -46,9 +46,8 @@ pub struct Timeouts {
 pub fn timeouts(server: &MariaDb) -> Result<Timeouts> {
     let doing = "meet a lock";
     server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-    server.try_execute(&format!(
-        "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"
-    ))?;
+    server
+        .try_execute(&format!("CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"))?;
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)"))?;
     let mut holder = server.connect()?;
     holder.query_drop("START TRANSACTION").doing(doing)?;

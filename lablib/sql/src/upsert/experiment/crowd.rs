@@ -19,14 +19,15 @@ pub fn crowd(server: &MariaDb, clients: usize, few: u64, puts: u64, seed: u64) -
         let rng = |client: usize| Rng::seeded(seed, &format!("client {client}"));
         let clients = writers(server, &table, way, clients)?.into_iter().enumerate();
         let clients = clients.map(|(client, writer)| (writer, rng(client), Done::default(), Vec::new()));
-        let ran = Crowd::holding(clients).times(puts).within(PATIENCE).run(|(writer, rng, done, acknowledged), call| {
-            // No two changes have the same phone: it says which change a row shows.
-            let put = contact(rng.below(few), call.client() as u64 * puts + call.number())?;
-            let one = writer.put(std::slice::from_ref(&put))?;
-            acknowledged.extend((one.put > 0).then_some(put));
-            *done += one;
-            Ok(())
-        })?;
+        let ran =
+            Crowd::holding(clients).times(puts).within(PATIENCE).run(|(writer, rng, done, acknowledged), call| {
+                // No two changes have the same phone: it says which change a row shows.
+                let put = contact(rng.below(few), call.client() as u64 * puts + call.number())?;
+                let one = writer.put(std::slice::from_ref(&put))?;
+                acknowledged.extend((one.put > 0).then_some(put));
+                *done += one;
+                Ok(())
+            })?;
         let (rows, events) = (table.rows(server)?, table.events(server)?);
         let done: Done = ran.states.iter().map(|(_, _, done, _)| *done).sum();
         let acknowledged: Vec<Contact> = ran.states.into_iter().flat_map(|(.., acknowledged)| acknowledged).collect();
@@ -104,8 +105,7 @@ pub fn meeting(server: &MariaDb) -> Result<Meeting> {
     let refused = put(1)?.refused;
     put(0)?;
     let known = contact(0, 0)?;
-    let counted =
-        table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
+    let counted = table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
     table.drop(server)?;
     Ok(Meeting { refused, counted: counted.unwrap_or(0) })
 }

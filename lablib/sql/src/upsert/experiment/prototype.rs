@@ -293,7 +293,11 @@ impl<'a> Bench<'a> {
                 .numbers("seconds", "s", [seconds])
                 .counts("most", "", [pool.most() as u64])
                 .counts("permits left", "", [pool.permits() as u64])
-                .numbers("commits to a sync", "", [counters.get("Binlog_commits")? / counters.get("Binlog_group_commits")?]);
+                .numbers(
+                    "commits to a sync",
+                    "",
+                    [counters.get("Binlog_commits")? / counters.get("Binlog_group_commits")?],
+                );
             let row = COUNTS.into_iter().try_fold(row, |row, (count, unit, counter)| -> Result<Frame> {
                 Ok(row.numbers(count, unit, [counters.get(counter)? / spec.updates as f64]))
             })?;
