@@ -16,8 +16,8 @@ fn rivals(_: &mut Criterion) {
             println!("{title}, ours ÷ {rival}: {:.2}", raced.ratio("ours", rival).median());
         }
     };
-    show("uncontended", uncontended(100_000, 11));
-    show("eight want one of two", contended(8, 100_000, 11));
+    show("uncontended", uncontended(100_000, 11).or_fail());
+    show("eight want one of two", contended(8, 100_000, 11).or_fail());
 }
 
 fn alone(criterion: &mut Criterion) {

@@ -400,17 +400,20 @@ fn filters_may_be_named_in_any_order_and_their_values_are_never_sql() {
 #[test]
 fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
-    let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10);
-    for same in costs.chunks(3) {
-        assert!(same.iter().all(|cost| cost.rows == same[0].rows && cost.rows.len() == 10));
+    let people = lab::people(&server, 30_000, 1).unwrap();
+    let costs = lab::form_costs(&server, &people, &[lab::Order::Newest, lab::Order::Age], 10).unwrap();
+    for alike in ["rows", "alike"] {
+        assert_eq!(costs.samples(alike).values(), [10.0; 6], "{costs:?}");
     }
-    let of = |order, form| costs.iter().find(|cost| cost.order == order && cost.form == form).unwrap();
+    let looked_at = |order: lab::Order, form: Form| {
+        let cost = costs.filter("order", order.name()).filter("form", format!("{form:?}"));
+        cost.number("looked at")
+    };
     for order in [lab::Order::Newest, lab::Order::Age] {
-        assert!(of(order, Form::Ranges).looked_at <= 14.0, "{:?}", of(order, Form::Ranges));
-        assert!(of(order, Form::RowComparison).looked_at > 14_000.0, "{:?}", of(order, Form::RowComparison));
+        assert!(looked_at(order, Form::Ranges) <= 14.0, "{costs:?}");
+        assert!(looked_at(order, Form::RowComparison) > 14_000.0, "{costs:?}");
     }
-    assert!(of(lab::Order::Age, Form::Guarded).looked_at > 100.0, "{:?}", of(lab::Order::Age, Form::Guarded));
+    assert!(looked_at(lab::Order::Age, Form::Guarded) > 100.0, "{costs:?}");
     let mut pager = open(&server, &people.query(lab::Order::AgeNewest)).comparing(Form::RowComparison);
     let next = pager.first().unwrap().next.unwrap();
     assert!(pager.after(&next).unwrap_err().to_string().contains("different ways"));
@@ -419,16 +422,19 @@ fn all_forms_show_the_same_rows_and_only_ranges_looks_at_the_page_alone() {
 #[test]
 fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
+    let people = lab::people(&server, 30_000, 1).unwrap();
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
         let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
-        let found = lab::depths(&server, &people, &spec);
-        assert_eq!((found.compared_alike, found.compared), (240, 240), "{order:?}");
-        assert!(found.looked_at[2].iter().all(|rows| *rows <= 15.0), "{order:?}: {found:?}");
-        assert!(found.looked_at[0].iter().zip(&spec.depths).all(|(rows, depth)| *rows >= (depth + 10) as f64));
+        let found = lab::depths(&server, &people, &spec).unwrap();
+        let sum = |figure| found.figure(figure).samples("value").values().iter().sum::<f64>();
+        assert_eq!((sum("alike"), sum("compared")), (240.0, 240.0), "{order:?}");
+        let looked_at = |way: &str| found.figure("looked at").filter("way", way);
+        assert!(looked_at("keyset").samples("value").max() <= 15.0, "{order:?}: {found:?}");
+        assert!(looked_at("OFFSET").rows().all(|page| page.number("value") >= page.number("depth") + 10.0));
         // The whole order lies in an index, the rows do not.
         if order != lab::Order::Id {
-            assert!(found.requests[0][3] > 1.5 * found.requests[1][3], "{order:?}: {found:?}");
+            let requests = |way| found.samples(&lab::PageAt { way, depth: 29_990 }, "requests").median();
+            assert!(requests("OFFSET") > 1.5 * requests("deferred join"), "{order:?}: {found:?}");
         }
     }
 }
@@ -436,44 +442,44 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
 #[test]
 fn every_row_comes_exactly_once_in_every_way_and_is_lost_without_the_tie_breaker() {
     let server = server();
-    let people = lab::people(&server, 5_000, 1);
+    let people = lab::people(&server, 5_000, 1).unwrap();
     let orders = [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest, lab::Order::LastSeen];
-    let walks = lab::walk_all(&server, &people, &orders, 300);
-    assert_eq!(walks.len(), 30);
-    for walk in &walks {
-        assert_eq!((walk.rows, walk.wrong, walk.twice, walk.missing), (5_000, 0, 0, 0), "{walk:?}");
+    let walks = lab::walk_all(&server, &people, &orders, 300).unwrap();
+    assert_eq!(walks.height(), 30);
+    for walk in walks.rows() {
+        let found = ["rows", "wrong", "twice", "missing"].map(|count| walk.number(count));
+        assert_eq!(found, [5_000.0, 0.0, 0.0, 0.0], "{walks:?}");
     }
-    let broken = lab::without_tie_breaker(&server, &people, lab::Order::Age, 10);
-    assert!(broken.missing > 3_000 && broken.wrong > 3_000, "{broken:?}");
+    let broken = lab::without_tie_breaker(&server, &people, lab::Order::Age, 10).unwrap();
+    assert!(broken.number("missing") > 3_000.0 && broken.number("wrong") > 3_000.0, "{broken:?}");
 }
 
 #[test]
 fn whatever_comes_and_goes_a_walk_by_key_shows_what_stays_exactly_once() {
     let server = server();
     let spec = lab::DriftSpec { rows: 2_000, page_size: 50, changes: 6, seed: 1 };
-    let mut found = lab::drift(&server, spec);
-    found.extend(lab::racing(&server, spec));
-    assert_eq!(found.len(), 8);
-    for drifted in &found {
-        assert!(drifted.stayed > 500 && drifted.changes >= 30, "{drifted:?}");
-        let harm = drifted.twice + drifted.missed;
-        if drifted.way == "keyset" { assert_eq!(harm, 0, "{drifted:?}") } else { assert!(harm > 0, "{drifted:?}") }
+    let found = lab::drift(&server, spec).unwrap();
+    assert_eq!(found.height(), 8);
+    for drifted in found.rows() {
+        assert!(drifted.number("stayed") > 500.0 && drifted.number("changes") >= 30.0, "{found:?}");
+        let harm = drifted.number("twice") + drifted.number("missed");
+        assert_eq!(harm == 0.0, drifted.text("way") == "keyset", "{found:?}");
     }
-    let (moved, each_way) = lab::moved(&server, spec);
-    assert_eq!((moved.twice, moved.missed), (0, 0), "rows that stayed: {moved:?}");
-    assert_eq!((moved.moved_twice, moved.moved_missed, each_way), (6, 6, 6), "rows that moved: {moved:?}");
+    let (moved, each_way) = lab::moved(&server, spec).unwrap();
+    let seen = ["twice", "missed", "moved twice", "moved missed"].map(|figure| moved.number(figure));
+    assert_eq!((seen, each_way), ([0.0, 0.0, 6.0, 6.0], 6), "{moved:?}");
 }
 
 #[test]
 fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
     let server = server();
-    let people = lab::people(&server, 1_000, 1);
-    let found = lab::forgeries(&server, &people, None);
+    let people = lab::people(&server, 1_000, 1).unwrap();
+    let found = lab::forgeries(&server, &people, None).unwrap();
     assert_eq!(found.len(), 8);
     assert!(found.iter().all(|forgery| forgery.tried > 0 && forgery.refused == forgery.tried), "{found:?}");
     assert!(found[0].tried > 500, "{:?}", found[0]);
     let taken = |skip| -> Vec<String> {
-        let found = lab::forgeries(&server, &people, Some(skip));
+        let found = lab::forgeries(&server, &people, Some(skip)).unwrap();
         found.into_iter().filter(|forgery| forgery.refused < forgery.tried).map(|forgery| forgery.what).collect()
     };
     let unsigned = taken(Skip::Signature);
@@ -487,7 +493,7 @@ fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
 #[test]
 fn a_server_that_was_killed_costs_an_error_and_no_place() {
     let server = service::private_mysql();
-    let seen = lab::outage(&server, 3_000, 100, 1);
+    let seen = lab::outage(&server, 3_000, 100, 1).unwrap();
     assert_eq!((seen.twice, seen.missed, seen.seen.0 + seen.seen.1), (0, 0, 3_000), "{seen:?}");
     assert_eq!(seen.asked, (3, 3));
     assert!(seen.seen.0 >= 1_500 && seen.seen.1 > 0);
@@ -525,9 +531,9 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
 #[test]
 fn the_prototypes_compare_work_that_is_not_the_same() {
     let server = server();
-    let people = lab::people(&server, 30_000, 1);
-    let first = lab::first_prototype(&server, &people, 1_000, 2);
-    assert_eq!((first.rows, first.fair_rows), ((1_000, 1), 1_000));
-    let second = lab::second_prototype(&server, &people, 2);
-    assert_eq!((second.rows, second.fair_rows), ((5_000, 100), 100));
+    let people = lab::people(&server, 30_000, 1).unwrap();
+    let first = lab::first_prototype(&server, &people, 1_000, 2).unwrap();
+    assert_eq!((first.rows(), first.fair_rows()), ([1_000.0, 1.0], 1_000.0));
+    let second = lab::second_prototype(&server, &people, 2).unwrap();
+    assert_eq!((second.rows(), second.fair_rows()), ([5_000.0, 100.0], 100.0));
 }

@@ -973,11 +973,11 @@ mod on_a_real_server {
     #[ignore = "needs mariadbd"]
     fn the_server_counts_no_more_than_the_size_and_none_when_it_is_closed() {
         let server = server();
-        let seen = crowds(&server, 5, &[(5, 1), (200, 2)]);
-        for crowd in &seen {
-            assert_eq!((crowd.most_at_server, crowd.most_in_use), (5, 5));
+        let seen = crowds(&server, 5, &[(5, 1), (200, 2)]).unwrap();
+        for crowd in seen.crowds.rows() {
+            assert_eq!((crowd.number("at server"), crowd.number("in use")), (5.0, 5.0));
         }
-        assert_eq!(seen[1].service.count(), 400);
+        assert_eq!(seen.each.filter("tasks", 200).height(), 400);
         let began = Instant::now();
         while connected(&server) > 0 {
             assert!(began.elapsed() < ms(5_000));
@@ -988,14 +988,15 @@ mod on_a_real_server {
     #[ignore = "needs mariadbd"]
     fn without_a_pool_the_server_refuses_whoever_is_too_many() {
         let server = server();
-        let seen = without_pool(&server, Alone::Leaking, 100, 2);
+        let seen = without_pool(&server, Alone::Leaking, 100, 2).unwrap();
         // One of the sixty is the test's own, which counts. The server lets one more in, who may be an administrator, and looks
         // at who it is later: somebody who comes meanwhile finds it one too many as well.
-        for refused in seen.refused.values() {
+        for refused in seen.samples("refused").values() {
             assert!((41.0..=44.0).contains(refused), "{refused}");
         }
-        assert!((59..=60).contains(&seen.most_at_server), "{}", seen.most_at_server);
-        assert_eq!(without_pool(&server, Alone::ClosingFew(10), 100, 1).refused.values(), [0.0]);
+        let most = seen.samples("at server").max();
+        assert!((59.0..=60.0).contains(&most), "{most}");
+        assert_eq!(without_pool(&server, Alone::ClosingFew(10), 100, 1).unwrap().number("refused"), 0.0);
     }
 
     #[test]
@@ -1047,12 +1048,12 @@ mod on_a_real_server {
     #[ignore = "needs mariadbd"]
     fn bad_manners_do_no_harm_and_each_step_left_out_is_noticed() {
         let server = server();
-        let good = manners(&server, Rival::Ours, None, 120, 11);
+        let good = manners(&server, Rival::Ours, None, 120, 11).unwrap();
         assert_eq!(good.harm(), 0, "{good:?}");
         assert!(good.served > 30, "{good:?}");
         let mut lab = Experiment::rehearsal("pool");
         for skip in [Skip::Bound, Skip::Order, Skip::Wake, Skip::PassOn, Skip::Clean, Skip::Check] {
-            let bad = manners(&server, Rival::Ours, Some(skip), 120, 11);
+            let bad = manners(&server, Rival::Ours, Some(skip), 120, 11).unwrap();
             lab.claim(&bad.name).measured(bad.harm()).unit("faults").exactly(0);
             assert!(!lab.claims().last().unwrap().holds, "{bad:?}");
             match skip {

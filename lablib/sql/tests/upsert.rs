@@ -169,15 +169,16 @@ fn a_server_that_is_gone_is_an_error_and_not_a_wait() {
 #[test]
 fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
     let server = service::mysql();
-    let crowded = crowd(&server, 4, 3, 60, 7);
-    for way in crowded.iter().filter(|crowd| crowd.way.keeps_the_row()) {
-        assert_eq!((way.done.put, way.lost, way.doubled, way.done.refused), (240, 0, 0, 0), "{}", way.way);
-        assert_eq!(way.extra, 0, "{} has counted what nobody was told of", way.way);
+    let crowded = crowd(&server, 4, 3, 60, 7).unwrap();
+    let kept = crowded.filter("keeps the row", 1);
+    for way in kept.rows() {
+        let counted = ["acknowledged", "lost", "doubled", "refused", "extra"].map(|column| way.number(column));
+        assert_eq!(counted, [240.0, 0.0, 0.0, 0.0, 0.0], "{}", way.text("way"));
     }
+    assert_eq!(kept.height(), 5);
     // REPLACE forgets all but the last change of each contact.
-    let replaced = crowded.iter().find(|crowd| crowd.way == Way::Replace).unwrap();
-    assert_eq!(replaced.lost, 240 - 3);
-    let met = meeting(&server);
+    assert_eq!(crowded.filter("way", &Way::Replace).number("lost"), 240.0 - 3.0);
+    let met = meeting(&server).unwrap();
     assert_eq!((met.refused, met.counted), (1, 2));
 }
 
@@ -186,9 +187,9 @@ fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
 fn the_ways_that_keep_the_row_do_so_at_read_committed_too() {
     let server = MariaDb::with("transaction_isolation", "READ-COMMITTED").start().unwrap();
     for round in 0..4 {
-        for way in crowd(&server, 4, 20, 15, round).iter().filter(|crowd| crowd.way.keeps_the_row()) {
-            let faults = (way.lost, way.extra, way.doubled, way.done.refused);
-            assert_eq!((way.done.put, faults), (60, (0, 0, 0, 0)), "{}", way.way);
+        for way in crowd(&server, 4, 20, 15, round).unwrap().filter("keeps the row", 1).rows() {
+            let counted = ["acknowledged", "lost", "extra", "doubled", "refused"].map(|column| way.number(column));
+            assert_eq!(counted, [60.0, 0.0, 0.0, 0.0, 0.0], "{}", way.text("way"));
         }
     }
 }
@@ -204,7 +205,7 @@ fn batches_in_order_have_no_deadlocks_and_the_others_are_put_all_the_same() {
 #[test]
 fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
     let server = service::mysql();
-    for meaning in meaning(&server, 10) {
+    for meaning in meaning(&server, 10).unwrap() {
         let (way, fired) = (meaning.way, meaning.fired);
         if way == Way::Replace {
             assert_eq!((meaning.renumbered, meaning.notes_lost, meaning.orders_lost), (10, 10, 20));
@@ -213,18 +214,18 @@ fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
             assert_eq!((meaning.harm(), fired), (0, [10, 10, 0]), "{way}");
         }
     }
-    for held in restricted(&server) {
+    for held in restricted(&server).unwrap() {
         assert_eq!((held.refused.is_some(), held.kept), (held.way == Way::Replace, true), "{held:?}");
         assert!(held.refused.is_none_or(|said| said.contains("1451")));
     }
-    let cut = too_long(&server);
+    let cut = too_long(&server).unwrap();
     assert_eq!((cut[0].stored, cut[1].stored), (0, 64));
     assert!(cut[0].answer.contains("1406"), "{}", cut[0].answer);
 }
 
 #[test]
 fn a_killed_server_keeps_every_acknowledged_batch_whole() {
-    let survived = survives(&service::private_mysql(), 3, 20, 10);
+    let survived = survives(&service::private_mysql(), 3, 20, 10).unwrap();
     assert_eq!(survived.len(), Way::ALL.len());
     for survived in survived {
         assert!(survived.acknowledged >= 10, "{survived:?}");
@@ -256,29 +257,31 @@ fn all_ways_end_with_the_same_table() {
     // What is asked is the whole server's count.
     let server = service::private_mysql();
     let spec = PriceSpec { rows: 200, puts: 120, rounds: 2, clients: 4, batch: 10, indexes: true, seed: 5 };
-    let prices = prices(&server, spec);
-    assert_eq!(prices.wrong(), 0, "{prices:?}");
-    assert!((prices.of(Way::OnDuplicateKey).commits - 1.0).abs() < 0.02);
-    assert!(prices.of(Way::Batched).commits < 0.3);
+    let prices = prices(&server, spec).unwrap();
+    assert!(prices.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{prices:?}");
+    let commits = |way| prices.samples(&Batch::of(way, 10), "commits").mean();
+    assert!((commits(Way::OnDuplicateKey) - 1.0).abs() < 0.02);
+    assert!(commits(Way::Batched) < 0.3);
 }
 
 #[test]
 fn batches_of_all_sizes_end_with_the_same_table() {
-    let batches = batch_sizes(&service::mysql(), 200, 60, &[1, 7, 60], 2, 5);
-    assert_eq!(batches.wrong(), 0, "{batches:?}");
+    let batches = batch_sizes(&service::mysql(), (200, 60), &[1, 7, 60], 2, 5).unwrap();
+    assert!(batches.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{batches:?}");
 }
 
 #[test]
 fn the_prototypes_second_phase_runs_on_one_connection() {
     let server = service::private_mysql();
     let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
-    let Published { leaky, fair } = prototype(&server, spec);
-    assert_eq!(leaky.connections(1).values(), [1.0; 4]);
-    assert_eq!(leaky.permits_left(0).values(), [1.0; 4]);
-    assert_eq!((leaky.permits_left(1).values(), fair.permits_left(1).values()), (&[1.0; 4][..], &[6.0; 4][..]));
-    assert!(leaky.connections(0).min() > 1.0 && fair.connections(1).min() > 1.0, "{leaky:?} {fair:?}");
+    let Published { leaky, fair } = prototype(&server, spec).unwrap();
+    assert_eq!(leaky.at("second", "most").values(), [1.0; 4]);
+    assert_eq!(leaky.at("first", "permits left").values(), [1.0; 4]);
+    assert_eq!(leaky.at("second", "permits left").values(), [1.0; 4]);
+    assert_eq!(fair.at("second", "permits left").values(), [6.0; 4]);
+    assert!(leaky.at("first", "most").min() > 1.0 && fair.at("second", "most").min() > 1.0, "{leaky:?} {fair:?}");
     // Alone, each commit goes to the disk by itself.
-    assert_eq!(leaky.commits_together(1).values(), [1.0; 4]);
+    assert_eq!(leaky.at("second", "commits to a sync").values(), [1.0; 4]);
     assert_eq!(leaky.published().len(), 2);
 }
 
@@ -289,13 +292,13 @@ fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none()
     // What the server does by itself is counted too: so it has nothing else to do, not even statistics.
     let server = MariaDb::with("innodb_stats_auto_recalc", "0").start().unwrap();
     let spec = PoolSpec { size: 4, rows: 3_000, updates: 400, pairs: 4, seed: 1 };
-    let plain = prototype(&server, spec).fair;
-    let book = address_book(&server, spec);
+    let plain = prototype(&server, spec).unwrap().fair;
+    let book = address_book(&server, spec).unwrap();
     for (what, ratio, low, high) in [
-        ("log", plain.log(), 0.85, 1.15),
-        ("pages", plain.page_changes(), 0.85, 1.15),
-        ("log with indexes", book.log(), 1.4, 3.0),
-        ("pages with indexes", book.page_changes(), 1.3, 1.8),
+        ("log", plain.ratio("engine's log"), 0.85, 1.15),
+        ("pages", plain.ratio("changes of pages"), 0.85, 1.15),
+        ("log with indexes", book.ratio("engine's log"), 1.4, 3.0),
+        ("pages with indexes", book.ratio("changes of pages"), 1.3, 1.8),
     ] {
         assert!((low..high).contains(&ratio.median()), "{what}: {ratio}, not {low} to {high}");
     }

@@ -7,9 +7,9 @@ use super::seat::Seat;
 /// Somebody was told of a seat.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Told {
-    /// Who.
+    /// The traveller's number.
     pub traveller: u64,
-    /// Which seat.
+    /// The seat that the traveller was told of.
     pub seat: Seat,
     /// When, in seconds since the doors opened.
     pub at: f64,

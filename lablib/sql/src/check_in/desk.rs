@@ -35,7 +35,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// All of them.
+    /// All six ways.
     pub const ALL: [Self; 6] =
         [Self::NoLock, Self::ForUpdate, Self::SkipLocked, Self::SkipThenWait, Self::Optimistic, Self::Atomic];
 
@@ -116,7 +116,7 @@ impl Desk {
         Ok(Self { client, flight: flight.clone(), way, rng, in_vain: 0 })
     }
 
-    /// What it took so far.
+    /// Transactions of this desk so far, and why others had to begin anew.
     pub fn tries(&self) -> Tries {
         self.client.tries()
     }

@@ -42,16 +42,16 @@ pub fn picture() -> Drawing {
 /// A cabin, and who was told of which seat.
 #[derive(Debug, Clone)]
 pub struct SeatMap {
-    /// What stands over it.
+    /// The words over the drawing.
     pub caption: String,
     /// Its cabin.
     pub layout: Layout,
-    /// Who was told what.
+    /// Travellers, and the seat that each was told of.
     pub told: Vec<Told>,
 }
 
 impl SeatMap {
-    /// The same cabin at a moment.
+    /// The same cabin, so many seconds after the doors opened.
     pub fn until(&self, caption: &str, at: f64) -> Self {
         let told = self.told.iter().copied().filter(|told| told.at <= at).collect();
         Self { caption: caption.into(), layout: self.layout, told }

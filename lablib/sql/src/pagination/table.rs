@@ -27,7 +27,7 @@ pub(super) struct KeyColumn {
     pub nullable: bool,
     /// What stands in a statement for a value of it.
     pub parameter: String,
-    /// Where a row of the answer has it.
+    /// The column's place in a row of the answer.
     pub index: usize,
 }
 

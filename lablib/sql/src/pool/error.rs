@@ -12,7 +12,7 @@ pub enum PoolError<E> {
     Timeout {
         /// How long it waited.
         waited: Duration,
-        /// What it waited for.
+        /// The stage at which the borrower's time was over.
         stage: Stage,
         /// The pool's size.
         size: usize,

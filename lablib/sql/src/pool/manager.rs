@@ -11,7 +11,7 @@ pub enum Condition {
     Clean,
     /// Something may be open on it, a transaction or half an answer: it has to be cleaned first.
     Dirty,
-    /// Of no more use.
+    /// The connection is broken, and of no more use.
     Broken,
 }
 
@@ -49,7 +49,7 @@ pub enum Condition {
 /// }).unwrap();
 /// ```
 pub trait Manager: Send + Sync + 'static {
-    /// What is pooled.
+    /// A connection, as the pool lends it.
     type Connection: Send + 'static;
     /// Why it fails.
     type Error: Error + Send + Sync + 'static;

@@ -22,6 +22,7 @@ pub mod permits;
 mod picture;
 #[expect(clippy::module_inception, reason = "the pool itself, in the room of pools")]
 mod pool;
+mod rivals;
 
 pub use builder::Builder;
 pub use error::{PoolError, Stage};

@@ -89,7 +89,7 @@ impl<T> Clone for Permits<T> {
 }
 
 impl<T> Permits<T> {
-    /// So many permits, one step of handling them left out perhaps.
+    /// A semaphore of `size` permits; `skip` is the step of handling them that is left out.
     pub fn new(size: usize, skip: Option<Skip>) -> Self {
         let state = State {
             closed: false,
@@ -147,7 +147,7 @@ impl<T> Permits<T> {
         Drained(self.clone())
     }
 
-    /// What is where, now.
+    /// Permits that are free and lent, and borrowers that wait, at this moment.
     pub fn gauge(&self) -> Gauge {
         let state = self.lock();
         let (in_use, most_in_use) = (state.in_use, state.most_in_use);

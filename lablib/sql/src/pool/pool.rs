@@ -91,7 +91,7 @@ struct Counts {
 /// What a pool has done and has, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// How many connections there may be.
+    /// Connections that there may be at most.
     pub size: usize,
     /// Connections that are lent, or being dialled, cleaned or closed.
     pub in_use: usize,
@@ -195,12 +195,12 @@ impl<M: Manager> Pool<M> {
         self.0.permits.is_closed()
     }
 
-    /// How many connections there may be.
+    /// Connections that there may be at most.
     pub fn size(&self) -> usize {
         self.0.settings.size
     }
 
-    /// What it has and has done.
+    /// Connections and borrowers at this moment, and what the pool has counted since it began.
     pub fn stats(&self) -> Stats {
         let (gauge, counts) = (self.0.permits.gauge(), &self.0.counts);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

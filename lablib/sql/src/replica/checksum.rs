@@ -40,7 +40,7 @@ pub struct Difference {
     pub table: String,
     /// The replica.
     pub server: usize,
-    /// Where in the table.
+    /// The chunk of the table that differs.
     pub chunk: Chunk,
     /// Rows in it on the primary.
     pub rows: u64,

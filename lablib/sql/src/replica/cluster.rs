@@ -57,7 +57,7 @@ impl Cluster {
         self.0.servers.is_empty()
     }
 
-    /// Who is the primary now.
+    /// The number of the server that is the primary now.
     pub fn primary(&self) -> usize {
         self.0.primary.load(Ordering::SeqCst)
     }
@@ -146,7 +146,7 @@ pub(super) fn ask_position(connection: &mut Conn, question: &str) -> mysql::Resu
     Ok(connection.query_first::<Option<String>, _>(question)?.flatten().unwrap_or_default())
 }
 
-/// As [`ask_position`], read.
+/// The position that a server answers to this question.
 pub(super) fn position_by(connection: &mut Conn, question: &str) -> Result<Position> {
     ask_position(connection, question).doing("ask a server for its position")?.parse()
 }

@@ -14,9 +14,9 @@ use lab::{Doing, Error, Result};
 /// A promotion that was done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Promotion {
-    /// Who was the primary.
+    /// The number of the server that was the primary.
     pub from: usize,
-    /// Who is now.
+    /// The number of the server that is the primary now.
     pub to: usize,
     /// What each replica had received, and what of it it had replayed, when it was asked.
     pub candidates: Vec<Candidate>,
@@ -30,11 +30,11 @@ pub struct Promotion {
 /// How far a replica had come when its primary was gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which server.
+    /// The server's number.
     pub server: usize,
     /// What it had received: in its relay log, replayed or not.
     pub received: Position,
-    /// What of it readers could see.
+    /// The position up to which it had replayed that: what readers could see.
     pub replayed: Position,
 }
 

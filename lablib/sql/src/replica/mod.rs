@@ -30,8 +30,8 @@ mod guarantee;
 mod picture;
 mod position;
 mod prefix;
+pub mod prototype;
 mod router;
-pub mod seed;
 mod semi_sync;
 mod session;
 

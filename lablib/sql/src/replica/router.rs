@@ -44,7 +44,7 @@ impl Default for RouterSpec {
 pub struct Seen {
     /// How far it was behind.
     pub lag: Duration,
-    /// What it had replayed.
+    /// The position up to which it had replayed.
     pub position: Position,
     /// When it was asked.
     pub at: Instant,

@@ -32,7 +32,7 @@ pub enum Consistency {
 /// An answer, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<T> {
-    /// What was read.
+    /// The value that was read.
     pub value: T,
     /// Who answered.
     pub server: usize,

@@ -36,7 +36,7 @@ impl Retry {
     }
 }
 
-/// What it took.
+/// How many transactions a client has ended, and why others had to begin anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
     /// Transactions that ended well.
@@ -98,7 +98,7 @@ impl Client {
         self.connection.query_drop(sql).map_err(|error| Error::new(format!("run {sql:?}"), error))
     }
 
-    /// What it took so far.
+    /// Transactions so far, and why others had to begin anew.
     pub fn tries(&self) -> Tries {
         self.tries
     }

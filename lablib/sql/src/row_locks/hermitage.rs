@@ -8,7 +8,7 @@ use lab::history::serializable::AnomalyKind;
 /// A schedule, the anomaly that it provokes, and the levels that let it through.
 #[derive(Debug, Clone)]
 pub struct Trap {
-    /// What is played.
+    /// The schedule that springs the trap.
     pub schedule: Schedule,
     /// What the checker finds when it gets through.
     pub anomaly: AnomalyKind,

@@ -28,9 +28,9 @@ pub struct Lock {
 /// One session waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockWait {
-    /// What it asks for.
+    /// The lock that it asks for.
     pub wants: Lock,
-    /// What stands in its way.
+    /// The other session's lock that stands in its way.
     pub holds: Lock,
 }
 

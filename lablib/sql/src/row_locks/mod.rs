@@ -19,6 +19,7 @@ pub mod hermitage;
 pub(crate) mod locks;
 mod picture;
 mod play;
+mod prototype;
 mod schedule;
 mod setting;
 mod stage;

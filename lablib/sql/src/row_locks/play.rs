@@ -18,7 +18,7 @@ pub(super) type Row = Vec<String>;
 pub enum Answer {
     /// Rows, as text.
     Rows(Vec<Vec<String>>),
-    /// So many rows changed.
+    /// Rows that the statement changed.
     Changed(u64),
     /// An error of the server's, with its number.
     Refused {
@@ -34,9 +34,9 @@ pub enum Answer {
 /// A step as it was played. Times are seconds since the play began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Played {
-    /// Which session, from 1 on.
+    /// The session's number, from 1 on.
     pub session: usize,
-    /// What it was to do.
+    /// The step that it was to take.
     pub step: Step,
     /// The statement that was sent.
     pub sql: String,
@@ -46,7 +46,7 @@ pub struct Played {
     pub done: Option<f64>,
     /// When the server was seen to say that the session waits for a lock; none where it did not wait.
     pub waited: Option<f64>,
-    /// What was answered.
+    /// The server's answer.
     pub answer: Answer,
 }
 
@@ -91,7 +91,7 @@ impl Played {
 /// A schedule that was played.
 #[derive(Debug, Clone)]
 pub struct Play {
-    /// What was to be played.
+    /// The schedule that was to be played.
     pub schedule: Schedule,
     /// At which setting.
     pub setting: Setting,

@@ -10,7 +10,7 @@ use lab::{Error, Result};
 pub enum Step {
     /// Reads the rows that a condition holds for.
     Read {
-        /// What stands behind `WHERE`.
+        /// The condition behind `WHERE`.
         condition: String,
         /// Rows that the condition holds for in every version that they may have: where one of them is not in the
         /// answer, the reader has seen that it is not there.
@@ -22,7 +22,7 @@ pub enum Step {
     Change {
         /// The new value, as SQL.
         value: String,
-        /// What stands behind `WHERE`.
+        /// The condition behind `WHERE`.
         condition: String,
         /// The value that each row has after it, if it is changed.
         becomes: Vec<(u32, i64)>,

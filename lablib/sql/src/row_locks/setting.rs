@@ -56,7 +56,7 @@ impl Reads {
     }
 }
 
-/// What a schedule is played at.
+/// An isolation level, and how reads lock: what a schedule is played at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Setting {
     /// The isolation level of all sessions.

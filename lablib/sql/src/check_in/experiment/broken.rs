@@ -9,7 +9,7 @@ use crate::check_in::{Flight, Layout, Rules};
 use lab::errand::{self, Running};
 use lab::link::Link;
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Result, Table};
+use lab::{Doing, Error, Result, Table};
 
 /// How long we look whether the seat comes back by itself.
 const LOOKING: Duration = Duration::from_secs(3);
@@ -31,15 +31,12 @@ pub struct Broken {
 
 /// A client whose process is killed, one whose machine vanishes, and one that vanishes where the server has been told to end
 /// transactions that say nothing for a second.
-pub fn broken_connections(server: &MariaDb) -> Vec<Broken> {
-    let run = || -> Result<Vec<Broken>> {
-        let mut all = vec![killed(server)?, vanished(server, "the machine vanishes", false)?];
-        if server.dialect().is_mariadb() {
-            all.push(vanished(server, "vanishes, with idle_transaction_timeout = 1", true)?);
-        }
-        Ok(all)
-    };
-    run().or_fail()
+pub fn broken_connections(server: &MariaDb) -> Result<Vec<Broken>> {
+    let mut all = vec![killed(server)?, vanished(server, "the machine vanishes", false)?];
+    if server.dialect().is_mariadb() {
+        all.push(vanished(server, "vanishes, with idle_transaction_timeout = 1", true)?);
+    }
+    Ok(all)
 }
 
 /// What `lab seat-holder` does: takes a seat of this table at that URL, says by which connection, and waits to be killed.
@@ -132,37 +129,34 @@ pub struct KeepAlive {
 }
 
 /// Asks the server, and the kernel of this machine, on which the lab's servers run.
-pub fn keep_alive(server: &MariaDb) -> KeepAlive {
-    let run = || -> Result<KeepAlive> {
-        let doing = "ask when a silent connection is given up";
-        let mut client = server.connect()?;
-        let wait: Option<u64> = client.query_first("SELECT @@wait_timeout").doing(doing)?;
-        let kernel = |name: &str| -> Result<u64> {
-            let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_keepalive_{name}")).doing(doing)?;
-            text.trim().parse().doing(doing)
-        };
-        let (time, interval, probes) = (kernel("time")?, kernel("intvl")?, kernel("probes")?);
-        let from: Option<String> = client
-            .query_first("SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
-            .doing(doing)?;
-        let port = |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        let ours = from.as_deref().and_then(port).zip(port(server.address()));
-        let probes_it = || -> Result<bool> {
-            let sockets = std::fs::read_to_string("/proc/net/tcp").doing(doing)?;
-            Ok(ours.is_some_and(|(client, server)| has_keep_alive(&sockets, server, client)))
-        };
-        // Until its last answer has been acknowledged, another timer runs.
-        let began = Instant::now();
-        while !probes_it()? && began.elapsed() < Duration::from_secs(2) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(KeepAlive {
-            server: Duration::from_secs(wait.unwrap_or_default()),
-            kernel: Duration::from_secs(time + interval * probes),
-            probes: probes_it()?,
-        })
+pub fn keep_alive(server: &MariaDb) -> Result<KeepAlive> {
+    let doing = "ask when a silent connection is given up";
+    let mut client = server.connect()?;
+    let wait: Option<u64> = client.query_first("SELECT @@wait_timeout").doing(doing)?;
+    let kernel = |name: &str| -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_keepalive_{name}")).doing(doing)?;
+        text.trim().parse().doing(doing)
     };
-    run().or_fail()
+    let (time, interval, probes) = (kernel("time")?, kernel("intvl")?, kernel("probes")?);
+    let from: Option<String> = client
+        .query_first("SELECT host FROM information_schema.processlist WHERE id = CONNECTION_ID()")
+        .doing(doing)?;
+    let port = |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let ours = from.as_deref().and_then(port).zip(port(server.address()));
+    let probes_it = || -> Result<bool> {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").doing(doing)?;
+        Ok(ours.is_some_and(|(client, server)| has_keep_alive(&sockets, server, client)))
+    };
+    // Until its last answer has been acknowledged, another timer runs.
+    let began = Instant::now();
+    while !probes_it()? && began.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(KeepAlive {
+        server: Duration::from_secs(wait.unwrap_or_default()),
+        kernel: Duration::from_secs(time + interval * probes),
+        probes: probes_it()?,
+    })
 }
 
 /// Whether the timer that runs on a connection is one of keep-alive, by what the kernel lists: address and port, the peer's,

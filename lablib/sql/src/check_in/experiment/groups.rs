@@ -1,10 +1,8 @@
 //! Groups: each member for themselves, or all together.
 
-use std::sync::Barrier;
-
 use crate::check_in::{Audit, Desk, Flight, Layout, Rules, Seat, SeatMap, Told, Way};
 use lab::service::MariaDb;
-use lab::{Error, OrFail, Result, Rng, joined};
+use lab::{Crowd, Error, OrFail, Result, Rng};
 
 /// What came of the groups.
 #[derive(Debug, Clone)]
@@ -59,38 +57,26 @@ fn seat_all(
         return Err(Error::new("seat groups", "it takes a desk"));
     }
     let flight = Flight::create(server, "groups", layout, Rules::OneSeatEach)?;
-    let open = |number: usize| {
-        Desk::open(server, &flight, Way::SkipThenWait, Rng::seeded(seed, &format!("group desk {number}")))
-    };
-    let mut open = (0..desks).map(open).collect::<Result<Vec<_>>>()?;
-    let doors = Barrier::new(desks);
-    let answers: Vec<Answer> = std::thread::scope(|scope| {
-        let doors = &doors;
-        let threads: Vec<_> = open
-            .iter_mut()
-            .enumerate()
-            .map(|(number, desk)| {
-                scope.spawn(move || -> Result<Vec<Answer>> {
-                    doors.wait();
-                    let opened = std::time::Instant::now();
-                    let own = groups.iter().enumerate().filter(|(index, _)| index % desks == number);
-                    own.map(|(index, group)| {
-                        let seats = match together {
-                            true => desk.check_in_group(group)?.unwrap_or_default(),
-                            false => {
-                                let each = group.iter().map(|&traveller| Ok(desk.check_in(traveller)?.seat()));
-                                each.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
-                            }
-                        };
-                        Ok((index, seats, opened.elapsed().as_secs_f64()))
-                    })
-                    .collect()
-                })
-            })
-            .collect();
-        let answers = threads.into_iter().map(|thread| joined("seat groups", thread.join()));
-        answers.collect::<Result<Vec<_>>>().map(|answers| answers.into_iter().flatten().collect())
-    })?;
+    let own = |desk: usize| groups.iter().enumerate().skip(desk).step_by(desks);
+    let ran = Crowd::of(desks)
+        .with(|number| {
+            let rng = Rng::seeded(seed, &format!("group desk {number}"));
+            Ok((Desk::open(server, &flight, Way::SkipThenWait, rng)?, own(number), Vec::new()))
+        })
+        .times_each(|number| own(number).count() as u64)
+        .run(|(desk, own, answers), call| {
+            let Some((index, group)) = own.next() else { return Ok(()) };
+            let seats = match together {
+                true => desk.check_in_group(group)?.unwrap_or_default(),
+                false => {
+                    let each = group.iter().map(|&traveller| Ok(desk.check_in(traveller)?.seat()));
+                    each.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
+                }
+            };
+            answers.push((index, seats, call.now()));
+            Ok(())
+        })?;
+    let answers: Vec<Answer> = ran.states.into_iter().flat_map(|(.., answers)| answers).collect();
     let table = flight.seats(server)?;
     flight.drop(server)?;
     let told: Vec<Told> = answers

@@ -11,7 +11,7 @@ pub use broken::{Broken, KeepAlive, broken_connections, keep_alive, seat_holder_
 pub use groups::{Seated, groups};
 pub use race::{Arm, Checked, check_in_race};
 pub use sale::{Sale, SaleSpec, sale, sales_table};
-pub use twice::{Guard, Twice, twice};
+pub use twice::{Guard, twice};
 pub use undersell::{LastSeat, last_seat};
 
 use super::audit::Told;

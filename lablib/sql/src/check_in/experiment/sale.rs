@@ -3,7 +3,7 @@
 use super::{dealt, rush};
 use crate::check_in::{Audit, Desk, Flight, Layout, Rules, SeatMap, Way};
 use lab::service::MariaDb;
-use lab::{OrFail, Progress, Result, Rng, Table};
+use lab::{Progress, Result, Rng, Table};
 
 /// A sale.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub struct Sale {
 }
 
 /// Sells a flight by each of the ways.
-pub fn sale(server: &MariaDb, spec: SaleSpec, ways: &[Way]) -> Vec<Sale> {
+pub fn sale(server: &MariaDb, spec: SaleSpec, ways: &[Way]) -> Result<Vec<Sale>> {
     let mut progress = Progress::new("selling seats", ways.len() as u64);
     let mut run = |&way: &Way| -> Result<Sale> {
         let flight = Flight::create(server, "sale", spec.layout, Rules::OneSeatEach)?;
@@ -71,7 +71,7 @@ pub fn sale(server: &MariaDb, spec: SaleSpec, ways: &[Way]) -> Vec<Sale> {
             map: SeatMap { caption, layout: spec.layout, told: rush.told },
         })
     };
-    ways.iter().map(&mut run).collect::<Result<Vec<_>>>().or_fail()
+    ways.iter().map(&mut run).collect()
 }
 
 /// What came of the sales.

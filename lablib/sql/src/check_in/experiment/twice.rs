@@ -1,12 +1,13 @@
 //! The same traveller at two desks at the same moment.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use super::rush;
 use crate::check_in::{Audit, Boarding, Desk, Flight, Layout, Rules, Way};
 use lab::service::MariaDb;
-use lab::{OrFail, Result, Rng, Table};
+use lab::{Frame, Result, Rng};
 
 /// What keeps a traveller from having two seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,27 +20,23 @@ pub enum Guard {
     Key,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Twice {
-    /// What keeps a traveller from having two seats.
-    pub guard: Guard,
-    /// Travellers who checked in at two desks at once.
-    pub travellers: u64,
-    /// Travellers with two seats in the end.
-    pub with_two: u64,
-    /// Seats taken.
-    pub filled: u64,
-    /// Travellers who were told of two different seats, or of none.
-    pub confused: u64,
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::LookFirst => "each desk looks first",
+            Self::Key => "a unique key",
+        })
+    }
 }
 
 /// How long the first of two requests waits for the second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Every traveller checks in at two desks at the same moment, under each of the guards.
-pub fn twice(server: &MariaDb, travellers: u64, seed: u64) -> [Twice; 3] {
-    let run = |guard: Guard| -> Result<Twice> {
+/// Every traveller checks in at two desks at the same moment, under each of the guards. A row for each `guard`: `travellers`, those `with
+/// two seats` in the end, and those who were `told two things`: of two different seats, or of none; and the seats taken (`filled`).
+pub fn twice(server: &MariaDb, travellers: u64, seed: u64) -> Result<Frame> {
+    [Guard::Nothing, Guard::LookFirst, Guard::Key].into_iter().try_fold(Frame::new(), |all, guard| {
         let rules = if guard == Guard::Key { Rules::OneSeatEach } else { Rules::Any };
         let layout = Layout::new(travellers.div_ceil(3) as u32 + 1, 6)?;
         let flight = Flight::create(server, "twice", layout, rules)?;
@@ -70,10 +67,14 @@ pub fn twice(server: &MariaDb, travellers: u64, seed: u64) -> [Twice; 3] {
             seats.dedup();
             seats.len() != 1
         });
-        let confused = confused.count() as u64;
-        Ok(Twice { guard, travellers, with_two: audit.with_two, filled: audit.filled, confused })
-    };
-    [Guard::Nothing, Guard::LookFirst, Guard::Key].map(|guard| run(guard).or_fail())
+        let row = Frame::new()
+            .text("guard", [guard])
+            .counts("travellers", "", [travellers])
+            .counts("with two seats", "", [audit.with_two])
+            .counts("told two things", "", [confused.count() as u64])
+            .counts("filled", "", [audit.filled]);
+        Ok(all.stack(&row))
+    })
 }
 
 /// Waits until both requests of a traveller are there. If one of the desks has failed, the other goes on by itself.
@@ -82,22 +83,5 @@ fn meet(asking: &AtomicU8) {
     asking.fetch_add(1, Ordering::SeqCst);
     while asking.load(Ordering::SeqCst) < 2 && came.elapsed() < PATIENCE {
         std::thread::yield_now();
-    }
-}
-
-impl Twice {
-    /// All guards side by side.
-    pub fn table(all: &[Self]) -> Table {
-        let name = |one: &Self| match one.guard {
-            Guard::Nothing => "nothing",
-            Guard::LookFirst => "each desk looks first",
-            Guard::Key => "a unique key",
-        };
-        let counts = |of: fn(&Self) -> u64| all.iter().map(of).collect::<Vec<_>>();
-        Table::new("Everybody at two desks at the same moment")
-            .text("what prevents two seats", all.iter().map(name))
-            .counts("travellers", "", counts(|one| one.travellers))
-            .counts("with two seats", "", counts(|one| one.with_two))
-            .counts("told two things", "", counts(|one| one.confused))
     }
 }

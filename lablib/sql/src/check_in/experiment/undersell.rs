@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::check_in::{Boarding, Desk, Flight, Layout, Rules, Way};
 use crate::row_locks::locks::Watcher;
 use lab::service::MariaDb;
-use lab::{Error, OrFail, Result, Rng, joined};
+use lab::{Error, Result, Rng, joined};
 
 /// How long we look for the second traveller to wait or to be told something.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,39 +25,36 @@ pub struct LastSeat {
 }
 
 /// One seat, two travellers. The first one holds it and does not pay; the second one comes meanwhile.
-pub fn last_seat(server: &MariaDb, way: Way) -> LastSeat {
-    let run = || -> Result<LastSeat> {
-        let flight = Flight::create(server, "last", Layout::new(1, 1)?, Rules::OneSeatEach)?;
-        let mut first = Desk::open(server, &flight, way, Rng::seeded(1, "first"))?;
-        let mut second = Desk::open(server, &flight, way, Rng::seeded(1, "second"))?;
-        let mut watcher = Watcher::new(server)?;
-        let (holds, held) = channel();
-        let (give_back, given_back) = channel::<()>();
-        let (told, waited) = std::thread::scope(|scope| -> Result<(Boarding, bool)> {
-            let paying = scope.spawn(move || {
-                first.check_in_paying(1, || {
-                    let _ = holds.send(());
-                    let _ = given_back.recv_timeout(PATIENCE);
-                    false
-                })
-            });
-            held.recv_timeout(PATIENCE).map_err(|_| Error::new("hold the last seat", "nobody did"))?;
-            let asking = scope.spawn(move || second.check_in_paying(2, || true));
-            let deadline = Instant::now() + PATIENCE;
-            let mut waited = false;
-            while !asking.is_finished() && !waited && Instant::now() < deadline {
-                waited = !watcher.waiting()?.is_empty();
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            let _ = give_back.send(());
-            if joined("pay", paying.join())? != Boarding::Unpaid {
-                return Err(Error::new("hold the last seat", "the one who does not pay got it"));
-            }
-            Ok((joined("ask for the last seat", asking.join())?, waited))
-        })?;
-        let empty = flight.seats(server)?.iter().filter(|(_, traveller)| traveller.is_none()).count() as u64;
-        flight.drop(server)?;
-        Ok(LastSeat { way, waited, told_full: told == Boarding::Full, empty })
-    };
-    run().or_fail()
+pub fn last_seat(server: &MariaDb, way: Way) -> Result<LastSeat> {
+    let flight = Flight::create(server, "last", Layout::new(1, 1)?, Rules::OneSeatEach)?;
+    let mut first = Desk::open(server, &flight, way, Rng::seeded(1, "first"))?;
+    let mut second = Desk::open(server, &flight, way, Rng::seeded(1, "second"))?;
+    let mut watcher = Watcher::new(server)?;
+    let (holds, held) = channel();
+    let (give_back, given_back) = channel::<()>();
+    let (told, waited) = std::thread::scope(|scope| -> Result<(Boarding, bool)> {
+        let paying = scope.spawn(move || {
+            first.check_in_paying(1, || {
+                let _ = holds.send(());
+                let _ = given_back.recv_timeout(PATIENCE);
+                false
+            })
+        });
+        held.recv_timeout(PATIENCE).map_err(|_| Error::new("hold the last seat", "nobody did"))?;
+        let asking = scope.spawn(move || second.check_in_paying(2, || true));
+        let deadline = Instant::now() + PATIENCE;
+        let mut waited = false;
+        while !asking.is_finished() && !waited && Instant::now() < deadline {
+            waited = !watcher.waiting()?.is_empty();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = give_back.send(());
+        if joined("pay", paying.join())? != Boarding::Unpaid {
+            return Err(Error::new("hold the last seat", "the one who does not pay got it"));
+        }
+        Ok((joined("ask for the last seat", asking.join())?, waited))
+    })?;
+    let empty = flight.seats(server)?.iter().filter(|(_, traveller)| traveller.is_none()).count() as u64;
+    flight.drop(server)?;
+    Ok(LastSeat { way, waited, told_full: told == Boarding::Full, empty })
 }

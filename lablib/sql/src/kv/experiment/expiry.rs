@@ -1,7 +1,7 @@
 //! Whether what has expired is gone, and what it costs to clear it away.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,9 +10,8 @@ use mysql::prelude::Queryable;
 
 use super::databases;
 use crate::kv::{Skip, Store, Sweeper};
-use lab::chart::{Chart, Latencies};
 use lab::service::{Counters, MariaDb};
-use lab::{Doing, Error, Latency, OrFail, Progress, Result, Rng, Samples, joined};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
 
 /// What reads around the moments of expiry saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,38 +28,35 @@ pub struct Punctual {
 
 /// Puts keys that live for up to `longest`, and reads them all, over and over, until none is left; with or without a step
 /// of the store. Nobody sweeps.
-pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Punctual {
-    let run = || -> Result<Punctual> {
-        let mut store = Store::create(&databases(server, 1))?.without(skip);
-        let mut rng = Rng::seeded(seed, "times to live");
-        let mut lives = Vec::new();
-        for number in 0..keys {
-            let ttl = longest.mul_f64((1.0 + rng.unit()) / 2.0);
-            let key = number.to_be_bytes();
+pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Result<Punctual> {
+    let mut store = Store::create(&databases(server, 1)?)?.without(skip);
+    let mut rng = Rng::seeded(seed, "times to live");
+    let mut lives = Vec::new();
+    for number in 0..keys {
+        let ttl = longest.mul_f64((1.0 + rng.unit()) / 2.0);
+        let key = number.to_be_bytes();
+        let from = Instant::now();
+        store.put(&key, b"alive", Some(ttl))?;
+        // The server counted from some moment between these two.
+        lives.push((key, from + ttl, Instant::now() + ttl));
+    }
+    let mut seen = Punctual::default();
+    let end = Instant::now() + longest.mul_f64(1.2);
+    while Instant::now() < end {
+        for (key, earliest, latest) in &lives {
             let from = Instant::now();
-            store.put(&key, b"alive", Some(ttl))?;
-            // The server counted from some moment between these two.
-            lives.push((key, from + ttl, Instant::now() + ttl));
-        }
-        let mut seen = Punctual::default();
-        let end = Instant::now() + longest.mul_f64(1.2);
-        while Instant::now() < end {
-            for (key, earliest, latest) in &lives {
-                let from = Instant::now();
-                let found = store.get(key)?.is_some();
-                let to = Instant::now();
-                if to < *earliest {
-                    seen.before += 1;
-                    seen.too_early += u64::from(!found);
-                } else if from > *latest {
-                    seen.after += 1;
-                    seen.too_late += u64::from(found);
-                }
+            let found = store.get(key)?.is_some();
+            let to = Instant::now();
+            if to < *earliest {
+                seen.before += 1;
+                seen.too_early += u64::from(!found);
+            } else if from > *latest {
+                seen.after += 1;
+                seen.too_late += u64::from(found);
             }
         }
-        Ok(seen)
-    };
-    run().or_fail()
+    }
+    Ok(seen)
 }
 
 /// Who clears away what has expired.
@@ -96,6 +92,12 @@ pub enum Putting {
     Expired,
 }
 
+impl fmt::Display for Putting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Alive { "live keys" } else { "expired keys" })
+    }
+}
+
 /// How much there is to clear, and who puts meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct CleaningSpec {
@@ -109,54 +111,52 @@ pub struct CleaningSpec {
     pub batch: usize,
 }
 
+/// Who clears while whose keys are put.
+pub type Clears = (Putting, Clearing);
+
 /// What writers felt while somebody cleared expired entries away.
 #[derive(Debug, Clone)]
 pub struct Cleaning {
-    /// Who cleared.
-    pub by: Clearing,
-    /// Expired entries that are left.
-    pub left: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// How long each put took meanwhile.
-    pub puts: Latency,
-    /// The longest put of each client.
-    pub longest: Vec<Duration>,
-    /// How often a put, or whoever cleared, had to wait for a lock.
-    pub waits: f64,
+    /// A row for each who cleared (`by`) while clients `put` what: entries that were `left`, how long it `took`, how many `puts` there
+    /// were, and how often one of them, or whoever cleared, had to wait for a lock (`waits`).
+    pub clearings: Frame,
+    /// A row for each put: `by`, `put`, `client`, and how long it `took`.
+    pub puts: Frame,
 }
 
 impl Cleaning {
+    /// One figure of one clearing.
+    pub fn of(&self, (putting, by): Clears, figure: &str) -> f64 {
+        self.clearings.filter("put", &putting).filter("by", &by).number(figure)
+    }
+
     /// The longest put of each client, as a share of the time that clearing took.
-    pub fn shares(&self) -> Samples {
-        self.longest.iter().map(|longest| longest.as_secs_f64() / self.took.as_secs_f64()).collect()
+    pub fn longest(&self, (putting, by): Clears) -> Samples {
+        let longest = self.puts.filter("put", &putting).filter("by", &by).group(["client"]).max("took");
+        longest.samples("took").map(|took| took / self.of((putting, by), "took"))
     }
 }
 
 /// Expired entries among live ones in the store's own table, cleared away by each of these in turn while clients put. Only who
-/// clears differs.
-pub fn cleaning(server: &MariaDb, spec: CleaningSpec, putting: Putting, by: &[Clearing]) -> Vec<Cleaning> {
-    let run = || -> Result<Vec<Cleaning>> {
-        if spec.expired < spec.clients || spec.alive < spec.clients || spec.clients == 0 {
-            let cause = "it takes an expired and a live entry for each client";
-            return Err(Error::new("compare who clears", cause));
-        }
-        let mut progress = Progress::new("clear away what has expired", by.len() as u64);
-        let mut clear = |&by: &Clearing| {
-            let cleaned = cleared(server, spec, putting, by);
-            progress.step();
-            cleaned
-        };
-        by.iter().map(&mut clear).collect()
-    };
-    run().or_fail()
+/// clears, and what is put, differs.
+pub fn cleaning(server: &MariaDb, spec: CleaningSpec, all: &[Clears]) -> Result<Cleaning> {
+    if spec.expired < spec.clients || spec.alive < spec.clients || spec.clients == 0 {
+        return Err(Error::new("compare who clears", "it takes an expired and a live entry for each client"));
+    }
+    let mut progress = Progress::new("clear away what has expired", all.len() as u64);
+    all.iter().try_fold(Cleaning { clearings: Frame::new(), puts: Frame::new() }, |cleaned, &clears| {
+        let (row, puts) = cleared(server, spec, clears)?;
+        progress.step();
+        Ok(Cleaning { clearings: cleaned.clearings.stack(&row), puts: cleaned.puts.stack(&puts) })
+    })
 }
 
-fn cleared(server: &MariaDb, spec: CleaningSpec, putting: Putting, by: Clearing) -> Result<Cleaning> {
+/// One clearing's row, and its puts.
+fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Result<(Frame, Frame)> {
     /// Puts of each client while nobody clears.
     const PUTS: u64 = 100;
     let CleaningSpec { expired, alive, clients, batch } = spec;
-    let urls = databases(server, 1);
+    let urls = databases(server, 1)?;
     Store::create(&urls)?;
     let mut connection = Conn::new(urls[0].as_str()).doing("connect to the shard")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_micros() as u64;
@@ -174,67 +174,57 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, putting: Putting, by: Clearing)
         connection.query_first(sql).doing("count what is left").map(|count| count.unwrap_or(0))
     };
     let delete = |how: &str| format!("DELETE kv FROM kv {how} INDEX (by_expiry) WHERE expires_at < {now}");
-    let (over, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let (from, keys) = if putting == Putting::Alive { (expired, alive) } else { (0, expired) };
-    let put = |client: u64| -> Result<Latency> {
-        let mut store = Store::open(&urls)?;
-        let mut puts = Latency::new();
-        // Each client its own keys: one that waits for another client does not wait for whoever clears.
-        for number in (client..keys).step_by(clients as usize).cycle() {
-            if over.load(Ordering::Relaxed) {
-                break;
-            }
-            let began = Instant::now();
-            store.put(key(from + number).as_bytes(), filler.as_bytes(), Some(hour))?;
-            puts.record(began.elapsed());
-            done.fetch_add(1, Ordering::Relaxed);
+    let done = AtomicU64::new(0);
+    let until = |puts: u64| -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while done.load(Ordering::Relaxed) < puts && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(puts)
+        Ok(())
     };
-    let before = Counters::of_server(server)?.get("Innodb_row_lock_waits")?;
-    let (took, measured) = std::thread::scope(|scope| -> Result<_> {
-        let put = &put;
-        let threads: Vec<_> = (0..clients).map(|client| scope.spawn(move || put(client))).collect();
-        let until = |puts: u64| {
-            while done.load(Ordering::Relaxed) < puts && threads.iter().all(|thread| !thread.is_finished()) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
-        let mut clear = || -> Result<()> {
-            match by {
-                Clearing::Nobody => until(PUTS * clients),
-                Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away")?,
-                Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away")?,
-                Clearing::Sweeper => {
-                    let errors = Arc::new(Mutex::new(None));
-                    let heard = errors.clone();
-                    let hear = move |error: &Error| *lock(&heard) = Some(error.clone());
-                    let _sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1), hear)?;
-                    while left(&mut connection)? > 0 {
-                        if let Some(error) = lock(&errors).take() {
-                            return Err(error);
-                        }
-                        std::thread::sleep(Duration::from_millis(2));
-                    }
+    let clear = || match by {
+        Clearing::Nobody => until(PUTS * clients),
+        Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away"),
+        Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away"),
+        Clearing::Sweeper => {
+            let errors = Arc::new(Mutex::new(None));
+            let heard = errors.clone();
+            let hear = move |error: &Error| *lock(&heard) = Some(error.clone());
+            let _sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1), hear)?;
+            while left(&mut connection)? > 0 {
+                if let Some(error) = lock(&errors).take() {
+                    return Err(error);
                 }
+                std::thread::sleep(Duration::from_millis(2));
             }
             Ok(())
-        };
+        }
+    };
+    let before = Counters::of_server(server)?.get("Innodb_row_lock_waits")?;
+    let ran = Crowd::of(clients as usize)
+        // Each client its own keys: one that waits for another client does not wait for whoever clears.
+        .with(|client| Ok((Store::open(&urls)?, (client as u64..keys).step_by(clients as usize).cycle())))
+        .lasting(Duration::ZERO)
+        .within(Duration::from_secs(600))
         // Nobody clears before all are at it.
-        until(2 * clients);
-        let from = Instant::now();
-        let cleared = clear();
-        let took = from.elapsed();
-        over.store(true, Ordering::Relaxed);
-        let puts = threads.into_iter().map(|thread| joined("put while somebody clears", thread.join()));
-        let puts = puts.collect::<Result<Vec<Latency>>>()?;
-        cleared.map(|()| (took, puts))
-    })?;
+        .meanwhile(Duration::ZERO, "all put", || until(2 * clients))
+        .meanwhile(Duration::ZERO, "cleared", clear)
+        .run(|(store, numbers), _| {
+            let number = numbers.next().unwrap_or(0);
+            store.put(key(from + number).as_bytes(), filler.as_bytes(), Some(hour))?;
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
     let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
-    let mut puts = Latency::new();
-    measured.iter().for_each(|one| puts.merge(one));
-    let longest = measured.iter().map(Latency::max).collect();
-    Ok(Cleaning { by, left: left(&mut connection)?, took, puts, longest, waits })
+    let row = Frame::new()
+        .counts("left", "", [left(&mut connection)?])
+        .numbers("took", "s", [ran.event("cleared") - ran.event_began("cleared")])
+        .counts("puts", "", [ran.frame.height() as u64])
+        .numbers("waits", "", [waits]);
+    let [row, puts] = [row, ran.frame.select(["client", "took"])]
+        .map(|frame| frame.everywhere("by", "", &by).everywhere("put", "", &putting));
+    Ok((row, puts))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -250,10 +240,4 @@ fn fill(connection: &mut Conn, rows: impl Iterator<Item = String>) -> Result<()>
         connection.query_drop(sql).doing(doing)?;
     }
     connection.query_drop("COMMIT").doing(doing)
-}
-
-/// How long puts took while somebody cleared.
-pub fn cleaning_chart(cleaned: &[Cleaning], title: &str) -> Latencies {
-    let chart = Chart::latencies(title).subtitle("A put of a live key while expired ones are cleared away");
-    cleaned.iter().fold(chart, |chart, one| chart.latency(one.by, &one.puts))
 }

@@ -3,118 +3,86 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::databases;
-use crate::kv::prototypes::Got;
+use crate::kv::prototype::Got;
 use crate::kv::{FirstPrototype, Store};
 use lab::service::MariaDb;
-use lab::{self, Doing, OrFail, Result};
+use lab::{Doing, Frame, Result};
 
-/// A question, and what both say.
-#[derive(Debug, Clone)]
-pub struct Asked {
-    /// What was done.
-    pub question: String,
-    /// What must come out.
-    pub right: String,
-    /// What the prototype says.
-    pub prototype: String,
-    /// What the store says.
-    pub ours: String,
-}
-
-impl Asked {
-    /// Whether the prototype is wrong, and whether the store is.
-    pub fn wrong(&self) -> (bool, bool) {
-        (self.prototype != self.right, self.ours != self.right)
-    }
-}
-
-/// Asks both.
-pub fn faults(server: &MariaDb) -> Vec<Asked> {
-    let run = || -> Result<Vec<Asked>> {
-        let mut old = FirstPrototype::on(server)?;
-        let mut new = Store::create(&databases(server, 1))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
-        let hour = Some(Duration::from_secs(3_600));
-        let mut asked = Vec::new();
-        let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
-            let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
-            let (question, right) = (question.to_string(), right.to_string());
-            asked.push(Asked { question, right, prototype: said(prototype), ours: said(ours) });
-        };
-
-        let mut prototype = || -> Result<String> {
-            old.set("a", "1", now + 3_600)?;
-            old.set("a", "2", now + 3_600)?;
-            told(old.get("a", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"a", b"1", hour)?;
-            new.put(b"a", b"2", hour)?;
-            text(&mut new, "a")
-        };
-        ask("put 1, put 2, get", "2", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("b", "1", now + 3_600)?;
-            old.delete("b")?;
-            old.set("b", "3", now + 3_600)?;
-            told(old.get("b", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"b", b"1", hour)?;
-            new.delete(b"b")?;
-            new.put(b"b", b"3", hour)?;
-            text(&mut new, "b")
-        };
-        ask("put 1, delete, put 3, get", "3", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("c", "1", now + 1)?;
-            old.set("c", "2", now + 3_600)?;
-            told(old.get("c", now + 2)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"c", b"1", Some(Duration::from_millis(1)))?;
-            new.put(b"c", b"2", hour)?;
-            text(&mut new, "c")
-        };
-        ask("put 1 for a moment, put 2 for an hour, get later", "2", prototype(), ours());
-
-        let mut prototype = || -> Result<String> {
-            old.set("Key", "1", now + 3_600)?;
-            old.set("key", "2", now + 3_600)?;
-            told(old.get("key", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"Key", b"1", hour)?;
-            new.put(b"key", b"2", hour)?;
-            text(&mut new, "key")
-        };
-        ask("put 1 under Key, put 2 under key, get key", "2", prototype(), ours());
-
-        let years = 20 * 365 * 86_400;
-        let mut prototype = || -> Result<String> {
-            old.set("e", "1", now + years)?;
-            told(old.get("e", now)?)
-        };
-        let mut ours = || -> Result<String> {
-            new.put(b"e", b"1", Some(Duration::from_secs(years)))?;
-            text(&mut new, "e")
-        };
-        ask("put 1 for twenty years, get", "1", prototype(), ours());
-        Ok(asked)
+/// Asks both. A row for each question: `what is done`, what must come out (`right`), what `the prototype` says, and what `this store` does.
+pub fn faults(server: &MariaDb) -> Result<Frame> {
+    let mut old = FirstPrototype::on(server)?;
+    let mut new = Store::create(&databases(server, 1)?)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
+    let hour = Some(Duration::from_secs(3_600));
+    let mut asked: [Vec<String>; 4] = Default::default();
+    let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
+        let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
+        let row = [question.to_string(), right.to_string(), said(prototype), said(ours)];
+        asked.iter_mut().zip(row).for_each(|(column, words)| column.push(words));
     };
-    run().or_fail()
-}
 
-/// All of them, side by side.
-pub fn asked_table(asked: &[Asked]) -> lab::Table {
-    let column = |of: fn(&Asked) -> &String| asked.iter().map(of).cloned().collect::<Vec<_>>();
-    lab::Table::new("The same questions to both")
-        .text("what is done", column(|asked| &asked.question))
-        .text("right", column(|asked| &asked.right))
-        .text("the prototype", column(|asked| &asked.prototype))
-        .text("this store", column(|asked| &asked.ours))
+    let mut prototype = || -> Result<String> {
+        old.set("a", "1", now + 3_600)?;
+        old.set("a", "2", now + 3_600)?;
+        told(old.get("a", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"a", b"1", hour)?;
+        new.put(b"a", b"2", hour)?;
+        text(&mut new, "a")
+    };
+    ask("put 1, put 2, get", "2", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("b", "1", now + 3_600)?;
+        old.delete("b")?;
+        old.set("b", "3", now + 3_600)?;
+        told(old.get("b", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"b", b"1", hour)?;
+        new.delete(b"b")?;
+        new.put(b"b", b"3", hour)?;
+        text(&mut new, "b")
+    };
+    ask("put 1, delete, put 3, get", "3", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("c", "1", now + 1)?;
+        old.set("c", "2", now + 3_600)?;
+        told(old.get("c", now + 2)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"c", b"1", Some(Duration::from_millis(1)))?;
+        new.put(b"c", b"2", hour)?;
+        text(&mut new, "c")
+    };
+    ask("put 1 for a moment, put 2 for an hour, get later", "2", prototype(), ours());
+
+    let mut prototype = || -> Result<String> {
+        old.set("Key", "1", now + 3_600)?;
+        old.set("key", "2", now + 3_600)?;
+        told(old.get("key", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"Key", b"1", hour)?;
+        new.put(b"key", b"2", hour)?;
+        text(&mut new, "key")
+    };
+    ask("put 1 under Key, put 2 under key, get key", "2", prototype(), ours());
+
+    let years = 20 * 365 * 86_400;
+    let mut prototype = || -> Result<String> {
+        old.set("e", "1", now + years)?;
+        told(old.get("e", now)?)
+    };
+    let mut ours = || -> Result<String> {
+        new.put(b"e", b"1", Some(Duration::from_secs(years)))?;
+        text(&mut new, "e")
+    };
+    ask("put 1 for twenty years, get", "1", prototype(), ours());
+    let names = ["what is done", "right", "the prototype", "this store"];
+    Ok(names.into_iter().zip(asked).fold(Frame::new(), |frame, (name, words)| frame.text(name, words)))
 }
 
 fn told(got: Got) -> Result<String> {

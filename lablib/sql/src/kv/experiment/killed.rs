@@ -1,13 +1,13 @@
 //! The server is killed while clients put.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::databases;
 use crate::kv::Store;
 use lab::link::Direction;
 use lab::service::MariaDb;
-use lab::{Error, Link, OrFail, Result, joined};
+use lab::{Crowd, Error, Link, Result};
 
 /// Puts of each client that must be refused before it has seen enough of a server that is down.
 const REFUSALS: usize = 10;
@@ -46,111 +46,102 @@ struct Told {
 ///
 /// Half of the clients stop hearing the server's answers a moment before: so there are puts that have happened and of which
 /// their clients cannot know it. And all of them go on putting while the server is down, so there are some that are refused.
-pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Survived {
-    let run = || -> Result<Survived> {
-        let nobody = || Error::new("kill a server under its clients", "there is no client");
-        if clients == 0 {
-            return Err(nobody());
-        }
-        let direct = databases(server, 2);
-        Store::create(&direct)?;
-        // Every other client has a link to itself.
-        let links = (0..clients).step_by(2).map(|_| Link::to(server.address())).collect::<Result<Vec<_>>>()?;
-        let open = |client: usize| match client % 2 {
-            0 => Store::open(&through(&links[client / 2], server, &direct)),
-            _ => Store::open(&direct),
-        };
-        let mut stores = (0..clients).map(open).collect::<Result<Vec<_>>>()?;
-        let (heard, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        // The key that each client is at.
-        let at: Vec<AtomicU64> = (0..clients as u64).map(AtomicU64::new).collect();
-        let put_until_refused = |client: usize, store: &mut Store| -> Result<Told> {
-            let mut told = Told::default();
-            while told.refused.len() < REFUSALS && !over.load(Ordering::Relaxed) {
-                let key = at[client].load(Ordering::Relaxed);
-                match store.put(&name(key), &value(key), None) {
-                    Ok(_) => told.acknowledged.push(key),
-                    Err(failure) => {
-                        let [in_doubt, refused] = &mut told.words;
-                        let (keys, words) = match failure.may_have_happened() {
-                            true => (&mut told.in_doubt, in_doubt),
-                            false => (&mut told.refused, refused),
-                        };
-                        keys.push(key);
-                        *words = failure.to_string();
-                    }
-                }
-                at[client].fetch_add(clients as u64, Ordering::Relaxed);
-                heard.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(told)
-        };
-        let told: Vec<Told> = std::thread::scope(|scope| {
-            let work = &put_until_refused;
-            let threads: Vec<_> =
-                stores.iter_mut().enumerate().map(|(n, store)| scope.spawn(move || work(n, store))).collect();
-            let kill = || -> Result<()> {
-                while heard.load(Ordering::Relaxed) < after && threads.iter().all(|thread| !thread.is_finished()) {
-                    std::thread::sleep(Duration::from_micros(500));
-                }
-                for (link, key) in links.iter().zip(at.iter().step_by(2)) {
-                    link.half_open_toward(Direction::ToClient);
-                    until_it_has_happened_unheard(&direct, link, key)?;
-                }
-                server.try_kill()?;
-                // Healing alone would let the answers pass that were held.
-                for link in &links {
-                    link.cut_connections().heal();
-                }
-                Ok(())
-            };
-            let killed = kill();
-            // Without a kill nobody would be refused.
-            over.store(killed.is_err(), Ordering::Relaxed);
-            let told = threads.into_iter().map(|thread| joined("put", thread.join())).collect::<Result<_>>();
-            killed.and(told)
-        })?;
-        server.try_restart()?;
-        let store = stores.last_mut().ok_or_else(nobody)?;
-        let mut there = |keys: &[u64]| -> Result<u64> {
-            let found =
-                keys.iter().map(|&key| Ok(store.get(&name(key))?.is_some_and(|entry| entry.value == value(key))));
-            Ok(found.collect::<Result<Vec<bool>>>()?.into_iter().map(u64::from).sum())
-        };
-        let mut survived = Survived {
-            acknowledged: 0,
-            lost: 0,
-            in_doubt: 0,
-            happened: 0,
-            refused: 0,
-            refused_and_there: 0,
-            told: told.first().map(|told| told.words.clone()).unwrap_or_default(),
-            connections_left: 0,
-        };
-        for told in &told {
-            survived.acknowledged += told.acknowledged.len() as u64;
-            survived.lost += told.acknowledged.len() as u64 - there(&told.acknowledged)?;
-            survived.in_doubt += told.in_doubt.len() as u64;
-            survived.happened += there(&told.in_doubt)?;
-            survived.refused += told.refused.len() as u64;
-            survived.refused_and_there += there(&told.refused)?;
-        }
-        let connections = || -> Result<u64> {
-            let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE 'kv\\_%'";
-            Ok(server.try_ask(sql)?.parse().unwrap_or(u64::MAX))
-        };
-        drop(stores);
-        // A server hears of a connection's end a moment after its client.
-        for _ in 0..200 {
-            survived.connections_left = connections()?;
-            if survived.connections_left == 0 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(survived)
+pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived> {
+    let nobody = || Error::new("kill a server under its clients", "there is no client");
+    if clients == 0 {
+        return Err(nobody());
+    }
+    let direct = databases(server, 2)?;
+    Store::create(&direct)?;
+    // Every other client has a link to itself.
+    let links = (0..clients).step_by(2).map(|_| Link::to(server.address())).collect::<Result<Vec<_>>>()?;
+    let open = |client: usize| match client % 2 {
+        0 => Store::open(&through(&links[client / 2], server, &direct)),
+        _ => Store::open(&direct),
     };
-    run().or_fail()
+    let mut stores = (0..clients).map(open).collect::<Result<Vec<_>>>()?;
+    let heard = AtomicU64::new(0);
+    // The key that each client is at.
+    let at: Vec<AtomicU64> = (0..clients as u64).map(AtomicU64::new).collect();
+    let ran = Crowd::holding(stores.iter_mut().map(|store| (store, Told::default())))
+        .times(u64::MAX)
+        .meanwhile(Duration::ZERO, "killed", || {
+            let end = Instant::now() + Duration::from_secs(60);
+            while heard.load(Ordering::Relaxed) < after && Instant::now() < end {
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            for (link, key) in links.iter().zip(at.iter().step_by(2)) {
+                link.half_open_toward(Direction::ToClient);
+                until_it_has_happened_unheard(&direct, link, key)?;
+            }
+            server.try_kill()?;
+            // Healing alone would let the answers pass that were held.
+            for link in &links {
+                link.cut_connections().heal();
+            }
+            Ok(())
+        })
+        .run(|(store, told), call| {
+            let at = &at[call.client()];
+            let key = at.load(Ordering::Relaxed);
+            match store.put(&name(key), &value(key), None) {
+                Ok(_) => told.acknowledged.push(key),
+                Err(failure) => {
+                    let [in_doubt, refused] = &mut told.words;
+                    let (keys, words) = match failure.may_have_happened() {
+                        true => (&mut told.in_doubt, in_doubt),
+                        false => (&mut told.refused, refused),
+                    };
+                    keys.push(key);
+                    *words = failure.to_string();
+                }
+            }
+            at.fetch_add(clients as u64, Ordering::Relaxed);
+            heard.fetch_add(1, Ordering::Relaxed);
+            if told.refused.len() == REFUSALS {
+                call.last();
+            }
+            Ok(())
+        })?;
+    let told: Vec<Told> = ran.states.into_iter().map(|(_, told)| told).collect();
+    server.try_restart()?;
+    let store = stores.last_mut().ok_or_else(nobody)?;
+    let mut there = |keys: &[u64]| -> Result<u64> {
+        let found = keys.iter().map(|&key| Ok(store.get(&name(key))?.is_some_and(|entry| entry.value == value(key))));
+        Ok(found.collect::<Result<Vec<bool>>>()?.into_iter().map(u64::from).sum())
+    };
+    let mut survived = Survived {
+        acknowledged: 0,
+        lost: 0,
+        in_doubt: 0,
+        happened: 0,
+        refused: 0,
+        refused_and_there: 0,
+        told: told.first().map(|told| told.words.clone()).unwrap_or_default(),
+        connections_left: 0,
+    };
+    for told in &told {
+        survived.acknowledged += told.acknowledged.len() as u64;
+        survived.lost += told.acknowledged.len() as u64 - there(&told.acknowledged)?;
+        survived.in_doubt += told.in_doubt.len() as u64;
+        survived.happened += there(&told.in_doubt)?;
+        survived.refused += told.refused.len() as u64;
+        survived.refused_and_there += there(&told.refused)?;
+    }
+    let connections = || -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE 'kv\\_%'";
+        Ok(server.try_ask(sql)?.parse().unwrap_or(u64::MAX))
+    };
+    drop(stores);
+    // A server hears of a connection's end a moment after its client.
+    for _ in 0..200 {
+        survived.connections_left = connections()?;
+        if survived.connections_left == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(survived)
 }
 
 fn name(key: u64) -> Vec<u8> {

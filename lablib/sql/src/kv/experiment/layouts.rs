@@ -1,152 +1,24 @@
 //! The same entries in other layouts, and in Redis.
 
-use std::fmt;
 use std::time::Instant;
-
-use mysql::Conn;
-use mysql::prelude::Queryable;
-use redis::Commands;
 
 use super::databases;
 use crate::kv::Store;
-use crate::kv::shard::{Row, is_alive};
-use crate::kv::statements::{BEGAN, put_into, select_from};
-use lab::chart::{Bars, Chart, Lines};
+use crate::kv::rivals::{Client, Layout};
+use lab::chart::{Chart, Lines};
 use lab::service::{Counters, MariaDb, Redis};
-use lab::{self, Doing, Error, OrFail, Progress, Race, Result, Rng, Samples};
+use lab::{Crowd, Error, Frame, Progress, Result, Rng, Samples, Trial};
 
-/// Where entries lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// This store: the key is the primary key.
-    Ours,
-    /// A number is the primary key, and the key has a unique index: the first prototype's table, mended.
-    Numbered,
-    /// The MD5 of the key is the primary key: 16 bytes for any key, and no order.
-    Hashed,
-    /// As this store, with the value alone: no version, no expiry, and nobody asks for the time.
-    Bare,
-    /// Redis, with its memory alone.
-    Redis,
-    /// Redis that syncs its log before it answers, as the SQL server does.
-    DurableRedis,
-}
-
-impl Layout {
-    /// All of them. The first three do the same work: they keep a version and a time with each value, and look at the clock.
-    pub const ALL: [Self; 6] = [Self::Ours, Self::Numbered, Self::Hashed, Self::Bare, Self::Redis, Self::DurableRedis];
-
-    fn is_a_table(self) -> bool {
-        !matches!(self, Self::Redis | Self::DurableRedis)
-    }
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ours => "key as primary key (ours)",
-            Self::Numbered => "number, and a unique index",
-            Self::Hashed => "MD5 of the key",
-            Self::Bare => "ours, without version and expiry",
-            Self::Redis => "Redis, in memory",
-            Self::DurableRedis => "Redis, synced",
-        })
-    }
-}
-
-/// One layout with values of one size.
+/// What every layout took for entries of every size.
 #[derive(Debug, Clone)]
-pub struct Measured {
-    /// Which layout.
-    pub layout: Layout,
-    /// Bytes of a value.
-    pub size: usize,
-    /// Pages that InnoDB looks at for a get; none in Redis.
-    pub pages: f64,
-    /// Bytes that the SQL server sends for a get: who asks it for less is sooner done.
-    pub sent: f64,
-    /// Seconds for a get while eight clients get, one sample a round: the turn's time by its gets.
-    pub gets: Samples,
-    /// Seconds for a put by one client, one sample a round: the median of its puts, for what else goes on at a machine stops a
-    /// few of them for long.
-    pub puts: Samples,
-    /// Entries read back that were not what was put.
-    pub wrong: u64,
-}
-
-/// All of them.
-#[derive(Debug, Clone)]
-pub struct Measures(Vec<Measured>);
-
-enum Client {
-    Ours {
-        store: Store,
-        loader: Conn,
-    },
-    /// What the store says to its server, said to another table.
-    Alike {
-        connection: Conn,
-        get: String,
-        put: String,
-        load: String,
-    },
-    Bare(Conn),
-    Redis(redis::Connection),
-}
-
-impl Client {
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        const DOING: &str = "put an entry";
-        match self {
-            Self::Ours { store, .. } => Ok(store.put(key, value, None).map(drop)?),
-            Self::Alike { connection, put, .. } => {
-                let never = None::<u64>;
-                connection.exec_drop(put.as_str(), (key, value, rand::random::<u64>(), never, never)).doing(DOING)
-            }
-            Self::Bare(connection) => {
-                let put = "INSERT INTO bare (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)";
-                connection.exec_drop(put, (key, value)).doing(DOING)
-            }
-            Self::Redis(connection) => connection.set(key, value).doing(DOING),
-        }
-    }
-
-    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        const DOING: &str = "get an entry";
-        match self {
-            Self::Ours { store, .. } => Ok(store.get(key)?.map(|entry| entry.value)),
-            Self::Alike { connection, get, .. } => {
-                let found = connection.exec_first::<Row, _, _>(get.as_str(), (key,)).doing(DOING)?;
-                Ok(found.filter(is_alive).map(|(_, value, ..)| value))
-            }
-            Self::Bare(connection) => connection.exec_first("SELECT v FROM bare WHERE k = ?", (key,)).doing(DOING),
-            Self::Redis(connection) => connection.get(key).doing(DOING),
-        }
-    }
-
-    /// Puts entries where there are none, many in a transaction.
-    fn load(&mut self, entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<()> {
-        const DOING: &str = "load entries";
-        let insert = match self {
-            Self::Ours { loader, .. } => Some((loader, "INSERT INTO kv (k, v, version) VALUES (?, ?, 0)")),
-            Self::Bare(connection) => Some((connection, "INSERT INTO bare (k, v) VALUES (?, ?)")),
-            Self::Alike { connection, load, .. } => Some((connection, load.as_str())),
-            Self::Redis(_) => None,
-        };
-        if let Some((connection, insert)) = insert {
-            connection.query_drop("START TRANSACTION").doing(DOING)?;
-            connection.exec_batch(insert, entries).doing(DOING)?;
-            return connection.query_drop("COMMIT").doing(DOING);
-        }
-        if let Self::Redis(connection) = self {
-            let mut pipe = redis::pipe();
-            for (key, value) in entries {
-                pipe.set(key, value).ignore();
-            }
-            pipe.query::<()>(connection).doing(DOING)?;
-        }
-        Ok(())
-    }
+pub struct Measures {
+    /// A row for each `layout` and `size` of a value (bytes): `pages` that InnoDB looks at for a get, where it does; bytes that the SQL
+    /// server has `sent` for one, for who asks it for less is sooner done; and entries read back that were not what was put (`wrong`).
+    pub counted: Frame,
+    /// A row for each round of each `layout` and `size`, by `what`. A `get`: seconds that one `took` while eight clients got, the turn's
+    /// time by its gets. A `put` by one client: the median of its puts, for what else goes on at a machine stops a few of them for long.
+    /// Beside it the same `over ours`, which is this store's in the same round.
+    pub turns: Frame,
 }
 
 /// A get is over so much sooner that it takes more of them to measure: so many of each client's for each put.
@@ -169,67 +41,24 @@ pub fn layouts(
     operations: u64,
     rounds: usize,
     seed: u64,
-) -> Measures {
-    let run = || -> Result<Measures> {
-        if sizes.is_empty() || entries == 0 || operations == 0 || rounds == 0 {
-            return Err(Error::new("compare layouts", "it takes sizes, entries, operations and a round"));
-        }
-        let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
-        let mut all = Vec::new();
-        for &size in sizes {
-            let entries = entries.min((bytes / size.max(1)) as u64).max(1);
-            all.extend(of_size(server, stores, size, entries, operations, rounds, seed)?);
-            progress.step();
-        }
-        Ok(Measures(all))
-    };
-    run().or_fail()
+) -> Result<Measures> {
+    if sizes.is_empty() || entries == 0 || operations == 0 || rounds == 0 {
+        return Err(Error::new("compare layouts", "it takes sizes, entries, operations and a round"));
+    }
+    let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
+    sizes.iter().try_fold(Measures { counted: Frame::new(), turns: Frame::new() }, |all, &size| {
+        let entries = entries.min((bytes / size.max(1)) as u64).max(1);
+        let one = of_size(server, stores, size, entries, operations, rounds, seed)?;
+        progress.step();
+        Ok(Measures { counted: all.counted.stack(&one.counted), turns: all.turns.stack(&one.turns) })
+    })
 }
 
 /// Clients of one layout; the first of them makes its table.
 fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<Client>> {
-    let urls = databases(server, 1);
+    let urls = databases(server, 1)?;
     Store::create(&urls)?;
-    (0..READERS).map(|_| client(server, &urls, stores, layout)).collect()
-}
-
-fn client(server: &MariaDb, urls: &[String], stores: [&Redis; 2], layout: Layout) -> Result<Client> {
-    let connected = || Conn::new(urls[0].as_str()).doing("connect to the server");
-    let table = |name: &str, columns: &str| -> Result<Conn> {
-        let mut connection = connected()?;
-        let create = format!("CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = InnoDB");
-        connection.query_drop(create).doing("make a table")?;
-        Ok(connection)
-    };
-    let alike = |name: &str, columns: &str, key: &str, given: &str| -> Result<Client> {
-        let columns = format!(
-            "{columns}, v MEDIUMBLOB NOT NULL, version BIGINT UNSIGNED NOT NULL, expires_at BIGINT UNSIGNED NULL, \
-             KEY by_expiry (expires_at)"
-        );
-        let connection = table(name, &columns)?;
-        let get = select_from(name, key, &format!("{key} = {given}"), BEGAN);
-        let load = format!("INSERT INTO {name} ({key}, v, version) VALUES ({given}, ?, 0)");
-        Ok(Client::Alike { connection, get, put: put_into(server.dialect(), name, key, given), load })
-    };
-    let redis = |server: &Redis| -> Result<Client> {
-        let doing = "connect to Redis";
-        let client = redis::Client::open(server.url()).doing(doing)?;
-        Ok(Client::Redis(client.get_connection().doing(doing)?))
-    };
-    match layout {
-        Layout::Ours => Ok(Client::Ours { store: Store::open(urls)?, loader: connected()? }),
-        Layout::Numbered => {
-            let columns = "id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, k VARBINARY(255) NOT NULL, \
-                           UNIQUE KEY by_key (k)";
-            alike("numbered", columns, "k", "?")
-        }
-        Layout::Hashed => alike("hashed", "h BINARY(16) NOT NULL PRIMARY KEY", "h", "UNHEX(MD5(?))"),
-        Layout::Bare => {
-            Ok(Client::Bare(table("bare", "k VARBINARY(255) NOT NULL PRIMARY KEY, v MEDIUMBLOB NOT NULL")?))
-        }
-        Layout::Redis => redis(stores[0]),
-        Layout::DurableRedis => redis(stores[1]),
-    }
+    (0..READERS).map(|_| Client::open(server, &urls, stores, layout)).collect()
 }
 
 fn of_size(
@@ -240,7 +69,7 @@ fn of_size(
     operations: u64,
     rounds: usize,
     seed: u64,
-) -> Result<Vec<Measured>> {
+) -> Result<Measures> {
     let key = |number: u64| format!("session:{size}:{number:012}").into_bytes();
     // Another one for each turn: a put of what is there already changes nothing, and InnoDB would not even commit.
     let value = |number: u64, turn: u64| {
@@ -249,146 +78,93 @@ fn of_size(
         value[..text.len().min(size)].copy_from_slice(&text.as_bytes()[..text.len().min(size)]);
         value
     };
-    let mut everybody = Vec::new();
+    let (mut everybody, mut counted) = (Vec::new(), Frame::new());
     for layout in Layout::ALL {
         let mut clients = clients(server, stores, layout)?;
         clients[0].load((0..entries).map(|number| (key(number), value(number, 0))))?;
         everybody.push(clients);
     }
-    let (mut measured, mut counters) = (Vec::new(), server.connect()?);
+    let mut counters = server.connect()?;
     for (layout, clients) in Layout::ALL.into_iter().zip(&mut everybody) {
         let mut rng = Rng::seeded(seed, "gets that are counted");
         // Whoever connects and prepares when it is first asked has done so.
         clients.iter_mut().try_for_each(|client| client.get(&key(0)).map(drop))?;
-        let before = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")?;
+        let looked = |name: &str| Counters::of_server(server)?.get(name);
+        let before = looked("Innodb_buffer_pool_read_requests")?;
         let sent_before = Counters::one(&mut counters, "Bytes_sent")?;
-        let mut wrong = 0;
-        let counted = operations * rounds as u64;
-        for _ in 0..counted {
+        let (mut wrong, gets) = (0, operations * rounds as u64);
+        for _ in 0..gets {
             let number = rng.below(entries);
             wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
         }
         let sent = Counters::one(&mut counters, "Bytes_sent")? - sent_before;
-        let looked = Counters::of_server(server)?.get("Innodb_buffer_pool_read_requests")? - before;
-        let (pages, sent) = (looked / counted as f64, sent / counted as f64);
-        let (gets, puts) = (Samples::default(), Samples::default());
-        measured.push(Measured { layout, size, pages, sent, gets, puts, wrong });
+        let pages = (looked("Innodb_buffer_pool_read_requests")? - before) / gets as f64;
+        let row = Frame::new()
+            .text("layout", [layout])
+            .counts("size", "bytes", [size as u64])
+            .numbers_or_missing("pages", "", [layout.is_a_table().then_some(pages)])
+            .numbers("sent", "bytes", [sent / gets as f64])
+            .counts("wrong", "", [wrong]);
+        counted = counted.stack(&row);
     }
     let before = Counters::of_server(server)?.get("Binlog_commits")?;
-    let mut race = Race::of(rounds);
-    for (layout, clients) in Layout::ALL.into_iter().zip(&mut everybody) {
-        race = race.arm(&layout.to_string(), move || {
-            std::thread::scope(|scope| {
-                let reading = clients.iter_mut().enumerate().map(|(reader, client)| {
-                    scope.spawn(move || {
-                        let mut rng = Rng::seeded(seed, &format!("gets of client {reader}"));
-                        let found = |_: &u64| client.get(&key(rng.below(entries))).is_ok_and(|value| value.is_some());
-                        (0..operations * GETS_FOR_A_PUT).filter(found).count() as u64
-                    })
-                });
-                let reading: Vec<_> = reading.collect();
-                reading.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
-            })
-        });
-    }
-    let gets = race.try_run()?;
-    for one in &mut measured {
-        let all = (READERS as u64 * operations * GETS_FOR_A_PUT) as f64;
-        one.gets = gets.seconds(&one.layout.to_string()).map(|seconds| seconds / all);
-    }
-    let mut medians: Vec<Samples> = vec![Samples::default(); everybody.len()];
-    let mut race = Race::of(rounds);
-    for ((layout, clients), medians) in Layout::ALL.into_iter().zip(&mut everybody).zip(&mut medians) {
-        let (mut rng, mut turn) = (Rng::seeded(seed, "puts"), 0);
-        race = race.arm(&layout.to_string(), move || {
-            let mut seconds = Samples::default();
-            let puts = (0..operations).filter(|_| {
-                let number = rng.below(entries);
-                turn += 1;
-                let (key, value) = (key(number), value(number, turn));
-                let began = Instant::now();
-                let done = clients[0].put(&key, &value).is_ok();
-                seconds.push(began.elapsed().as_secs_f64());
-                done
-            });
-            let good = puts.count() as u64;
-            medians.push(seconds.median());
-            good
-        });
-    }
-    race.try_run()?;
-    for (one, medians) in measured.iter_mut().zip(medians) {
-        // The race has a round more, to warm up.
-        one.puts = medians.values()[1..].iter().copied().collect();
-    }
+    let gets = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
+        let clients = everybody[*layout as usize].iter_mut().enumerate();
+        let readers = clients.map(|(reader, client)| (client, Rng::seeded(seed, &format!("gets of client {reader}"))));
+        let ran = Crowd::holding(readers).times(operations * GETS_FOR_A_PUT).run(|(client, rng), _| {
+            let found = client.get(&key(rng.below(entries)))?;
+            found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
+        })?;
+        figures.push("took", "s", ran.seconds / ran.frame.height() as f64);
+        Ok(())
+    })?;
+    let puts = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
+        let mut rng = Rng::seeded(seed, &format!("puts of round {}", figures.round()));
+        let mut took = Samples::default();
+        for number in 0..operations {
+            let entry = rng.below(entries);
+            let (key, value) = (key(entry), value(entry, 1 + figures.round() as u64 * operations + number));
+            let began = Instant::now();
+            everybody[*layout as usize][0].put(&key, &value)?;
+            took.push(began.elapsed().as_secs_f64());
+        }
+        figures.push("took", "s", took.median());
+        Ok(())
+    })?;
     let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
     let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
-    let puts = tables as f64 * operations as f64 * (rounds + 1) as f64;
-    if commits != puts {
-        let cause = format!("{puts} puts into {tables} tables were {commits} commits");
+    let expected = tables as f64 * operations as f64 * (rounds + 1) as f64;
+    if commits != expected {
+        let cause = format!("{expected} puts into {tables} tables were {commits} commits");
         return Err(Error::new("compare layouts that do the same work", cause));
     }
-    Ok(measured)
+    let turns = |what: &str, trial: &Trial<Layout>, layout: Layout| {
+        Frame::new()
+            .numbers("took", "s", trial.samples(&layout, "took").values().to_vec())
+            .numbers("over ours", "×", trial.ratio("took", &layout, &Layout::Ours).values().to_vec())
+            .everywhere("what", "", what)
+            .everywhere("layout", "", &layout)
+            .everywhere("size", "bytes", size as u64)
+    };
+    let all = Layout::ALL.into_iter().flat_map(|layout| [turns("get", &gets, layout), turns("put", &puts, layout)]);
+    Ok(Measures { counted, turns: all.fold(Frame::new(), |all, one| all.stack(&one)) })
 }
 
 impl Measures {
-    /// One of them.
-    pub fn of(&self, layout: Layout, size: usize) -> Measured {
-        let found = self.0.iter().find(|one| one.layout == layout && one.size == size).cloned();
-        found.ok_or_else(|| Error::new("find a layout", format!("{layout} was not measured at {size} bytes"))).or_fail()
+    /// How many times as long a layout takes for a `get` or a `put` as this store does, with values of one size, round by round.
+    pub fn over_ours(&self, what: &str, layout: Layout, size: usize) -> Samples {
+        self.turns.filter("what", what).filter("layout", &layout).filter("size", size).samples("over ours")
     }
 
-    /// Entries that came back wrong, all together.
-    pub fn wrong(&self) -> u64 {
-        self.0.iter().map(|one| one.wrong).sum()
-    }
-
-    /// How many times as long a layout takes for a get as this store does, with values of one size, round by round.
-    pub fn gets(&self, layout: Layout, size: usize) -> Samples {
-        self.of(layout, size).gets.over(&self.of(Layout::Ours, size).gets)
-    }
-
-    /// The same for a put.
-    pub fn puts(&self, layout: Layout, size: usize) -> Samples {
-        self.of(layout, size).puts.over(&self.of(Layout::Ours, size).puts)
-    }
-
-    /// Time by size: of gets, or of puts; this store is 1.
-    pub fn chart(&self, title: &str, puts: bool) -> Lines {
-        let what = if puts { "a put, one client" } else { "a get, eight clients" };
-        let chart = Chart::lines(title)
-            .subtitle(format!("Time of {what}, as a multiple of this store's"))
+    /// Time by size, of gets or of puts; this store is 1.
+    pub fn chart(&self, title: &str, what: &str) -> Lines {
+        let others = self.turns.filter("what", what).except("layout", &Layout::Ours);
+        Chart::lines(title)
             .x("value", "bytes")
             .log_x()
             .y("time, this store is 1", "×")
-            .log_y();
-        let others = Layout::ALL.into_iter().filter(|&layout| layout != Layout::Ours);
-        let line = |chart: Lines, layout: Layout| {
-            let sizes = self.0.iter().filter(|one| one.layout == layout).map(|one| one.size);
-            let ratio = |size| if puts { self.puts(layout, size) } else { self.gets(layout, size) };
-            let points: Vec<(f64, Samples)> = sizes.map(|size| (size as f64, ratio(size))).collect();
-            chart.line_with_spread(layout, points.iter().map(|(size, ratio)| (*size, ratio)))
-        };
-        others.fold(chart, line).mark_y("this store", 1.0)
-    }
-
-    /// Pages looked at for a get of a value of this size.
-    pub fn pages_chart(&self, title: &str, size: usize) -> Bars {
-        let chart = Chart::bars(title)
-            .subtitle(format!("InnoDB pages looked at for a get; values of {size} bytes"))
-            .y("pages", "")
-            .horizontal();
-        let tables = self.0.iter().filter(|one| one.size == size && one.layout.is_a_table());
-        tables.fold(chart, |chart, one| chart.bar(one.layout, one.pages))
-    }
-
-    /// Gets a second by eight clients, and puts a second by one.
-    pub fn table(&self) -> lab::Table {
-        let rate = |samples: &Samples| 1.0 / samples.median();
-        lab::Table::new("What eight clients get, and one puts, in a second")
-            .text("", self.0.iter().map(|one| one.layout.to_string()))
-            .counts("value", "bytes", self.0.iter().map(|one| one.size as u64))
-            .numbers("gets", "1/s", self.0.iter().map(|one| rate(&one.gets)))
-            .numbers("puts", "1/s", self.0.iter().map(|one| rate(&one.puts)))
+            .log_y()
+            .of(&others, "size", "over ours", "layout")
+            .mark_y("this store", 1.0)
     }
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::databases;
-use crate::kv::{Answer, Expected, Failure, Skip, Store, Sweeper};
+use crate::kv::{Answer, Expected, Skip, Store, Sweeper};
 use lab::history::History;
 use lab::history::linearizable::{self, Budget, Verdict};
 use lab::history::lives::{Lives, LivesOp, LivesRet, with_ends};
 use lab::service::MariaDb;
-use lab::{Error, Link, OrFail, Progress, Result, Rng, joined};
+use lab::{Crowd, Error, Link, OrFail, Result, Rng};
 
 /// A run of many clients.
 #[derive(Debug, Clone, Copy)]
@@ -76,77 +76,49 @@ const SWEEPS: Duration = Duration::from_millis(2);
 
 /// Lets clients work on a store of two shards, with or without a step of it, while sweepers take what has expired, and cuts
 /// their connections now and then.
-pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Concurrent {
-    let run = || -> Result<Concurrent> {
-        let link = Link::to(server.address())?;
-        let direct = databases(server, 2);
-        Store::create(&direct)?;
-        let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
-        let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
-        let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
-        let history: History<LivesOp, LivesRet> = History::new();
-        let mut progress = Progress::new("clients at work", spec.clients as u64);
-        let answered = AtomicU64::new(0);
-        let all = spec.clients as u64 * spec.operations;
-        let (mut swapped, mut in_doubt, mut failed) = (0, 0, 0);
-        let clocks = Clocks::now();
-        std::thread::scope(|scope| {
-            let (urls, history, answered) = (&urls, &history, &answered);
-            let work = move |client: usize| -> Result<(u64, u64, u64)> {
-                let store = Store::open(urls)?.without(skip);
-                let rng = Rng::seeded(spec.seed, &format!("client {client}"));
-                let mut client = Client {
-                    store,
-                    rng,
-                    history,
-                    process: client,
-                    spec,
-                    made: client as u64,
-                    swapped: 0,
-                    in_doubt: 0,
-                    failed: 0,
-                };
-                for _ in 0..spec.operations {
-                    client.step();
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok((client.swapped, client.in_doubt, client.failed))
-            };
-            let threads: Vec<_> = (0..spec.clients).map(|client| scope.spawn(move || work(client))).collect();
-            for cut in 1..=spec.cuts {
-                // Spread over the run by what is done, not by time.
-                while answered.load(Ordering::Relaxed) < all * cut / (spec.cuts + 1)
-                    && threads.iter().any(|thread| !thread.is_finished())
-                {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                link.cut_connections();
-            }
-            threads.into_iter().try_for_each(|thread| -> Result<()> {
-                let told = joined("work on the store", thread.join())?;
-                (swapped, in_doubt, failed) = (swapped + told.0, in_doubt + told.1, failed + told.2);
-                progress.step();
-                Ok(())
-            })
-        })?;
-        let operations = with_ends(history.operations(), clocks.may_differ_by());
-        let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
-        let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
-        // To rule out every order may take for ever; what is found out is found soon or in the next run.
-        let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
-        let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
-        Ok(Concurrent {
-            answered: all - in_doubt - failed,
-            swapped,
-            in_doubt,
-            failed,
-            swept,
-            stumbled,
-            verdict,
-            history,
+pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Result<Concurrent> {
+    let link = Link::to(server.address())?;
+    let direct = databases(server, 2)?;
+    Store::create(&direct)?;
+    let urls: Vec<String> = direct.iter().map(|url| url.replace(server.address(), link.address())).collect();
+    let sweeper = |url: &String| Sweeper::start(url, 5, SWEEPS, |_| ());
+    let sweepers = urls.iter().map(sweeper).collect::<Result<Vec<_>>>()?;
+    let history: History<LivesOp, LivesRet> = History::new();
+    let (answered, mut cuts) = (AtomicU64::new(0), 0);
+    let all = spec.clients as u64 * spec.operations;
+    let clocks = Clocks::now();
+    let ran = Crowd::of(spec.clients)
+        .with(|client| {
+            let rng = Rng::seeded(spec.seed, &format!("client {client}"));
+            let (store, made) = (Store::open(&urls)?.without(skip), client as u64);
+            Ok(Client { store, rng, history: &history, process: client, spec, made, end: "" })
         })
-    };
-    run().or_fail()
+        .times(spec.operations)
+        // Spread over the run by what is done, not by time.
+        .looking(Duration::from_micros(500), |_| {
+            if cuts < spec.cuts && answered.load(Ordering::Relaxed) >= all * (cuts + 1) / (spec.cuts + 1) {
+                link.cut_connections();
+                cuts += 1;
+            }
+            Ok(())
+        })
+        .run(|client, call| {
+            client.end = "answered";
+            client.step();
+            call.tag("end", client.end);
+            answered.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })?;
+    let [swapped, in_doubt, failed] =
+        ["swapped", "in doubt", "failed"].map(|end| ran.frame.filter("end", end).height() as u64);
+    drop(ran);
+    let operations = with_ends(history.operations(), clocks.may_differ_by());
+    let swept = sweepers.into_iter().map(Sweeper::stop).collect::<Result<Vec<_>>>()?;
+    let (swept, stumbled) = swept.iter().fold((0, 0), |sum, one| (sum.0 + one.removed, sum.1 + one.errors));
+    // To rule out every order may take for ever; what is found out is found soon or in the next run.
+    let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
+    let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
+    Ok(Concurrent { answered: all - in_doubt - failed, swapped, in_doubt, failed, swept, stumbled, verdict, history })
 }
 
 /// A step of the store that was left out, and found out.
@@ -162,13 +134,15 @@ pub struct FoundOut {
 
 /// Lets clients work on a store without a step of it, up to `most` times over, until the checker proves that it is missing.
 /// Nobody cuts connections.
-pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> FoundOut {
-    let runs = (0..most).map(|run| ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec });
-    let seen = runs.map(|spec| concurrent(server, spec, Some(skip)));
-    match seen.enumerate().find(|(_, seen)| seen.verdict.is_violation()) {
-        Some((before, seen)) => FoundOut { skip, run: before as u64 + 1, sentence: seen.sentence() },
-        None => FoundOut { skip, run: most + 1, sentence: "nothing was found".into() },
+pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> Result<FoundOut> {
+    for run in 0..most {
+        let spec = ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec };
+        let seen = concurrent(server, spec, Some(skip))?;
+        if seen.verdict.is_violation() {
+            return Ok(FoundOut { skip, run: run + 1, sentence: seen.sentence() });
+        }
     }
+    Ok(FoundOut { skip, run: most + 1, sentence: "nothing was found".into() })
 }
 
 /// The history's clock, and the one by which a server on this machine counts what a value has left to live.
@@ -197,9 +171,8 @@ struct Client<'a> {
     process: usize,
     spec: ConcurrentSpec,
     made: u64,
-    swapped: u64,
-    in_doubt: u64,
-    failed: u64,
+    /// How its last step ended.
+    end: &'static str,
 }
 
 impl Client<'_> {
@@ -241,7 +214,7 @@ impl Client<'_> {
             }
             Err(_) => {
                 call.fail();
-                self.failed += 1;
+                self.end = "failed";
                 None
             }
         }
@@ -255,7 +228,9 @@ impl Client<'_> {
             let swapped = store.compare_and_set(key.as_bytes(), version, &value.to_be_bytes(), ttl)?;
             Ok(LivesRet::Swapped(swapped.is_some()))
         });
-        self.swapped += u64::from(done == Some(LivesRet::Swapped(true)));
+        if done == Some(LivesRet::Swapped(true)) {
+            self.end = "swapped";
+        }
     }
 
     fn write(&mut self, op: LivesOp, run: impl FnOnce(&mut Store) -> Answer<LivesRet>) -> Option<LivesRet> {
@@ -266,21 +241,18 @@ impl Client<'_> {
                 Some(ret)
             }
             Err(failure) => {
-                self.lost(&failure);
                 if failure.may_have_happened() {
+                    self.end = "in doubt";
                     call.unknown();
                     // Whoever does not know what became of a call cannot be the one who makes the next.
                     self.process += self.spec.clients;
                 } else {
+                    self.end = "failed";
                     call.fail();
                 }
                 None
             }
         }
-    }
-
-    fn lost(&mut self, failure: &Failure) {
-        *(if failure.may_have_happened() { &mut self.in_doubt } else { &mut self.failed }) += 1;
     }
 
     /// A value that nobody else puts: so the checker knows whose it is.

@@ -3,7 +3,7 @@
 use super::databases;
 use crate::kv::{SaltedRoute, Store, range_route, shard_of};
 use lab::service::MariaDb;
-use lab::{OrFail, Progress, Result, Rng, Samples};
+use lab::{Progress, Result, Rng, Samples};
 
 /// What a new process finds of what another one has put.
 #[derive(Debug, Clone, Copy)]
@@ -17,33 +17,30 @@ pub struct Restarted {
 }
 
 /// Puts keys on shards, by either route, and looks for them as a new process would.
-pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Restarted {
-    let run = || -> Result<Restarted> {
-        let (urls, tables) = (databases(server, shards), databases(server, shards));
-        let key = |number: u64| format!("user:{number}").into_bytes();
-        // A store of a single shard stands for one table of the prototype: the route is the prototype's.
-        let prototype = || tables.iter().map(|url| Store::create(&[url])).collect::<Result<Vec<Store>>>();
-        let mut progress = Progress::new("put keys, and look for them", 2);
-        let (writer, reader) = (SaltedRoute::of_a_new_process(), SaltedRoute::of_a_new_process());
-        let mut salted = prototype()?;
-        let mut ours = Store::create(&urls)?;
-        for number in 0..keys {
-            let key = key(number);
-            salted[writer.shard_of(&key, shards)].put(&key, b"1", None)?;
-            ours.put(&key, b"1", None)?;
-        }
-        progress.step();
-        let (mut salted, mut ours) = (prototype()?, Store::open(&urls)?);
-        let mut found = Restarted { put: keys, salted: 0, ours: 0 };
-        for number in 0..keys {
-            let key = key(number);
-            found.salted += u64::from(salted[reader.shard_of(&key, shards)].get(&key)?.is_some());
-            found.ours += u64::from(ours.get(&key)?.is_some());
-        }
-        progress.step();
-        Ok(found)
-    };
-    run().or_fail()
+pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Result<Restarted> {
+    let (urls, tables) = (databases(server, shards)?, databases(server, shards)?);
+    let key = |number: u64| format!("user:{number}").into_bytes();
+    // A store of a single shard stands for one table of the prototype: the route is the prototype's.
+    let prototype = || tables.iter().map(|url| Store::create(&[url])).collect::<Result<Vec<Store>>>();
+    let mut progress = Progress::new("put keys, and look for them", 2);
+    let (writer, reader) = (SaltedRoute::of_a_new_process(), SaltedRoute::of_a_new_process());
+    let mut salted = prototype()?;
+    let mut ours = Store::create(&urls)?;
+    for number in 0..keys {
+        let key = key(number);
+        salted[writer.shard_of(&key, shards)].put(&key, b"1", None)?;
+        ours.put(&key, b"1", None)?;
+    }
+    progress.step();
+    let (mut salted, mut ours) = (prototype()?, Store::open(&urls)?);
+    let mut found = Restarted { put: keys, salted: 0, ours: 0 };
+    for number in 0..keys {
+        let key = key(number);
+        found.salted += u64::from(salted[reader.shard_of(&key, shards)].get(&key)?.is_some());
+        found.ours += u64::from(ours.get(&key)?.is_some());
+    }
+    progress.step();
+    Ok(found)
 }
 
 /// How keys are spread over shards: by the prototype's ranges of first letters over five tables, and by this store over as

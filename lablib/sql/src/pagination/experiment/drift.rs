@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::people::{Order, People, try_people};
+use super::people::{Order, People, people};
 use crate::pagination::{Cursor, Page, Pager, Signer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Result, Rng, Table, joined};
+use lab::{Doing, Error, Frame, Result, Rng, joined};
 
 /// What happens to the table between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,73 +36,45 @@ pub struct DriftSpec {
     pub seed: u64,
 }
 
-/// What the reader saw.
-#[derive(Debug, Clone, Default)]
-pub struct Drifted {
-    /// In which way it read.
-    pub way: String,
-    /// What happened meanwhile.
-    pub what: String,
-    /// Pages read.
-    pub pages: u64,
-    /// Rows inserted, deleted or moved while it read.
-    pub changes: u64,
-    /// Rows that stayed as and where they were from the first page to the last.
-    pub stayed: u64,
-    /// Of those, rows seen more than once.
-    pub twice: u64,
-    /// Of those, rows never seen.
-    pub missed: u64,
-    /// Rows that moved and were seen more than once.
-    pub moved_twice: u64,
-    /// Rows that moved and were never seen.
-    pub moved_missed: u64,
-}
-
 const BY_KEY: &str = "keyset";
 const BY_OFFSET: &str = "OFFSET";
 
-/// The same changes between the pages of both readers, for each kind of change.
-pub fn drift(server: &MariaDb, spec: DriftSpec) -> Vec<Drifted> {
-    let run = || -> Result<Vec<Drifted>> {
-        let mut found = Vec::new();
-        for (drift, what) in
-            [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
-        {
-            for way in [BY_OFFSET, BY_KEY] {
-                let people = try_people(server, spec.rows, spec.seed)?;
-                let mut writer = Writer::new(server, &people, spec.seed)?;
-                let mut reader = Reader::open(server, &people, way, spec.page_size)?;
-                while reader.read()? {
-                    // Half as many of each where there are both.
-                    let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
-                    writer.together(|writer| {
-                        (0..each).try_for_each(|_| {
-                            if drift != Drift::Deletes {
-                                writer.insert()?;
-                            }
-                            if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
-                        })
-                    })?;
-                }
-                found.push(reader.judge(what, &writer));
+/// The same changes between the pages of both readers, for each kind of change; and a writer who does not wait. A row for each: in which
+/// `way` it was read, and what happened `meanwhile`; `pages` read; `changes`, rows inserted, deleted or moved; rows that `stayed` as and
+/// where they were from the first page to the last, and of those, rows seen `twice` or more and `missed`; rows that moved and were seen
+/// more than once (`moved twice`), or never (`moved missed`).
+pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
+    let mut found = Frame::new();
+    for (drift, what) in
+        [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
+    {
+        for way in [BY_OFFSET, BY_KEY] {
+            let people = people(server, spec.rows, spec.seed)?;
+            let mut writer = Writer::new(server, &people, spec.seed)?;
+            let mut reader = Reader::open(server, &people, way, spec.page_size)?;
+            while reader.read()? {
+                // Half as many of each where there are both.
+                let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
+                writer.together(|writer| {
+                    (0..each).try_for_each(|_| {
+                        if drift != Drift::Deletes {
+                            writer.insert()?;
+                        }
+                        if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
+                    })
+                })?;
             }
+            found = found.stack(&reader.judge(what, &writer));
         }
-        Ok(found)
-    };
-    run().or_fail()
+    }
+    let raced = [BY_OFFSET, BY_KEY].into_iter().map(|way| race(server, spec, way));
+    raced.fold(Ok(found), |all, one| Ok(all?.stack(&one?)))
 }
 
-/// The same with a writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at
+/// A writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at
 /// least one more change is committed, so that a fast reader on a slow disk is disturbed, too.
-pub fn racing(server: &MariaDb, spec: DriftSpec) -> Vec<Drifted> {
-    let run =
-        || -> Result<Vec<Drifted>> { [BY_OFFSET, BY_KEY].into_iter().map(|way| race(server, spec, way)).collect() };
-    run().or_fail()
-}
-
-fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Drifted> {
-    let people = try_people(server, spec.rows, spec.seed)?;
+fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Frame> {
+    let people = people(server, spec.rows, spec.seed)?;
     let mut writer = Writer::new(server, &people, spec.seed)?;
     let mut reader = Reader::open(server, &people, way, spec.page_size)?;
     let (over, changes) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -141,31 +113,28 @@ fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Drifted> {
 
 /// Rows whose sort key changes while a reader pages by key: some jump from what it has read to what it has not, as many the
 /// other way. Returns what it saw, and how many jumped each way.
-pub fn moved(server: &MariaDb, spec: DriftSpec) -> (Drifted, u64) {
-    let run = || -> Result<(Drifted, u64)> {
-        let people = try_people(server, spec.rows, spec.seed)?;
-        let mut writer = Writer::new(server, &people, spec.seed)?;
-        let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
-        let mut each_way = 0;
-        for _ in 0..spec.rows / spec.page_size / 2 {
-            reader.read()?;
-        }
-        // Once, in the middle: the newest come to the end, the oldest to the front.
-        let unread: Vec<u64> = writer.there.iter().copied().filter(|id| !reader.seen.contains_key(id)).collect();
-        let read: Vec<u64> = reader.seen.keys().copied().collect();
-        writer.together(|writer| {
-            for (from, year) in [(read, 1999), (unread, 2030)] {
-                for id in from.into_iter().take(spec.changes as usize) {
-                    writer.touch(id, year)?;
-                    each_way += u64::from(year == 1999);
-                }
+pub fn moved(server: &MariaDb, spec: DriftSpec) -> Result<(Frame, u64)> {
+    let people = people(server, spec.rows, spec.seed)?;
+    let mut writer = Writer::new(server, &people, spec.seed)?;
+    let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
+    let mut each_way = 0;
+    for _ in 0..spec.rows / spec.page_size / 2 {
+        reader.read()?;
+    }
+    // Once, in the middle: the newest come to the end, the oldest to the front.
+    let unread: Vec<u64> = writer.there.iter().copied().filter(|id| !reader.seen.contains_key(id)).collect();
+    let read: Vec<u64> = reader.seen.keys().copied().collect();
+    writer.together(|writer| {
+        for (from, year) in [(read, 1999), (unread, 2030)] {
+            for id in from.into_iter().take(spec.changes as usize) {
+                writer.touch(id, year)?;
+                each_way += u64::from(year == 1999);
             }
-            Ok(())
-        })?;
-        while reader.read()? {}
-        Ok((reader.judge("rows that move", &writer), each_way))
-    };
-    run().or_fail()
+        }
+        Ok(())
+    })?;
+    while reader.read()? {}
+    Ok((reader.judge("rows that move", &writer), each_way))
 }
 
 /// Reads page after page and notes every id.
@@ -201,23 +170,24 @@ impl Reader {
         Ok(self.cursor.is_some())
     }
 
-    fn judge(&self, what: &str, writer: &Writer) -> Drifted {
+    fn judge(&self, what: &str, writer: &Writer) -> Frame {
         let times = |id: &u64| self.seen.get(id).copied().unwrap_or(0);
-        let stayed: Vec<u64> = writer.stayed.iter().copied().filter(|id| !writer.moved.contains(id)).collect();
-        let count = |ids: &mut dyn Iterator<Item = u64>, which: fn(u64) -> bool| {
-            ids.filter(|id| which(times(id))).count() as u64
-        };
-        Drifted {
-            way: self.way.into(),
-            what: what.into(),
-            pages: self.pages,
-            changes: writer.changes,
-            stayed: stayed.len() as u64,
-            twice: count(&mut stayed.iter().copied(), |times| times > 1),
-            missed: count(&mut stayed.iter().copied(), |times| times == 0),
-            moved_twice: count(&mut writer.moved.iter().copied(), |times| times > 1),
-            moved_missed: count(&mut writer.moved.iter().copied(), |times| times == 0),
-        }
+        let stayed: BTreeSet<u64> = writer.stayed.difference(&writer.moved).copied().collect();
+        let count = |ids: &BTreeSet<u64>, which: fn(u64) -> bool| ids.iter().filter(|id| which(times(id))).count();
+        let [twice, missed]: [fn(u64) -> bool; 2] = [|times| times > 1, |times| times == 0];
+        [
+            ("pages", self.pages),
+            ("changes", writer.changes),
+            ("stayed", stayed.len() as u64),
+            ("twice", count(&stayed, twice) as u64),
+            ("missed", count(&stayed, missed) as u64),
+            ("moved twice", count(&writer.moved, twice) as u64),
+            ("moved missed", count(&writer.moved, missed) as u64),
+        ]
+        .into_iter()
+        .fold(Frame::new().text("meanwhile", [what]).text("way", [self.way]), |row, (name, count)| {
+            row.counts(name, "", [count])
+        })
     }
 }
 
@@ -291,37 +261,17 @@ impl Writer {
 }
 
 /// Rows seen twice and rows missed, by what happened and by way.
-pub fn drift_chart(title: &str, found: &[Drifted]) -> Bars {
+pub fn drift_chart(title: &str, found: &Frame) -> Bars {
     let mut chart = Chart::bars(title).y("rows that did not move", "").horizontal();
-    let mut group = "";
-    for drifted in found {
-        if drifted.what != group {
-            group = &drifted.what;
-            chart = chart.group(group);
+    for what in found.distinct("meanwhile") {
+        chart = chart.group(&what);
+        for drifted in found.filter("meanwhile", &what).rows() {
+            let (way, twice, missed) = (drifted.text("way"), drifted.number("twice"), drifted.number("missed"));
+            chart = match way.as_str() {
+                BY_KEY => chart.bar("by key: either", twice + missed),
+                way => chart.bar(format!("{way}: seen twice"), twice).bar(format!("{way}: missed"), missed),
+            };
         }
-        chart = match drifted.way.as_str() {
-            BY_KEY => chart.bar("by key: either", drifted.twice + drifted.missed),
-            way => chart.bar(format!("{way}: seen twice"), drifted.twice).bar(format!("{way}: missed"), drifted.missed),
-        };
     }
     chart
-}
-
-impl Drifted {
-    /// Rows that stayed and were seen twice or missed in one way, for each kind of traffic.
-    pub fn harm(found: &[Self], way: &str) -> Vec<u64> {
-        found.iter().filter(|drifted| drifted.way == way).map(|drifted| drifted.twice + drifted.missed).collect()
-    }
-
-    /// All of them.
-    pub fn table(found: &[Self]) -> Table {
-        Table::new("What readers saw of the rows that stayed where they were")
-            .text("meanwhile", found.iter().map(|drifted| drifted.what.as_str()))
-            .text("way", found.iter().map(|drifted| drifted.way.as_str()))
-            .counts("pages", "", found.iter().map(|drifted| drifted.pages))
-            .counts("changes", "", found.iter().map(|drifted| drifted.changes))
-            .counts("stayed", "rows", found.iter().map(|drifted| drifted.stayed))
-            .counts("seen twice", "rows", found.iter().map(|drifted| drifted.twice))
-            .counts("missed", "rows", found.iter().map(|drifted| drifted.missed))
-    }
 }

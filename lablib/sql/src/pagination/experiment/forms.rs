@@ -5,86 +5,54 @@ use super::people::{Order, People};
 use crate::pagination::{Form, Pager, Row, Signer};
 use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{OrFail, Result, Samples, Table};
+use lab::{Frame, Result};
 
-/// A page in one form.
-#[derive(Debug, Clone)]
-pub struct FormCost {
-    /// In which order.
-    pub order: Order,
-    /// In which form.
-    pub form: Form,
-    /// How a reader writes it.
-    pub written: &'static str,
-    /// Rows and index entries that the server looked at.
-    pub looked_at: f64,
-    /// EXPLAIN's type of access: `range` begins in the middle of an index, `index` at its end.
-    pub access: String,
-    /// EXPLAIN's index.
-    pub index: String,
-    /// EXPLAIN's further words.
-    pub extra: String,
-    /// The rows.
-    pub rows: Vec<Row>,
-}
-
-/// The page in the middle of each order, in all forms.
-pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Vec<FormCost> {
-    let run = || -> Result<Vec<FormCost>> {
-        let mut costs = Vec::new();
-        let forms = [
-            (Form::RowComparison, "(a, b) > (?, ?)"),
-            (Form::Guarded, "a >= ? AND (a > ? OR b > ?)"),
-            (Form::Ranges, "a > ? OR (a = ? AND b > ?)"),
-        ];
-        for &order in orders {
-            let signer = Signer::random();
-            let query = people.query(order).page_size(page_size);
-            let middle = Pager::open(server, &query, &signer)?.deferred(people.rows / 2)?.next;
-            for (form, written) in forms {
-                let mut pager = Pager::open(server, &query, &signer)?.comparing(form);
-                let explained = pager.explain(middle.as_ref())?;
-                let word = |name: &str| {
-                    let found = explained.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
-                    found.map_or_else(String::new, |(_, word)| word.clone())
-                };
-                let (access, index, extra) = (word("type"), word("key"), word("Extra"));
-                let (page, counters) = pager.counted(|pager| pager.page(middle.as_ref()))?;
-                let looked_at = looked_at(&counters);
-                costs.push(FormCost { order, form, written, looked_at, access, index, extra, rows: page.rows });
-            }
+/// The page in the middle of each order, in all forms. A row for each: the `order` and the `form`, and the `condition` as a reader writes
+/// it; EXPLAIN's `type` of access (`range` begins in the middle of an index, `index` at its end), its `key` and its `extra` words; rows and
+/// index entries that the server `looked at`; and `rows` of the page, and those that are `alike` those by the first form.
+pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Frame> {
+    let mut costs = Frame::new();
+    let forms = [
+        (Form::RowComparison, "(a, b) > (?, ?)"),
+        (Form::Guarded, "a >= ? AND (a > ? OR b > ?)"),
+        (Form::Ranges, "a > ? OR (a = ? AND b > ?)"),
+    ];
+    for &order in orders {
+        let signer = Signer::random();
+        let query = people.query(order).page_size(page_size);
+        let middle = Pager::open(server, &query, &signer)?.deferred(people.rows / 2)?.next;
+        let mut first: Option<Vec<Row>> = None;
+        for (form, written) in forms {
+            let mut pager = Pager::open(server, &query, &signer)?.comparing(form);
+            let explained = pager.explain(middle.as_ref())?;
+            let word = |name: &str| {
+                let found = explained.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
+                found.map_or_else(String::new, |(_, word)| word.clone())
+            };
+            let (page, counters) = pager.counted(|pager| pager.page(middle.as_ref()))?;
+            let first = first.get_or_insert_with(|| page.rows.clone());
+            let alike = page.rows.iter().zip(first.iter()).filter(|(row, first)| row == first).count();
+            let cost = Frame::new()
+                .text("order", [order.name()])
+                .text("form", [format!("{form:?}")])
+                .text("condition", [written])
+                .text("type", [word("type")])
+                .text("key", [word("key")])
+                .text("extra", [word("Extra")])
+                .numbers("looked at", "rows", [looked_at(&counters)])
+                .counts("rows", "", [page.rows.len() as u64])
+                .counts("alike", "", [alike as u64]);
+            costs = costs.stack(&cost);
         }
-        Ok(costs)
-    };
-    run().or_fail()
-}
-
-/// All of them, with EXPLAIN's words.
-pub fn form_table(costs: &[FormCost]) -> Table {
-    Table::new("A page from the middle, by the form of its condition")
-        .text("order", costs.iter().map(|cost| cost.order.name()))
-        .text("condition", costs.iter().map(|cost| cost.written))
-        .text("EXPLAIN: type", costs.iter().map(|cost| cost.access.as_str()))
-        .text("key", costs.iter().map(|cost| cost.index.as_str()))
-        .text("extra", costs.iter().map(|cost| cost.extra.as_str()))
-        .numbers("looked at", "rows", costs.iter().map(|cost| cost.looked_at))
-}
-
-/// What one form makes the server look at, one sample an order.
-pub fn looked_at_by(costs: &[FormCost], form: Form) -> Samples {
-    costs.iter().filter(|cost| cost.form == form).map(|cost| cost.looked_at).collect()
-}
-
-/// All of them beside each other.
-pub fn form_chart(costs: &[FormCost], title: &str) -> Bars {
-    let mut chart = Chart::bars(title).y("rows and index entries looked at", "").log();
-    let mut last = None;
-    for cost in costs {
-        if last != Some(cost.order) {
-            chart = chart.group(cost.order.name());
-            last = Some(cost.order);
-        }
-        chart = chart.bar(cost.written, cost.looked_at);
     }
-    chart
+    Ok(costs)
+}
+
+/// What each form makes the server look at, order by order.
+pub fn form_chart(costs: &Frame, title: &str) -> Bars {
+    let chart = Chart::bars(title).y("rows and index entries looked at", "").log();
+    costs
+        .distinct("order")
+        .iter()
+        .fold(chart, |chart, order| chart.group(order).of(&costs.filter("order", order), "condition", "looked at"))
 }

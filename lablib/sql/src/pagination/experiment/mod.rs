@@ -9,11 +9,11 @@ mod people;
 mod unequal;
 mod walk;
 
-pub use depth::{DepthSpec, Depths, WAYS, depths, last_over_first};
-pub use drift::{Drift, DriftSpec, Drifted, drift, drift_chart, moved, racing};
+pub use depth::{DepthSpec, PageAt, WAYS, depths, last_over_first, straight, times};
+pub use drift::{Drift, DriftSpec, drift, drift_chart, moved};
 pub use forged::{Forgery, forgeries, forgery_table};
-pub use forms::{FormCost, form_chart, form_costs, form_table, looked_at_by};
+pub use forms::{form_chart, form_costs};
 pub use outage::{Outage, outage};
 pub use people::{Order, People, people, server};
-pub use unequal::{Unequal, first_prototype, second_prototype, unequal_table};
-pub use walk::{Walked, walk_all, walk_by_key, walk_chart, walk_table, without_tie_breaker};
+pub use unequal::{Unequal, first_prototype, second_prototype};
+pub use walk::{walk_all, walk_by_key, without_tie_breaker};

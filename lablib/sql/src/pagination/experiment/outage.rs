@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::people::{Order, try_people};
+use super::people::{Order, people};
 use crate::pagination::{Pager, Signer};
+use lab::Result;
 use lab::service::MariaDb;
-use lab::{OrFail, Result};
 
 /// What a reader saw of it.
 #[derive(Debug, Clone, Default)]
@@ -25,39 +25,36 @@ pub struct Outage {
 }
 
 /// Reads half of a table, kills the server, asks on, restarts it, and goes on with the very same cursor.
-pub fn outage(server: &MariaDb, rows: u64, page_size: u64, seed: u64) -> Outage {
-    let run = || -> Result<Outage> {
-        let people = try_people(server, rows, seed)?;
-        let query = people.query(Order::AgeNewest).page_size(page_size);
-        let mut pager = Pager::open(server, &query, &Signer::random())?;
-        let mut found = Outage { rows, ..Outage::default() };
-        let (mut seen, mut cursor, mut killed) = (BTreeSet::new(), None, false);
-        loop {
-            let page = pager.page(cursor.as_ref())?;
-            for row in &page.rows {
-                found.twice += u64::from(!seen.insert(row.first().and_then(|id| id.as_int())));
-            }
-            let part = if killed { &mut found.seen.1 } else { &mut found.seen.0 };
-            *part += page.rows.len() as u64;
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
-            if !killed && seen.len() as u64 >= rows / 2 {
-                killed = true;
-                server.try_kill()?;
-                for _ in 0..3 {
-                    found.asked.0 += 1;
-                    if let Err(error) = pager.page(cursor.as_ref()) {
-                        found.asked.1 += 1;
-                        found.error = error.to_string();
-                    }
-                }
-                server.try_restart()?;
-            }
+pub fn outage(server: &MariaDb, rows: u64, page_size: u64, seed: u64) -> Result<Outage> {
+    let people = people(server, rows, seed)?;
+    let query = people.query(Order::AgeNewest).page_size(page_size);
+    let mut pager = Pager::open(server, &query, &Signer::random())?;
+    let mut found = Outage { rows, ..Outage::default() };
+    let (mut seen, mut cursor, mut killed) = (BTreeSet::new(), None, false);
+    loop {
+        let page = pager.page(cursor.as_ref())?;
+        for row in &page.rows {
+            found.twice += u64::from(!seen.insert(row.first().and_then(|id| id.as_int())));
         }
-        found.missed = rows - (seen.len() as u64).min(rows);
-        Ok(found)
-    };
-    run().or_fail()
+        let part = if killed { &mut found.seen.1 } else { &mut found.seen.0 };
+        *part += page.rows.len() as u64;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+        if !killed && seen.len() as u64 >= rows / 2 {
+            killed = true;
+            server.try_kill()?;
+            for _ in 0..3 {
+                found.asked.0 += 1;
+                if let Err(error) = pager.page(cursor.as_ref()) {
+                    found.asked.1 += 1;
+                    found.error = error.to_string();
+                }
+            }
+            server.try_restart()?;
+        }
+    }
+    found.missed = rows - (seen.len() as u64).min(rows);
+    Ok(found)
 }

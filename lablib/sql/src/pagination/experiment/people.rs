@@ -56,11 +56,7 @@ const FEW_ROWS: u64 = 20_000;
 const INDEXES: [&str; 3] = ["by_newest (created_at)", "by_age (age)", "by_age_newest (age, created_at DESC)"];
 
 /// So many people, who differ by seed and number alone.
-pub fn people(server: &MariaDb, rows: u64, seed: u64) -> People {
-    try_people(server, rows, seed).or_fail()
-}
-
-pub(super) fn try_people(server: &MariaDb, rows: u64, seed: u64) -> Result<People> {
+pub fn people(server: &MariaDb, rows: u64, seed: u64) -> Result<People> {
     if rows == 0 {
         return Err(Error::new("make a table of people", "it would be empty"));
     }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::pool::{Condition, Manager, Pool};
 use lab::runtime::{block_on, runtime};
-use lab::{Doing, OrFail, Race, Raced, Result};
+use lab::{Doing, Race, Raced, Result};
 
 /// Makes numbers; for every pool.
 #[derive(Debug, Clone, Copy)]
@@ -143,19 +143,19 @@ impl Four {
 }
 
 /// Nobody else wants one: what a checkout and a return cost.
-pub fn uncontended(times: u64, rounds: usize) -> Raced {
-    let four = Four::new(4).or_fail();
+pub fn uncontended(times: u64, rounds: usize) -> Result<Raced> {
+    let four = Four::new(4)?;
     Race::of(rounds)
         .arm("ours", || block_on(four.ours(times)))
         .arm("deadpool", || block_on(four.deadpool(times)))
         .arm("bb8", || block_on(four.bb8(times)))
         .arm("r2d2", || four.r2d2(times))
-        .run()
+        .try_run()
 }
 
 /// Several tasks, or threads for r2d2, want one of two.
-pub fn contended(tasks: u64, times: u64, rounds: usize) -> Raced {
-    let four = Arc::new(Four::new(2).or_fail());
+pub fn contended(tasks: u64, times: u64, rounds: usize) -> Result<Raced> {
+    let four = Arc::new(Four::new(2)?);
     macro_rules! arm {
         ($pool:ident) => {{
             let four = four.clone();
@@ -183,5 +183,5 @@ pub fn contended(tasks: u64, times: u64, rounds: usize) -> Raced {
         .arm("deadpool", arm!(deadpool))
         .arm("bb8", arm!(bb8))
         .arm("r2d2", threads)
-        .run()
+        .try_run()
 }

@@ -10,37 +10,19 @@ use super::observer::Observer;
 use crate::pool::{Closing, MySql, Pool, PoolError};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
-use lab::{Doing, OrFail, Result};
+use lab::{Doing, Frame, Result};
 
-/// What a closing pool did to those who were there.
-#[derive(Debug, Clone, Copy)]
-pub struct Farewell {
-    /// Borrowers in the middle of a statement when it began to close.
-    pub working: usize,
-    /// Those of them whose statement was answered.
-    pub finished: usize,
-    /// Borrowers in the queue at that moment.
-    pub waiting: usize,
-    /// Those of them, and of those who came afterwards, who were told that the pool is closed.
-    pub refused: usize,
-    /// Borrowers who came afterwards.
-    pub late: usize,
-    /// The longest time that a refusal took, over the time that the working ones still needed.
-    pub slowest_refusal: f64,
-    /// Borrowers who had not given back what they had when a close of no patience returned.
-    pub impatient_left: usize,
-    /// The same, when a close of enough patience returned.
-    pub patient_left: usize,
-    /// Connections at the server when it was over.
-    pub at_server: u64,
+/// Closes a full pool with a queue in front of it: first without patience, then with enough of it. Borrowers that were `working`, in the
+/// middle of a statement, when it began to close, and those of them whose statement was answered (`finished`); those in the queue at that
+/// moment (`waiting`), those who came `late`, and those of both who were told that the pool is closed (`refused`); the longest time that
+/// a refusal took, over the time that the working ones still needed (`slowest refusal`); borrowers who had not given back what they had
+/// when a close of no patience returned (`impatient left`), and one of enough (`patient left`); and connections at the server when it was
+/// over (`at server`).
+pub fn closing(server: &MariaDb, size: usize) -> Result<Frame> {
+    block_on(close_a_full_pool(server, size))
 }
 
-/// Closes a full pool with a queue in front of it: first without patience, then with enough of it.
-pub fn farewell(server: &MariaDb, size: usize) -> Farewell {
-    block_on(try_farewell(server, size)).or_fail()
-}
-
-async fn try_farewell(server: &MariaDb, size: usize) -> Result<Farewell> {
+async fn close_a_full_pool(server: &MariaDb, size: usize) -> Result<Frame> {
     let pool = Pool::builder(MySql::new(server.url())?).size(size).build()?;
     pool.warm(size).await.doing("dial the pool")?;
     let mut observer = Observer::of(server, size)?;
@@ -79,15 +61,17 @@ async fn try_farewell(server: &MariaDb, size: usize) -> Result<Farewell> {
     let over = closing.elapsed();
     let finished = working.join_all().await.into_iter().filter(|answered| *answered).count();
     observer.settle(0)?;
-    Ok(Farewell {
-        working: size,
-        finished,
-        waiting,
-        refused: told.iter().filter(|(refused, _)| *refused).count(),
-        late,
-        slowest_refusal: refused_after.as_secs_f64() / over.as_secs_f64(),
-        impatient_left: impatient.still_out,
-        patient_left: patient.still_out,
-        at_server: observer.now()?,
-    })
+    let counts = [
+        ("working", size),
+        ("finished", finished),
+        ("waiting", waiting),
+        ("late", late),
+        ("refused", told.iter().filter(|(refused, _)| *refused).count()),
+        ("impatient left", impatient.still_out),
+        ("patient left", patient.still_out),
+        ("at server", observer.now()? as usize),
+    ];
+    let refusal = refused_after.as_secs_f64() / over.as_secs_f64();
+    let frame = Frame::new().numbers("slowest refusal", "", [refusal]);
+    Ok(counts.into_iter().fold(frame, |frame, (name, count)| frame.counts(name, "", [count as u64])))
 }

@@ -6,8 +6,8 @@ use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
 use super::observer::Observer;
-use super::rivals::{AnyPool, Rival, Setup};
 use crate::pool::Skip;
+use crate::pool::rivals::{AnyPool, Rival, Setup};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
 use lab::{Crowd, Doing, Error, Result, Trial};

@@ -13,65 +13,62 @@ use super::observer::Observer;
 use crate::pool::{MySql, Pool};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
-use lab::{Doing, Latency, Link, OrFail, Race, Raced, Result, Samples};
+use lab::{Doing, Frame, Link, Result, Trial};
 
 /// The query of the prototype's benchmark: the server makes its client wait for 10 ms.
 pub(super) const TEN_MS: &str = "SELECT SLEEP(0.01)";
 
-/// What a crowd of one size saw, over all repeats.
-#[derive(Debug, Clone, Default)]
-pub struct Crowd {
-    /// How many tasks came.
-    pub tasks: usize,
-    /// Until the last of them was done, in each repeat.
-    pub seconds: Samples,
-    /// The same, over what theory says from the mean service time of the same repeat: N / size × service.
-    pub over_predicted: Samples,
-    /// From coming to getting a connection.
-    pub waiting: Latency,
-    /// From getting a connection to the answer.
-    pub service: Latency,
-    /// The most connections that the server had at once, by its own count.
-    pub most_at_server: u64,
-    /// The most that were in use at once, by the pool's count.
-    pub most_in_use: usize,
+/// A pool that has dialled all of its connections, and lets whoever borrows wait as long as it takes.
+pub(super) fn dialled(url: &str, size: usize) -> Result<Pool<MySql>> {
+    let pool = Pool::builder(MySql::new(url)?).size(size).acquire_timeout(Duration::from_secs(600)).build()?;
+    block_on(pool.warm(size)).doing("dial the pool")?;
+    Ok(pool)
 }
 
-impl Crowd {
-    /// Until the last was done, in milliseconds.
-    pub fn milliseconds(&self) -> Samples {
-        self.seconds.map(|seconds| seconds * 1e3)
-    }
+/// Closes it, and its connections.
+pub(super) fn close(pool: Pool<MySql>) -> Result<()> {
+    block_on(pool.close(Duration::from_secs(1)));
+    Ok(())
+}
+
+/// What crowds on a pool saw.
+#[derive(Debug, Clone)]
+pub struct Crowds {
+    /// A row for each crowd of so many `tasks`: until the last of them was done (`took`), and that over what theory says from the mean
+    /// service time of the same crowd, N / size × service (`over predicted`); the most connections at once, by the server's own count
+    /// (`at server`) and by the pool's (`in use`).
+    pub crowds: Frame,
+    /// A row for each task of a crowd of so many `tasks`: from coming to getting a connection (`waiting`), and from there to the answer
+    /// (`service`).
+    pub each: Frame,
 }
 
 /// Crowds of several sizes on a dialled pool, each so many times.
-pub fn crowds(server: &MariaDb, size: usize, crowds: &[(usize, usize)]) -> Vec<Crowd> {
-    block_on(try_crowds(server, size, crowds)).or_fail()
-}
-
-async fn try_crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> Result<Vec<Crowd>> {
-    let pool = Pool::builder(MySql::new(server.url())?).size(size).acquire_timeout(Duration::from_secs(600)).build()?;
-    let mut crowds = Vec::new();
+pub fn crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> Result<Crowds> {
+    let pool = dialled(server.url(), size)?;
+    let mut all = Crowds { crowds: Frame::new(), each: Frame::new() };
     for &(tasks, repeats) in sizes {
-        let mut crowd = Crowd { tasks, ..Crowd::default() };
-        pool.warm(size).await.doing("dial the pool")?;
+        block_on(pool.warm(size)).doing("dial the pool")?;
         let mut observer = Observer::of(server, size)?;
         for _ in 0..repeats {
-            let mut service = Latency::new();
-            let seconds = one_crowd(&pool, tasks, &mut crowd.waiting, &mut service).await?;
-            crowd.seconds.push(seconds);
-            crowd.over_predicted.push(seconds / (tasks as f64 / size as f64 * service.mean().as_secs_f64()));
-            crowd.service.merge(&service);
+            let (seconds, each) = block_on(one_crowd(&pool, tasks))?;
+            let predicted = tasks as f64 / size as f64 * each.samples("service").mean();
+            let crowd = Frame::new()
+                .counts("tasks", "", [tasks as u64])
+                .numbers("took", "ms", [seconds * 1e3])
+                .numbers("over predicted", "×", [seconds / predicted])
+                .counts("at server", "", [observer.most()?])
+                .counts("in use", "", [pool.stats().most_in_use as u64]);
+            all.crowds = all.crowds.stack(&crowd);
+            all.each = all.each.stack(&each.everywhere("tasks", "", tasks));
         }
-        crowd.most_at_server = observer.most()?;
-        crowd.most_in_use = pool.stats().most_in_use;
-        crowds.push(crowd);
     }
-    pool.close(Duration::from_secs(1)).await;
-    Ok(crowds)
+    close(pool)?;
+    Ok(all)
 }
 
-async fn one_crowd(pool: &Pool<MySql>, tasks: usize, waiting: &mut Latency, service: &mut Latency) -> Result<f64> {
+/// How long it took, and what each task waited and needed.
+async fn one_crowd(pool: &Pool<MySql>, tasks: usize) -> Result<(f64, Frame)> {
     let mut running = JoinSet::new();
     let start = Instant::now();
     for _ in 0..tasks {
@@ -80,15 +77,17 @@ async fn one_crowd(pool: &Pool<MySql>, tasks: usize, waiting: &mut Latency, serv
             let mut connection = pool.get().await.doing("borrow a connection")?;
             let got = Instant::now();
             connection.query_drop(TEN_MS).await.doing("run the query")?;
-            Ok((got - start, got.elapsed())) as Result<(Duration, Duration)>
+            Ok(((got - start).as_secs_f64(), got.elapsed().as_secs_f64())) as Result<(f64, f64)>
         });
     }
+    let (mut waiting, mut service) = (Vec::new(), Vec::new());
     while let Some(done) = running.join_next().await {
         let (waited, served) = done.doing("run a task")??;
-        waiting.record(waited);
-        service.record(served);
+        waiting.push(waited);
+        service.push(served);
     }
-    Ok(start.elapsed().as_secs_f64())
+    let seconds = start.elapsed().as_secs_f64();
+    Ok((seconds, Frame::new().numbers("waiting", "s", waiting).numbers("service", "s", service)))
 }
 
 /// How tasks do without a pool.
@@ -102,37 +101,23 @@ pub enum Alone {
     ClosingFew(usize),
 }
 
-/// What a crowd without a pool saw.
-#[derive(Debug, Clone, Default)]
-pub struct Unpooled {
-    /// How many tasks came.
-    pub tasks: usize,
-    /// Until the last of them was done.
-    pub seconds: Samples,
-    /// "Too many connections", in each repeat.
-    pub refused: Samples,
-    /// The most connections that the server had at once, by its own count.
-    pub most_at_server: u64,
-}
-
-/// A crowd without a pool, so many times. `account` is a user without an administrator's privileges.
-pub fn without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: usize) -> Unpooled {
-    block_on(try_without_pool(server, way, tasks, repeats)).or_fail()
-}
-
-async fn try_without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: usize) -> Result<Unpooled> {
+/// Crowds of so many `tasks` without a pool, so many times: until the last of them was done (`took`), how many were `refused` because of
+/// too many connections, and the most connections at once, by the server's own count (`at server`).
+pub fn without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: usize) -> Result<Frame> {
     let opts = application(server)?;
-    let mut seen = Unpooled { tasks, ..Unpooled::default() };
     let mut observer = Observer::of(server, 0)?;
-    for _ in 0..repeats {
+    (0..repeats).try_fold(Frame::new(), |seen, _| {
         observer.settle_for(0, Duration::from_millis(500))?;
         let start = Instant::now();
-        let refused = unpooled(&opts, way, tasks).await?;
-        seen.seconds.push(start.elapsed().as_secs_f64());
-        seen.refused.push(refused as f64);
-    }
-    seen.most_at_server = observer.most()?;
-    Ok(seen)
+        let refused = block_on(unpooled(&opts, way, tasks))?;
+        let took = start.elapsed().as_secs_f64();
+        let crowd = Frame::new()
+            .counts("tasks", "", [tasks as u64])
+            .numbers("took", "s", [took])
+            .counts("refused", "", [refused as u64])
+            .counts("at server", "", [observer.most()?]);
+        Ok(seen.stack(&crowd))
+    })
 }
 
 async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {
@@ -171,28 +156,27 @@ async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {
 }
 
 /// The same tasks over a wire on which every byte takes `delay` each way: with a pool, and as many at a time without one.
-pub fn over_a_wire(server: &MariaDb, delay: Duration, size: usize, tasks: usize, rounds: usize) -> Raced {
-    try_over_a_wire(server, delay, size, tasks, rounds).or_fail()
-}
-
-fn try_over_a_wire(server: &MariaDb, delay: Duration, size: usize, tasks: usize, rounds: usize) -> Result<Raced> {
+pub fn over_a_wire(
+    server: &MariaDb,
+    delay: Duration,
+    size: usize,
+    tasks: usize,
+    rounds: usize,
+) -> Result<Trial<&'static str>> {
     let link = Link::to(server.address())?;
     let url = server.url().replacen(server.address(), link.address(), 1);
-    let limit = Duration::from_secs(600);
-    let pool = Pool::builder(MySql::new(&url)?).size(size).acquire_timeout(limit).build()?;
-    block_on(pool.warm(size)).doing("dial the pool")?;
+    let (pool, opts) = (dialled(&url, size)?, opts(&url)?);
     link.delay(delay);
-    let opts = opts(&url)?;
-    let pooled = || {
-        let (mut waiting, mut service) = (Latency::new(), Latency::new());
-        block_on(one_crowd(&pool, tasks, &mut waiting, &mut service)).map_or(0, |_| service.count())
-    };
-    // A task that failed is work that was not done, which the race notices.
-    let dialled =
-        || block_on(unpooled(&opts, Alone::ClosingFew(size), tasks)).map_or(0, |refused| (tasks - refused) as u64);
-    let raced = Race::of(rounds).arm("a pool", pooled).arm("dialling each time", dialled).try_run()?;
-    block_on(pool.close(Duration::from_secs(1)));
-    Ok(raced)
+    let trial = Trial::over(["a pool", "dialling each time"], rounds).run(|arm, _, figures| {
+        let served = match *arm {
+            "a pool" => block_on(one_crowd(&pool, tasks))?.1.height(),
+            _ => tasks - block_on(unpooled(&opts, Alone::ClosingFew(size), tasks))?,
+        };
+        figures.work("served", served as u64);
+        Ok(())
+    });
+    close(pool)?;
+    trial
 }
 
 /// An account as applications have it: an administrator's would be let in beyond the server's limit.

@@ -16,11 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::contest::{in_the_queue, overtakings, queue};
 use super::observer::Observer;
-use super::rivals::{AnyConn, AnyPool, Rival, Setup};
 use crate::pool::Skip;
+use crate::pool::rivals::{AnyConn, AnyPool, Rival, Setup};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
-use lab::{Doing, OrFail, Result, Rng, Table};
+use lab::{Doing, Result, Rng, Table};
 
 /// What a borrower does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,14 +129,14 @@ pub fn faults_table(title: &str, all: &[Aftermath]) -> Table {
 }
 
 /// One pool, perhaps without one of its steps, and a crowd with bad manners. The rivals are configured as recommended.
-pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Aftermath {
-    let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed)).or_fail();
+pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Result<Aftermath> {
+    let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed))?;
     // A pool without its bound, or one that wakes nobody, has no queue to speak of.
     if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
-        seen.overtaken = overtakings(&block_on(queue(server, rival, 20, skip)).or_fail());
-        seen.not_woken = u64::from(!block_on(wakes_the_next(server, rival, skip)).or_fail());
+        seen.overtaken = overtakings(&block_on(queue(server, rival, 20, skip))?);
+        seen.not_woken = u64::from(!block_on(wakes_the_next(server, rival, skip))?);
     }
-    seen
+    Ok(seen)
 }
 
 /// A pool of one connection, which somebody holds; two wait. The first of them goes away when its turn comes: is the second one

@@ -8,12 +8,11 @@ mod manners;
 mod observer;
 mod open;
 mod restart;
-mod rivals;
 
-pub use closing::{Farewell, farewell};
+pub use crate::pool::rivals::Rival;
+pub use closing::closing;
 pub use contest::{ContestSpec, contest};
-pub use crowd::{Alone, Crowd, Unpooled, crowds, over_a_wire, without_pool};
+pub use crowd::{Alone, Crowds, crowds, over_a_wire, without_pool};
 pub use manners::{Aftermath, aftermath_table, faults_table, manners};
-pub use open::{Offered, OpenSpec, Worked, sweep, working};
+pub use open::{OpenSpec, sweep, working};
 pub use restart::{Outage, OutageSpec, outage};
-pub use rivals::Rival;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 
-use super::rivals::{AnyPool, Rival, Setup};
+use crate::pool::rivals::{AnyPool, Rival, Setup};
 use lab::chart::Timeline;
 use lab::runtime::block_on;
 use lab::service::MariaDb;

@@ -2,17 +2,18 @@
 //! a server has a prefix of the primary's transactions, and whole ones.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use super::meanwhile;
 use crate::replica::cluster::Cluster;
 use crate::replica::session::commit;
 use crate::replica::{Answer, CommitLog, Did, Gtid, Position, Session, Snapshot};
-use lab::{Doing, Error, Result, Rng, joined};
+use lab::{Crowd, Doing, Error, Result, Rng};
 
 /// A ledger line's number within its writer, in the lower half of its id; the writer is in the upper one.
 const LOWER: u64 = u32::MAX as u64;
@@ -63,9 +64,16 @@ pub struct Teller {
     pub history: Vec<Did>,
 }
 
-/// One who makes transfers: its number, and how far it has counted.
+/// One who makes transfers on a connection of its own.
 #[derive(Debug)]
-pub(super) struct Hand {
+pub(super) struct Writer {
+    connection: Conn,
+    hand: Hand,
+}
+
+/// Who makes transfers: its number, and how far it has counted.
+#[derive(Debug)]
+struct Hand {
     bank: Bank,
     writer: u64,
     count: u64,
@@ -131,7 +139,13 @@ impl Bank {
         Teller { session, hand: self.hand(seed), history: Vec::new() }
     }
 
-    pub(super) fn hand(&self, seed: u64) -> Hand {
+    /// One who makes transfers on a connection of its own to the primary.
+    pub(super) fn writer(&self, seed: u64) -> Result<Writer> {
+        let (cluster, patience) = (&self.0.cluster, Duration::from_secs(60));
+        Ok(Writer { connection: cluster.connect(cluster.primary(), patience)?, hand: self.hand(seed) })
+    }
+
+    fn hand(&self, seed: u64) -> Hand {
         let writer = self.0.writers.fetch_add(1, Ordering::Relaxed);
         let rng = Rng::seeded(seed, &format!("writer {writer}"));
         Hand { bank: self.clone(), writer, count: 0, log: CommitLog::new(), rng }
@@ -162,40 +176,23 @@ impl Bank {
 
     /// Looks at all replicas again and again while something else is done. One that does not answer shows nothing.
     pub(super) fn watched<T>(&self, every: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let watching: Vec<_> = (0..self.0.cluster.len())
-                .map(|server| {
-                    let done = &done;
-                    scope.spawn(move || -> Result<()> {
-                        let mut connection: Option<Conn> = None;
-                        while !done.load(Ordering::SeqCst) {
-                            std::thread::sleep(every);
-                            if server == self.0.cluster.primary() {
-                                continue;
-                            }
-                            let asked = connection
-                                .take()
-                                .map_or_else(|| self.0.cluster.connect(server, Duration::from_millis(400)).ok(), Some);
-                            let acknowledged = self.acknowledged();
-                            if let Some(mut alive) = asked
-                                && let Ok(snapshot) = snapshot(&mut alive)
-                            {
-                                lock(&self.0.looks).push(Look { server, acknowledged, snapshot });
-                                connection = Some(alive);
-                            }
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            let result = work();
-            done.store(true, Ordering::SeqCst);
-            for thread in watching {
-                joined("watch the replicas", thread.join())?;
+        let cluster = &self.0.cluster;
+        let watching = Crowd::holding((0..cluster.len()).map(|server| (server, None))).lasting(Duration::ZERO);
+        let (done, _) = meanwhile(watching, work, |(server, connection), look| {
+            look.rest(every);
+            let reached = || cluster.connect(*server, Duration::from_millis(400)).ok();
+            if *server == cluster.primary() {
+                return Ok(());
             }
-            result
-        })
+            let mut asked: Option<Conn> = connection.take().or_else(reached);
+            let acknowledged = self.acknowledged();
+            if let Some(snapshot) = asked.as_mut().and_then(|alive| snapshot(alive).ok()) {
+                lock(&self.0.looks).push(Look { server: *server, acknowledged, snapshot });
+                *connection = asked;
+            }
+            Ok(())
+        })?;
+        Ok(done)
     }
 
     /// Judges all looks so far. Everybody who writes must have [settled](Teller::settle) by now.
@@ -279,23 +276,16 @@ impl Hand {
         self.writer = self.bank.0.writers.fetch_add(1, Ordering::Relaxed);
         self.count = 0;
     }
+}
 
-    /// A transfer on a connection of one's own to the primary.
-    pub(super) fn transfer_on(&mut self, connection: &mut Conn, note: usize) -> Result<Transfer> {
-        let server = self.bank.0.cluster.server(self.bank.0.cluster.primary())?;
-        let question = server.dialect().last_position();
-        let work = self.next(note, u64::MAX);
-        let done = commit(connection, question, work);
-        self.note(done)
-    }
-
-    /// A random account.
-    pub(super) fn account(&mut self) -> u64 {
-        self.rng.below(self.bank.0.accounts)
-    }
-
-    pub(super) fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+impl Writer {
+    /// Moves money between two random accounts, with a note of so many bytes.
+    pub(super) fn transfer(&mut self, note: usize) -> Result<Transfer> {
+        let cluster = &self.hand.bank.0.cluster;
+        let question = cluster.server(cluster.primary())?.dialect().last_position();
+        let work = self.hand.next(note, u64::MAX);
+        let done = commit(&mut self.connection, question, work);
+        self.hand.note(done)
     }
 }
 
@@ -334,12 +324,12 @@ impl Teller {
 
     /// A random account.
     pub fn account(&mut self) -> u64 {
-        self.hand.account()
+        self.hand.rng.below(self.hand.bank.0.accounts)
     }
 
     /// A random number from 0 to 1, of this teller's own.
     pub fn chance(&mut self) -> f64 {
-        self.hand.rng().unit()
+        self.hand.rng.unit()
     }
 
     /// Its session.

@@ -1,16 +1,15 @@
 //! Replicas whose rows were changed behind replication's back, found while everybody writes; and the prototype's
 //! replica.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use super::bank::Bank;
-use super::lag::Desk;
-use crate::replica::seed::{Prototype, Seeming};
-use crate::replica::{Comparison, RowFault, Snapshot};
-use lab::{Doing, Error, OpenLoop, OrFail, Result, Table, joined};
+use super::meanwhile;
+use crate::replica::prototype::{Prototype, Seeming};
+use crate::replica::{Comparison, RowFault};
+use lab::{Crowd, Doing, Error, Result, Table};
 
 /// What was planted, found and put right.
 #[derive(Debug, Clone)]
@@ -32,67 +31,47 @@ pub struct Diverged {
     /// What the prefix check says of the replica that was changed, and of another one.
     pub prefix: [Result<u64, String>; 2],
     /// Transfers that were made meanwhile.
-    pub transfers: u64,
-    /// How long a comparison of everything took, in seconds.
-    pub took: f64,
+    pub transfers: usize,
 }
 
 const TABLES: [&str; 2] = ["accounts", "ledger"];
 
 /// Changes three rows of the last replica as its administrator, compares under load, puts right, and compares again.
-pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Diverged {
-    diverged(bank, chunk, rate, seed).or_fail()
-}
-
-fn diverged(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diverged> {
+pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diverged> {
+    const WRITERS: usize = 3;
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(30))?;
-    let replica = *cluster.replicas().last().ok_or_else(|| Error::new("change a replica", "there is none"))?;
-    let other = *cluster.replicas().first().ok_or_else(|| Error::new("change a replica", "there is none"))?;
-    let desk = Desk::open(bank, 3, seed)?;
-    let stop = AtomicBool::new(false);
-    let (looked, snapshots) = std::thread::scope(|scope| -> Result<(Diverged, [Snapshot; 2])> {
-        let (desk, stop) = (&desk, &stop);
-        let writing = scope.spawn(move || {
-            let load = OpenLoop::per_second(rate).lasting(Duration::from_secs(600)).workers(3);
-            let done = std::sync::atomic::AtomicU64::new(0);
-            let ran = load.run_until(stop, |_| {
-                if let Some(Ok(_)) = desk.transfer(32) {
-                    done.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-            ran.map(|_| done.load(Ordering::SeqCst))
-        });
-        let look = || -> Result<(Diverged, [Snapshot; 2])> {
-            let clean = cluster.compare(&TABLES, chunk)?;
-            let planted = plant(bank, replica)?;
-            let began = Instant::now();
-            let found = cluster.compare(&TABLES, chunk)?;
-            let took = began.elapsed().as_secs_f64();
-            let healthy = cluster.server(replica)?.try_replication_error()?.is_none();
-            let snapshots = [bank.snapshot(replica)?, bank.snapshot(other)?];
-            let mut rows = Vec::new();
-            for difference in &found.differences {
-                rows.extend(cluster.locate(difference)?);
-            }
-            rows.sort_unstable();
-            let mut repaired = 0;
-            for difference in &found.differences {
-                repaired += cluster.repair(difference)?.len() as u64;
-            }
-            let after = cluster.compare(&TABLES, chunk)?;
-            let (transfers, prefix) = (0, [Ok(0), Ok(0)]);
-            Ok((Diverged { clean, planted, found, rows, repaired, after, healthy, prefix, transfers, took }, snapshots))
-        };
-        let looked = look();
-        stop.store(true, Ordering::SeqCst);
-        let transfers = joined("write", writing.join())?;
-        looked.map(|(looked, snapshots)| (Diverged { transfers, ..looked }, snapshots))
+    let none = || Error::new("change a replica", "there is none");
+    let (replica, other) =
+        cluster.replicas().last().copied().zip(cluster.replicas().first().copied()).ok_or_else(none)?;
+    let look = || -> Result<_> {
+        let clean = cluster.compare(&TABLES, chunk)?;
+        let planted = plant(bank, replica)?;
+        let found = cluster.compare(&TABLES, chunk)?;
+        let healthy = cluster.server(replica)?.try_replication_error()?.is_none();
+        let snapshots = [bank.snapshot(replica)?, bank.snapshot(other)?];
+        let mut rows = Vec::new();
+        for difference in &found.differences {
+            rows.extend(cluster.locate(difference)?);
+        }
+        rows.sort_unstable();
+        let mut repaired = 0;
+        for difference in &found.differences {
+            repaired += cluster.repair(difference)?.len() as u64;
+        }
+        let after = cluster.compare(&TABLES, chunk)?;
+        let (transfers, prefix) = (0, [Ok(0), Ok(0)]);
+        Ok((Diverged { clean, planted, found, rows, repaired, after, healthy, prefix, transfers }, snapshots))
+    };
+    let writing = Crowd::of(WRITERS).with(|_| bank.writer(seed)).lasting(Duration::ZERO);
+    let ((looked, snapshots), ran) = meanwhile(writing, look, |writer, call| {
+        call.rest(Duration::from_secs_f64(WRITERS as f64 / rate));
+        writer.transfer(32).map(drop)
     })?;
-    // Only now is the log whole, by which a snapshot is judged.
-    drop(desk);
-    let log = bank.log();
-    Ok(Diverged { prefix: snapshots.map(|snapshot| log.prefix(&snapshot)), ..looked })
+    // Only when nobody writes any more is the log whole, by which a snapshot is judged.
+    drop(ran.states);
+    let (log, transfers) = (bank.log(), ran.frame.height());
+    Ok(Diverged { prefix: snapshots.map(|snapshot| log.prefix(&snapshot)), transfers, ..looked })
 }
 
 /// A balance that is changed, a line that is removed and one that nobody ever wrote: on one replica, by somebody whom
@@ -138,6 +117,6 @@ impl Diverged {
 }
 
 /// Sets the prototype's replica up, does to it what happens to a database, and asks everybody how it is.
-pub fn prototype() -> Seeming {
-    Prototype::start().and_then(|prototype| prototype.live()).or_fail()
+pub fn prototype() -> Result<Seeming> {
+    Prototype::start()?.live()
 }

@@ -2,22 +2,25 @@
 //! what their sessions were promised.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::bank::{Bank, Teller};
-use super::lag::Watchers;
+use super::bank::{Bank, Teller, Transfer};
+use super::lag::watched;
 use crate::replica::{Broken, Consistency, Router, RouterSpec, SessionStats, Skip, check_session};
-use lab::chart::{Chart, Latencies, Lines};
+use lab::chart::{Chart, Lines};
 use lab::link::Direction;
-use lab::{Error, Latency, OrFail, Result, Samples, Table, joined};
+use lab::{Call, Crowd, Error, Frame, Result, Samples};
+
+/// What a session is promised, and the step that it leaves out.
+pub type Kind = (Consistency, Option<Skip>);
 
 /// Clients, and what they do.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadersSpec {
-    /// Sessions at work at the same time.
+    /// Sessions of each kind, at work at the same time.
     pub sessions: usize,
     /// How often each writes and then reads.
-    pub rounds: usize,
+    pub rounds: u64,
     /// They read up to this long after their write, evenly spread.
     pub think: Duration,
     /// How long a read waits on a replica before it goes to the primary.
@@ -26,276 +29,231 @@ pub struct ReadersSpec {
     pub seed: u64,
 }
 
-/// What sessions of one kind saw, all together.
+/// What sessions did and saw.
 #[derive(Debug, Clone)]
 pub struct Readers {
-    /// What they were promised.
-    pub consistency: Consistency,
-    /// The step that they leave out.
-    pub skip: Option<Skip>,
-    /// What was not kept.
-    pub broken: Broken,
-    /// … by each session.
-    pub by_session: Vec<Broken>,
-    /// Reads by server, and what they took.
-    pub stats: SessionStats,
-    /// How long reads took.
-    pub latency: Latency,
-}
-
-/// One delay of a sweep.
-#[derive(Debug, Clone)]
-pub struct AtDelay {
-    /// The delay that was set, in seconds.
-    pub delay: f64,
-    /// How far replicas were behind meanwhile, write by write: when they said that they had reached its position.
-    pub lag: Samples,
-    /// How long after their writes' acknowledgements sessions that ask any replica began to read.
-    pub thought: Samples,
-    /// Any replica.
-    pub eventual: Readers,
-    /// By position.
-    pub session: Readers,
-    /// By position, without waiting for a replica.
-    pub hasty: Readers,
+    /// A row for each session: what it was promised, how many `reads` it made, and what was counted of them; per cent of its reads that
+    /// replicas answered (`on replicas`), and of those of its own writes that were `stale`; reads that were `broken` promises, the first
+    /// in words (`first broken`).
+    pub sessions: Frame,
+    /// A row for each read: `promise`, and how long it `took`.
+    pub reads: Frame,
 }
 
 /// Stale reads by delay.
 #[derive(Debug, Clone)]
 pub struct StaleSweep {
-    /// The median lag beyond the delay of the wire, in seconds: the median of all delays'.
-    pub lag: f64,
-    /// Each delay.
-    pub delays: Vec<AtDelay>,
+    /// A row for each `delay` of the wires (ms): how far replicas were `behind` beyond it (s, the median over writes), per cent of the
+    /// reads from any replica that were `stale`, and those that are if they come before the write has (`predicted`); per cent of the
+    /// reads `by position`, and of those by position `without waiting`, that replicas answered.
+    pub delays: Frame,
+    /// A row for each session, as [`Readers::sessions`] has it, by `delay`.
+    pub sessions: Frame,
     spec: ReadersSpec,
 }
 
-impl Readers {
-    /// Per cent of the reads of something that the session wrote itself which showed an older state.
-    pub fn stale(&self) -> f64 {
-        100.0 * self.broken.own_lost as f64 / self.broken.own_reads as f64
+/// A session at work, what it was promised, and its last transfer.
+struct Reader {
+    promise: String,
+    teller: Teller,
+    wrote: Option<Transfer>,
+}
+
+impl Reader {
+    /// Reads one of the two accounts of its last transfer.
+    fn read(&mut self, which: usize, call: &mut Call) -> Result<()> {
+        call.tag("did", "read");
+        let account = self.wrote.as_ref().map_or(0, |transfer| transfer.accounts[which].0);
+        self.teller.read(account).map(drop)
     }
 
-    /// Per cent of the reads that replicas answered.
-    pub fn on_replicas(&self, primary: usize) -> f64 {
-        let all: u64 = self.stats.reads.iter().sum();
-        let own = self.stats.reads.get(primary).copied().unwrap_or(0);
-        100.0 * (all - own) as f64 / all as f64
+    /// So long it thinks.
+    fn thinks(&mut self, most: Duration) -> Duration {
+        most.mul_f64(self.teller.chance())
     }
+}
 
-    /// Its name, for a table or a chart.
-    pub fn name(&self) -> String {
-        let promised = match self.consistency {
-            Consistency::Eventual => "any replica",
-            Consistency::Pinned => "one replica each",
-            Consistency::ReadYourWrites => "read your writes",
-            Consistency::MonotonicReads => "monotonic reads",
-            Consistency::Session => "both, by position",
-            Consistency::Primary => "the primary",
-        };
-        match self.skip {
-            None => promised.into(),
-            Some(Skip::Wait) => "… without waiting".into(),
-            Some(Skip::WriteToken) => "… forgetting writes".into(),
-            Some(Skip::ReadToken) => "… forgetting reads".into(),
-            Some(other) => format!("… without {other:?}"),
-        }
+/// What sessions of one kind are promised, in words.
+pub fn promise((consistency, skip): Kind) -> String {
+    let promised = match consistency {
+        Consistency::Eventual => "any replica",
+        Consistency::Pinned => "one replica each",
+        Consistency::ReadYourWrites => "read your writes",
+        Consistency::MonotonicReads => "monotonic reads",
+        Consistency::Session => "both, by position",
+        Consistency::Primary => "the primary",
+    };
+    match skip {
+        None => promised.into(),
+        Some(Skip::Wait) => "… without waiting".into(),
+        Some(Skip::WriteToken) => "… forgetting writes".into(),
+        Some(Skip::ReadToken) => "… forgetting reads".into(),
+        Some(other) => format!("… without {other:?}"),
     }
 }
 
 /// A router that sends reads to replicas however late and slow they are: here the sessions' promise decides, and nothing else.
-fn patient(wait: Duration) -> RouterSpec {
+fn patient(bank: &Bank, wait: Duration) -> Result<Router> {
     let ever = Duration::from_secs(5);
-    RouterSpec { wait, max_lag: ever, silence: ever, ..RouterSpec::default() }
+    Router::new(bank.cluster(), RouterSpec { wait, max_lag: ever, silence: ever, ..RouterSpec::default() })
 }
 
-/// Many sessions at once; each teller does `work` and returns how long its reads took.
-fn readers(
+/// Sessions of several kinds, side by side: all see the same wires and the same noise. Each does so many `calls`.
+fn side_by_side(
     bank: &Bank,
-    router: &Router,
-    (consistency, skip): (Consistency, Option<Skip>),
-    spec: ReadersSpec,
-    work: impl Fn(&mut Teller, &mut Latency) -> Result<()> + Sync,
+    kinds: &[(String, Kind, &Router)],
+    (spec, calls): (ReadersSpec, u64),
+    work: impl Fn(&mut Reader, &mut Call) -> Result<()> + Sync,
 ) -> Result<Readers> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..spec.sessions)
-            .map(|_| {
-                let work = &work;
-                scope.spawn(move || -> Result<_> {
-                    let mut latency = Latency::new();
-                    let mut teller = bank.teller(router.session(consistency).without(skip), spec.seed);
-                    (0..spec.rounds).try_for_each(|_| work(&mut teller, &mut latency))?;
-                    let (history, stats) = teller.settle();
-                    Ok((check_session(&history), stats, latency))
-                })
-            })
-            .collect();
-        let (broken, stats, latency) = (Broken::default(), SessionStats::default(), Latency::new());
-        let mut all = Readers { consistency, skip, broken, by_session: Vec::new(), stats, latency };
-        for thread in threads {
-            let (broken, stats, latency) = joined("read", thread.join())?;
-            all.broken.add(&broken);
-            all.by_session.push(broken);
-            all.stats.add(&stats);
-            all.latency.merge(&latency);
-        }
-        Ok(all)
-    })
+    let readers = kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, spec.sessions));
+    let readers = readers.map(|(promise, (consistency, skip), router)| {
+        let teller = bank.teller(router.session(*consistency).without(*skip), spec.seed);
+        Reader { promise: promise.clone(), teller, wrote: None }
+    });
+    let patience = Duration::from_secs(600);
+    let ran = Crowd::holding(readers).times(calls).within(patience).run(|reader, call| {
+        call.tag("promise", &reader.promise);
+        call.tag("did", "write");
+        work(reader, call)
+    })?;
+    let settled = |Reader { promise, teller, .. }: Reader| {
+        let (history, stats) = teller.settle();
+        (promise, check_session(&history), stats)
+    };
+    let sessions: Vec<(String, Broken, SessionStats)> = ran.states.into_iter().map(settled).collect();
+    let first = |broken: &Broken| broken.first.clone().unwrap_or_default();
+    let frame = Frame::new().text("promise", sessions.iter().map(|one| &one.0));
+    let sessions = COUNTS
+        .into_iter()
+        .fold(frame, |frame, (name, of)| frame.counts(name, "", sessions.iter().map(|one| of(&one.1, &one.2))))
+        .text("first broken", sessions.iter().map(|one| first(&one.1)))
+        .computed("broken", "", |one| one.number("own writes missed") + one.number("went backwards"))
+        .computed("stale", "%", |one| 100.0 * one.number("own writes missed") / one.number("own reads"))
+        .computed("on replicas", "%", |one| 100.0 * (1.0 - one.number("on the primary") / one.number("reads")));
+    Ok(Readers { sessions, reads: ran.frame.filter("did", "read").select(["promise", "took"]) })
 }
 
-fn timed<T>(latency: &mut Latency, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let began = Instant::now();
-    let value = read()?;
-    latency.record(began.elapsed());
-    Ok(value)
+/// What is counted of each session's reads.
+const COUNTS: [(&str, fn(&Broken, &SessionStats) -> u64); 8] = [
+    ("reads", |_, stats| stats.reads.iter().sum()),
+    ("on the primary", |_, stats| stats.reads.first().copied().unwrap_or(0)),
+    ("own reads", |broken, _| broken.own_reads),
+    ("own writes missed", |broken, _| broken.own_lost),
+    ("repeated reads", |broken, _| broken.repeated_reads),
+    ("went backwards", |broken, _| broken.backwards),
+    ("waited", |_, stats| stats.waited),
+    ("in vain", |_, stats| stats.timed_out),
+];
+
+impl Readers {
+    /// What all sessions with one promise saw together: a row for each promise.
+    pub fn by_promise(&self) -> Frame {
+        let by = self.sessions.group(["promise"]);
+        let sums = COUNTS.into_iter().map(|(name, _)| by.sum(name)).chain([by.sum("broken"), by.mean("on replicas")]);
+        sums.reduce(|all, one| all.join(&one, ["promise"])).unwrap_or_default()
+    }
 }
+
+const ANY: &str = "any replica";
+const PATIENT: &str = "by position";
+const HASTY: &str = "without waiting";
 
 /// Writes, thinks and reads at every delay of the wires, from any replica and by position.
-pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> StaleSweep {
-    sweep(bank, delays, spec).or_fail()
-}
-
-fn sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSweep> {
+pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSweep> {
     let cluster = bank.cluster();
     cluster.heal();
     cluster.catch_up(Duration::from_secs(30))?;
-    let run = || -> Result<Vec<AtDelay>> {
-        let [router, hasty] = [spec.wait, Duration::ZERO].map(|wait| Router::new(cluster, patient(wait)));
-        let (router, hasty) = (router?, hasty?);
-        let at_delay = |delay: Duration| -> Result<AtDelay> {
-            for replica in cluster.replicas() {
-                cluster.link(replica)?.delay_toward(Direction::ToClient, delay);
-            }
-            let thought = Mutex::new(Samples::default());
-            let ((eventual, session, hasty), arrivals) =
-                Watchers::during(cluster, &cluster.replicas(), Instant::now(), |watchers| {
-                    let arm = |router, consistency| {
-                        readers(bank, router, (consistency, None), spec, |teller, latency| {
-                            let transfer = teller.transfer()?;
-                            let asks_anybody = consistency == Consistency::Eventual;
-                            if asks_anybody {
-                                watchers.tell(&transfer.position, transfer.acknowledged);
-                            }
-                            std::thread::sleep(spec.think.mul_f64(teller.chance()));
-                            if asks_anybody {
-                                let elapsed = transfer.acknowledged.elapsed().as_secs_f64();
-                                thought.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed);
-                            }
-                            let (account, _) = transfer.accounts[0];
-                            timed(latency, || teller.read(account)).map(drop)
-                        })
-                    };
-                    // Side by side: all see the same wires and the same noise.
-                    std::thread::scope(|scope| {
-                        let eventual = scope.spawn(|| arm(&router, Consistency::Eventual));
-                        let hasty = scope.spawn(|| arm(&hasty, Consistency::Session));
-                        let session = arm(&router, Consistency::Session);
-                        let (eventual, hasty) = (joined("read", eventual.join()), joined("read", hasty.join()));
-                        Ok((eventual?, session?, hasty?))
-                    })
-                })?;
-            let lag = arrivals.iter().flatten().map(|arrival| arrival.lag).collect();
-            let thought = thought.into_inner().unwrap_or_else(PoisonError::into_inner);
-            Ok(AtDelay { delay: delay.as_secs_f64(), lag, thought, eventual, session, hasty })
-        };
-        delays.iter().map(|delay| at_delay(*delay)).collect()
+    let run = || -> Result<Vec<(Frame, Frame)>> {
+        let (router, hasty) = (patient(bank, spec.wait)?, patient(bank, Duration::ZERO)?);
+        let promised = |name: &str, consistency, router| (name.to_string(), (consistency, None), router);
+        let kinds = [
+            promised(ANY, Consistency::Eventual, &router),
+            promised(PATIENT, Consistency::Session, &router),
+            promised(HASTY, Consistency::Session, &hasty),
+        ];
+        delays.iter().map(|delay| at_delay(bank, &kinds, *delay, spec)).collect()
     };
-    let delays = bank.watched(Duration::from_millis(60), run);
+    let all = bank.watched(Duration::from_millis(60), run);
     cluster.heal();
-    let delays = delays?;
-    let lag = delays.iter().map(|at| at.lag.median() - at.delay).collect::<Samples>().median();
-    Ok(StaleSweep { lag, delays, spec })
+    let both = |all: (Frame, Frame), one: (Frame, Frame)| (all.0.stack(&one.0), all.1.stack(&one.1));
+    let (delays, sessions) = all?.into_iter().reduce(both).unwrap_or_default();
+    Ok(StaleSweep { delays, sessions, spec })
 }
 
-impl AtDelay {
-    /// Per cent of the reads from any replica that are stale if those come before the write has: of all times to think and
-    /// all lags, the pairs in which the lag is the longer one.
-    pub fn predicted_stale(&self) -> f64 {
-        let longer = |thought: &f64| self.lag.values().iter().filter(|lag| *lag > thought).count();
-        let pairs = self.thought.len() * self.lag.len();
-        100.0 * self.thought.values().iter().map(longer).sum::<usize>() as f64 / pairs as f64
+/// One delay's row, and its sessions.
+fn at_delay(
+    bank: &Bank,
+    kinds: &[(String, Kind, &Router)],
+    delay: Duration,
+    spec: ReadersSpec,
+) -> Result<(Frame, Frame)> {
+    let cluster = bank.cluster();
+    for replica in cluster.replicas() {
+        cluster.link(replica)?.delay_toward(Direction::ToClient, delay);
     }
+    // How long after their writes' acknowledgements sessions that ask any replica began to read.
+    let thought: Mutex<Samples> = Mutex::default();
+    let (readers, arrivals) = watched(cluster, &cluster.replicas(), |watchers| {
+        side_by_side(bank, kinds, (spec, 2 * spec.rounds), |reader, call| {
+            let asks_anybody = reader.promise == ANY;
+            if call.number() % 2 == 0 {
+                let transfer = reader.teller.transfer()?;
+                if asks_anybody {
+                    watchers.tell(&transfer, call.now());
+                }
+                reader.wrote = Some(transfer);
+                call.rest(reader.thinks(spec.think));
+                return Ok(());
+            }
+            if let Some(transfer) = reader.wrote.as_ref().filter(|_| asks_anybody) {
+                let elapsed = transfer.acknowledged.elapsed().as_secs_f64();
+                thought.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed);
+            }
+            reader.read(0, call)
+        })
+    })?;
+    let (thought, lag) = (thought.into_inner().unwrap_or_else(PoisonError::into_inner), arrivals.samples("lag"));
+    // If reads come before writes have: of all times to think and all lags, the pairs in which the lag is the longer one.
+    let longer = |thought: &f64| lag.values().iter().filter(|lag| *lag > thought).count();
+    let pairs = (thought.len() * lag.len()) as f64;
+    let predicted = 100.0 * thought.values().iter().map(longer).sum::<usize>() as f64 / pairs;
+    let mean = |promise: &str, column: &str| readers.sessions.filter("promise", promise).samples(column).mean();
+    let row = Frame::new()
+        .numbers("delay", "ms", [delay.as_secs_f64() * 1e3])
+        .numbers("behind", "s", [lag.median() - delay.as_secs_f64()])
+        .numbers("stale", "%", [mean(ANY, "stale")])
+        .numbers("predicted", "%", [predicted])
+        .numbers(PATIENT, "%", [mean(PATIENT, "on replicas")])
+        .numbers(HASTY, "%", [mean(HASTY, "on replicas")]);
+    Ok((row, readers.sessions.everywhere("delay", "ms", delay.as_secs_f64() * 1e3)))
 }
 
 impl StaleSweep {
-    /// Per cent of the reads that are stale if a session reads evenly spread over its time to think, and a replica is
-    /// behind by `delay` seconds and the lag beyond it.
-    pub fn predicted_stale(delay: f64, lag: f64, think: f64) -> f64 {
-        100.0 * ((delay + lag) / think).min(1.0)
-    }
-
-    /// Per cent of the reads that replicas can answer, if each is given `wait` seconds to get there.
-    pub fn predicted_on_replicas(delay: f64, lag: f64, think: f64, wait: f64) -> f64 {
-        100.0 * (1.0 - ((delay + lag - wait) / think).clamp(0.0, 1.0))
-    }
-
     /// Stale reads by delay.
     pub fn chart(&self, title: &str) -> Lines {
-        let (lag, think) = (self.lag, self.spec.think.as_secs_f64());
-        let points = |of: fn(&AtDelay) -> &Readers| {
-            let stale = |broken: &Broken| 100.0 * broken.own_lost as f64 / broken.own_reads as f64;
-            let spread = |readers: &Readers| readers.by_session.iter().map(stale).collect::<Samples>();
-            let point = |at: &AtDelay| {
-                let (_, low, high) = spread(of(at)).median_and_quartiles();
-                (at.delay * 1e3, of(at).stale(), low, high)
-            };
-            self.delays.iter().map(point).collect::<Vec<_>>()
-        };
+        let (lag, think) = (self.delays.samples("behind").median(), self.spec.think.as_secs_f64());
         Chart::lines(title)
             .x("delay of the wire", "ms")
             .y("stale reads of one's own writes", "%")
             .y_range(0.0, 105.0)
-            .line_with_spread("any replica", points(|at| &at.eventual))
-            .line_with_spread("by position", points(|at| &at.session))
-            .predicted_points(
-                "lags that outlast thoughts",
-                self.delays.iter().map(|at| (at.delay * 1e3, at.predicted_stale())),
-            )
-            .predicted("(delay + lag) ÷ think time", move |delay| Self::predicted_stale(delay / 1e3, lag, think))
+            .of(&self.sessions.except("promise", HASTY), "delay", "stale", "promise")
+            .predicted_points("lags that outlast thoughts", self.delays.points("delay", "predicted"))
+            // A session reads evenly spread over its time to think.
+            .predicted("(delay + lag) ÷ think time", move |delay| 100.0 * ((delay / 1e3 + lag) / think).min(1.0))
     }
 
     /// Who answered the sessions that read by position.
     pub fn placement(&self, title: &str) -> Lines {
-        let (lag, think, wait) = (self.lag, self.spec.think.as_secs_f64(), self.spec.wait.as_secs_f64());
+        let [think, wait] = [self.spec.think, self.spec.wait].map(|time| time.as_secs_f64());
+        let lag = self.delays.samples("behind").median();
+        // Each replica is given that time to get there.
+        let on_replicas = move |delay: f64| 100.0 * (1.0 - ((delay / 1e3 + lag - wait) / think).clamp(0.0, 1.0));
         Chart::lines(title)
             .x("delay of the wire", "ms")
             .y("reads that replicas answer", "%")
             .y_range(0.0, 105.0)
-            .line("by position", self.delays.iter().map(|at| (at.delay * 1e3, at.session.on_replicas(0))))
-            .line("without waiting", self.delays.iter().map(|at| (at.delay * 1e3, at.hasty.on_replicas(0))))
-            .predicted("1 − (delay + lag − wait) ÷ think time", move |delay| {
-                Self::predicted_on_replicas(delay / 1e3, lag, think, wait)
-            })
-    }
-
-    /// How far the share of stale reads was from its prediction at each delay, in points.
-    pub fn stale_error(&self) -> Samples {
-        self.delays.iter().map(|at| (at.eventual.stale() - at.predicted_stale()).abs()).collect()
-    }
-
-    /// Stale reads from any replica at the longest delay, in per cent.
-    pub fn worst(&self) -> f64 {
-        self.delays.last().map_or(f64::NAN, |at| at.eventual.stale())
-    }
-
-    /// How many more of the reads by position replicas answer because a session waits for them: in points, at each delay up to
-    /// half of the time to think. Beyond that, a wait may be too short for anything.
-    pub fn won_by_waiting(&self) -> Samples {
-        let near = self.delays.iter().filter(|at| 0.0 < at.delay && at.delay <= self.spec.think.as_secs_f64() / 2.0);
-        near.map(|at| at.session.on_replicas(0) - at.hasty.on_replicas(0)).collect()
-    }
-
-    /// Reads by position that broke their promise at any delay, and at how many was looked.
-    pub fn broken(&self) -> (u64, u64) {
-        let of =
-            |of: fn(&Broken) -> u64| self.delays.iter().map(|at| of(&at.session.broken) + of(&at.hasty.broken)).sum();
-        (of(Broken::all), of(|broken| broken.own_reads))
-    }
-
-    /// Per cent of the reads by position that replicas answered, at the shortest and at the longest delay.
-    pub fn on_replicas(&self) -> (f64, f64) {
-        let of = |at: Option<&AtDelay>| at.map_or(f64::NAN, |at| at.session.on_replicas(0));
-        (of(self.delays.first()), of(self.delays.last()))
+            .of(&self.sessions.except("promise", ANY), "delay", "on replicas", "promise")
+            .predicted("1 − (delay + lag − wait) ÷ think time", on_replicas)
     }
 }
 
@@ -303,67 +261,35 @@ impl StaleSweep {
 const SIDE_BY_SIDE: usize = 3;
 
 /// Every kind of session, on replicas that are differently far behind.
-pub fn policies(
-    bank: &Bank,
-    delays: &[Duration],
-    kinds: &[(Consistency, Option<Skip>)],
-    spec: ReadersSpec,
-) -> Vec<Readers> {
+pub fn policies(bank: &Bank, delays: &[Duration], kinds: &[Kind], spec: ReadersSpec) -> Result<Readers> {
+    const READS: u64 = 10;
     let cluster = bank.cluster();
     let run = || -> Result<Vec<Readers>> {
         for (replica, delay) in cluster.replicas().into_iter().zip(delays) {
             cluster.link(replica)?.delay_toward(Direction::ToClient, *delay);
         }
-        let router_spec = patient(spec.wait);
-        let router = Router::new(cluster, router_spec)?;
-        let arm = |kind| {
-            readers(bank, &router, kind, spec, |teller, latency| {
-                // A few accounts, so that everybody reads what others have just written.
-                let [(debit, _), (credit, _)] = teller.transfer_among(4)?.accounts;
-                for account in [debit, credit].repeat(5) {
-                    timed(latency, || teller.read(account))?;
-                    std::thread::sleep(spec.think.mul_f64(teller.chance()));
+        let router = patient(bank, spec.wait)?;
+        let at_once = |kinds: &[Kind]| {
+            let kinds: Vec<_> = kinds.iter().map(|kind| (promise(*kind), *kind, &router)).collect();
+            side_by_side(bank, &kinds, (spec, spec.rounds * (1 + READS)), |reader, call| {
+                let turn = call.number() % (1 + READS);
+                if turn == 0 {
+                    // A few accounts, so that everybody reads what others have just written.
+                    reader.wrote = Some(reader.teller.transfer_among(4)?);
+                    return Ok(());
                 }
-                Ok(())
+                call.rest(reader.thinks(spec.think));
+                reader.read((turn - 1) as usize % 2, call)
             })
         };
-        let mut all = Vec::new();
-        for kinds in kinds.chunks(SIDE_BY_SIDE) {
-            std::thread::scope(|scope| -> Result<()> {
-                let arms: Vec<_> = kinds.iter().map(|&kind| scope.spawn(move || arm(kind))).collect();
-                arms.into_iter().try_for_each(|thread| joined("read", thread.join()).map(|readers| all.push(readers)))
-            })?;
-        }
-        Ok(all)
+        kinds.chunks(SIDE_BY_SIDE).map(at_once).collect()
     };
     let all = bank.watched(Duration::from_millis(60), run);
     cluster.heal();
-    all.or_fail()
-}
-
-/// What each kind of session saw.
-pub fn policy_table(readers: &[Readers]) -> Table {
-    let counts = |of: fn(&Readers) -> u64| readers.iter().map(of).collect::<Vec<_>>();
-    Table::new("What sessions were promised, and what they saw")
-        .text("promise", readers.iter().map(Readers::name))
-        .counts("reads", "", counts(|readers| readers.stats.reads.iter().sum()))
-        .counts("own writes missed", "", counts(|readers| readers.broken.own_lost))
-        .counts("went backwards", "", counts(|readers| readers.broken.backwards))
-        .numbers("on replicas", "%", readers.iter().map(|readers| readers.on_replicas(0)))
-        .counts("waited", "", counts(|readers| readers.stats.waited))
-        .counts("in vain", "", counts(|readers| readers.stats.timed_out))
-}
-
-/// How long their reads took.
-pub fn policy_latencies(readers: &[Readers], title: &str) -> Latencies {
-    readers
-        .iter()
-        .filter(|readers| readers.skip.is_none())
-        .fold(Chart::latencies(title), |chart, readers| chart.latency(readers.name(), &readers.latency))
-}
-
-/// Those of one kind.
-pub fn of_kind(readers: &[Readers], consistency: Consistency, skip: Option<Skip>) -> &Readers {
-    let found = readers.iter().find(|readers| readers.consistency == consistency && readers.skip == skip);
-    found.ok_or_else(|| Error::new("find what sessions saw", format!("there were none of {consistency:?}"))).or_fail()
+    let both = |all: Readers, one: Readers| Readers {
+        sessions: all.sessions.stack(&one.sessions),
+        reads: all.reads.stack(&one.reads),
+    };
+    let none = || Error::new("compare promises", "there is none");
+    all?.into_iter().reduce(both).ok_or_else(none)
 }

@@ -4,9 +4,8 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Error as Said};
 
 use crate::row_locks::{Level, LockWait, Play, Schedule, Setting, Stage};
-use lab::chart::{Chart, HeatMap};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Result, Table};
+use lab::{Doing, Error, Frame, Result, Table};
 
 const TABLE: &str = "gaps";
 /// Rows that are there; every other key is a gap.
@@ -15,17 +14,6 @@ const KEYS: [u32; 9] = [5, 10, 15, 20, 25, 30, 35, 40, 45];
 
 /// Statements that lock, by what stands behind `WHERE`. `k` is the primary key, `s` has a plain index, `n` has none.
 const CONDITIONS: [&str; 6] = ["k = 20", "k = 25", "k BETWEEN 20 AND 30", "k > 30", "s = 20", "n = 20"];
-
-/// For each statement, the keys that somebody else can neither insert nor change while it holds its locks.
-#[derive(Debug, Clone)]
-pub struct Gaps {
-    /// The level.
-    pub level: Level,
-    /// Whether the server is a MariaDB.
-    pub mariadb: bool,
-    /// By statement and key: 1 where the other one has to wait.
-    pub locked: Vec<Vec<u64>>,
-}
 
 fn create(server: &MariaDb) -> Result<()> {
     server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
@@ -36,27 +24,31 @@ fn create(server: &MariaDb) -> Result<()> {
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))
 }
 
-/// Lets one session hold each statement's locks while another one tries every key, without waiting.
-pub fn gaps(server: &MariaDb, level: Level) -> Gaps {
-    let run = || -> Result<Gaps> {
-        create(server)?;
-        let doing = "try the gaps";
-        let (mut holder, mut prober) = (server.connect()?, server.connect()?);
-        holder.query_drop(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}")).doing(doing)?;
-        // MariaDB takes 0 for "do not wait"; MySQL's least is a second.
-        let least = u8::from(!server.dialect().is_mariadb());
-        prober.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {least}")).doing(doing)?;
-        let mut locked = Vec::new();
-        for condition in CONDITIONS {
-            holder.query_drop("START TRANSACTION").doing(doing)?;
-            holder.query_drop(format!("SELECT * FROM {TABLE} WHERE {condition} FOR UPDATE")).doing(doing)?;
-            locked.push(KEYS.iter().map(|&key| locked_out(&mut prober, key)).collect::<Result<_>>()?);
-            holder.query_drop("ROLLBACK").doing(doing)?;
-        }
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(Gaps { level, mariadb: server.dialect().is_mariadb(), locked })
-    };
-    run().or_fail()
+/// Lets one session hold each statement's locks while another one tries every key, without waiting. A row for each `condition` and `key`,
+/// which is in brackets where there is a row that somebody wants to change, and else to be inserted: whether the other one `waits` (1), and
+/// whether theory says so (`predicted`).
+pub fn gaps(server: &MariaDb, level: Level) -> Result<Frame> {
+    create(server)?;
+    let doing = "try the gaps";
+    let (mut holder, mut prober) = (server.connect()?, server.connect()?);
+    holder.query_drop(format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}")).doing(doing)?;
+    // MariaDB takes 0 for "do not wait"; MySQL's least is a second.
+    let least = u8::from(!server.dialect().is_mariadb());
+    prober.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {least}")).doing(doing)?;
+    let mut gaps = Frame::new();
+    for (condition, predicted) in CONDITIONS.into_iter().zip(predicted(level, server.dialect().is_mariadb())) {
+        holder.query_drop("START TRANSACTION").doing(doing)?;
+        holder.query_drop(format!("SELECT * FROM {TABLE} WHERE {condition} FOR UPDATE")).doing(doing)?;
+        let waits = KEYS.iter().map(|&key| locked_out(&mut prober, key)).collect::<Result<Vec<u64>>>()?;
+        holder.query_drop("ROLLBACK").doing(doing)?;
+        let row = Frame::new()
+            .text("key", KEYS.map(|key| if ROWS.contains(&key) { format!("[{key}]") } else { key.to_string() }))
+            .counts("waits", "", waits)
+            .counts("predicted", "", KEYS.map(|key| u64::from(predicted.contains(&key))));
+        gaps = gaps.stack(&row.everywhere("condition", "", condition));
+    }
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(gaps)
 }
 
 /// 1 if the key's row cannot be changed, or cannot be inserted, at this moment.
@@ -76,70 +68,34 @@ fn locked_out(prober: &mut Conn, key: u32) -> Result<u64> {
     Ok(locked)
 }
 
-impl Gaps {
-    /// What theory says, in the order of the statements. At `READ COMMITTED` only rows are locked, and only those that
-    /// match; at `REPEATABLE READ` whatever could match must not appear either. MariaDB's range scan ends at the first row
-    /// behind the range, and locks that one with its gap, too; MySQL does not since 8.0.18.
-    pub fn predicted(level: Level, mariadb: bool) -> Vec<Vec<u64>> {
-        let range: &[u32] = if mariadb { &[20, 25, 30, 35, 40] } else { &[20, 25, 30] };
-        let rows: [&[u32]; 6] = if level >= Level::RepeatableRead {
-            [&[20], &[25], range, &[35, 40, 45], &[15, 20, 25], &KEYS]
-        } else {
-            [&[20], &[], &[20, 30], &[40], &[20], &[20]]
-        };
-        rows.iter().map(|locked| KEYS.iter().map(|key| u64::from(locked.contains(key))).collect()).collect()
-    }
-
-    /// Keys that did not do what theory says.
-    pub fn surprises(&self) -> u64 {
-        let predicted = Self::predicted(self.level, self.mariadb);
-        let is = self.locked.iter().flatten();
-        is.zip(predicted.iter().flatten()).map(|(is, should)| is.abs_diff(*should)).sum()
-    }
-
-    /// Keys between rows that a statement with this place in the list kept others from inserting.
-    pub fn gaps_locked(&self) -> u64 {
-        let gap = |row: &Vec<u64>| {
-            row.iter().zip(KEYS).filter(|(_, key)| !ROWS.contains(key)).map(|(locked, _)| locked).sum::<u64>()
-        };
-        self.locked.iter().map(gap).sum()
-    }
-
-    /// The index, and what is locked of it.
-    pub fn chart(&self, title: &str) -> HeatMap {
-        let keys = KEYS.map(|key| if ROWS.contains(&key) { format!("[{key}]") } else { key.to_string() });
-        Chart::heat_map(title)
-            .subtitle(format!("{}; [10] is a row that somebody wants to change, 15 a key to be inserted", self.level))
-            .x("key that the other session wants", "")
-            .y("SELECT … FOR UPDATE WHERE", "")
-            .value("has to wait (1)", "")
-            .cells(
-                CONDITIONS,
-                keys,
-                self.locked.iter().map(|row| row.iter().map(|&locked| locked as f64).collect::<Vec<_>>()),
-            )
+/// The keys that each statement locks, as theory has it. At `READ COMMITTED` only rows are locked, and only those that
+/// match; at `REPEATABLE READ` whatever could match must not appear either. MariaDB's range scan ends at the first row
+/// behind the range, and locks that one with its gap, too; MySQL does not since 8.0.18.
+fn predicted(level: Level, mariadb: bool) -> [&'static [u32]; 6] {
+    let range: &[u32] = if mariadb { &[20, 25, 30, 35, 40] } else { &[20, 25, 30] };
+    if level >= Level::RepeatableRead {
+        [&[20], &[25], range, &[35, 40, 45], &[15, 20, 25], &KEYS]
+    } else {
+        [&[20], &[], &[20, 30], &[40], &[20], &[20]]
     }
 }
 
 /// Somebody waits for a row, somebody for a gap, and somebody to insert into it: what the server's lock tables say.
-pub fn gap_waits(server: &MariaDb) -> Vec<LockWait> {
-    let run = || -> Result<Vec<LockWait>> {
-        create(server)?;
-        let schedule = Schedule::new("locks", "three ways to wait")
-            .run(1, &format!("SELECT * FROM {TABLE} WHERE k BETWEEN 20 AND 30 FOR UPDATE"))
-            .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 25, 25)"))
-            .run(3, &format!("UPDATE {TABLE} SET n = 0 WHERE k = 20"))
-            .run(4, &format!("SELECT * FROM {TABLE} WHERE k >= 30 LOCK IN SHARE MODE"))
-            .rollback(1)
-            .rollback(2)
-            .rollback(3)
-            .rollback(4);
-        let mut stage = Stage::open(server, 4)?.looking_into_the_tables();
-        let play = stage.play(&schedule, Setting::of(Level::RepeatableRead))?;
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(play.waits)
-    };
-    run().or_fail()
+pub fn gap_waits(server: &MariaDb) -> Result<Vec<LockWait>> {
+    create(server)?;
+    let schedule = Schedule::new("locks", "three ways to wait")
+        .run(1, &format!("SELECT * FROM {TABLE} WHERE k BETWEEN 20 AND 30 FOR UPDATE"))
+        .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 25, 25)"))
+        .run(3, &format!("UPDATE {TABLE} SET n = 0 WHERE k = 20"))
+        .run(4, &format!("SELECT * FROM {TABLE} WHERE k >= 30 LOCK IN SHARE MODE"))
+        .rollback(1)
+        .rollback(2)
+        .rollback(3)
+        .rollback(4);
+    let mut stage = Stage::open(server, 4)?.looking_into_the_tables();
+    let play = stage.play(&schedule, Setting::of(Level::RepeatableRead))?;
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(play.waits)
 }
 
 /// Lock waits, as the server tells them.
@@ -156,20 +112,17 @@ pub fn waits_table(waits: &[LockWait]) -> Table {
 
 /// Two sessions look for a row that is not there, both with `FOR UPDATE`, and then both insert it: gap locks get along with
 /// each other, and with no insert of somebody else's.
-pub fn gap_deadlock(server: &MariaDb, level: Level) -> Play {
-    let run = || -> Result<Play> {
-        create(server)?;
-        let look = format!("SELECT * FROM {TABLE} WHERE k = 25 FOR UPDATE");
-        let schedule = Schedule::new("gap", "look, then insert")
-            .run(1, &look)
-            .run(2, &look)
-            .run(1, &format!("INSERT INTO {TABLE} VALUES (25, 1, 1)"))
-            .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 2, 2)"))
-            .commit(1)
-            .commit(2);
-        let play = Stage::open(server, 2)?.play(&schedule, Setting::of(level))?;
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(play)
-    };
-    run().or_fail()
+pub fn gap_deadlock(server: &MariaDb, level: Level) -> Result<Play> {
+    create(server)?;
+    let look = format!("SELECT * FROM {TABLE} WHERE k = 25 FOR UPDATE");
+    let schedule = Schedule::new("gap", "look, then insert")
+        .run(1, &look)
+        .run(2, &look)
+        .run(1, &format!("INSERT INTO {TABLE} VALUES (25, 1, 1)"))
+        .run(2, &format!("INSERT INTO {TABLE} VALUES (25, 2, 2)"))
+        .commit(1)
+        .commit(2);
+    let play = Stage::open(server, 2)?.play(&schedule, Setting::of(level))?;
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(play)
 }

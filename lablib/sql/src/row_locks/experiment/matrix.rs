@@ -35,33 +35,30 @@ pub struct Matrix {
 }
 
 /// Plays every schedule at every setting, `repeats` times.
-pub fn matrix(server: &MariaDb, repeats: usize) -> Matrix {
-    let run = || -> Result<Matrix> {
-        if repeats == 0 {
-            return Err(Error::new("play the matrix", "it takes at least one repeat"));
+pub fn matrix(server: &MariaDb, repeats: usize) -> Result<Matrix> {
+    if repeats == 0 {
+        return Err(Error::new("play the matrix", "it takes at least one repeat"));
+    }
+    let traps = hermitage::all();
+    let settings = Setting::all(server.dialect());
+    let sessions = traps.iter().map(|trap| trap.schedule.sessions()).max().unwrap_or(1);
+    let mut stage = Stage::open(server, sessions)?;
+    let mut progress = Progress::new("schedules at all levels", (traps.len() * settings.len()) as u64);
+    let mut cells = Vec::new();
+    for trap in &traps {
+        let mut row = Vec::new();
+        for &setting in &settings {
+            let plays = (0..repeats).map(|_| stage.play(&trap.schedule, setting)).collect::<Result<Vec<Play>>>()?;
+            let count = |what: &dyn Fn(&Play) -> bool| plays.iter().filter(|play| what(play)).count() as u64;
+            let anomalies = count(&|play| play.shows(trap.anomaly));
+            let unserializable = count(&|play| !play.serializable());
+            let (expected, spoilt) = (trap.expected_at(setting), trap.spoilt_at(setting));
+            row.push(Cell { plays, anomalies, unserializable, expected, spoilt });
+            progress.step();
         }
-        let traps = hermitage::all();
-        let settings = Setting::all(server.dialect());
-        let sessions = traps.iter().map(|trap| trap.schedule.sessions()).max().unwrap_or(1);
-        let mut stage = Stage::open(server, sessions)?;
-        let mut progress = Progress::new("schedules at all levels", (traps.len() * settings.len()) as u64);
-        let mut cells = Vec::new();
-        for trap in &traps {
-            let mut row = Vec::new();
-            for &setting in &settings {
-                let plays = (0..repeats).map(|_| stage.play(&trap.schedule, setting)).collect::<Result<Vec<Play>>>()?;
-                let count = |what: &dyn Fn(&Play) -> bool| plays.iter().filter(|play| what(play)).count() as u64;
-                let anomalies = count(&|play| play.shows(trap.anomaly));
-                let unserializable = count(&|play| !play.serializable());
-                let (expected, spoilt) = (trap.expected_at(setting), trap.spoilt_at(setting));
-                row.push(Cell { plays, anomalies, unserializable, expected, spoilt });
-                progress.step();
-            }
-            cells.push(row);
-        }
-        Ok(Matrix { traps, settings, cells })
-    };
-    run().or_fail()
+        cells.push(row);
+    }
+    Ok(Matrix { traps, settings, cells })
 }
 
 impl Cell {

@@ -5,15 +5,16 @@ mod contention;
 mod gaps;
 mod matrix;
 mod random;
-mod seed;
 mod timeouts;
 mod transfers;
 
-pub use compatibility::{Compatibility, compatibility};
+pub use crate::row_locks::prototype::{
+    autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims,
+};
+pub use compatibility::{compatibility, surprises};
 pub use contention::{ContentionSpec, Point, Way, contention};
-pub use gaps::{Gaps, gap_deadlock, gap_waits, gaps, waits_table};
+pub use gaps::{gap_deadlock, gap_waits, gaps, waits_table};
 pub use matrix::{Cell, Matrix, matrix};
 pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
-pub use seed::{autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims};
 pub use timeouts::{Refused, Timeouts, timeouts};
-pub use transfers::{Transfers, transfers};
+pub use transfers::transfers;

@@ -1,6 +1,6 @@
 //! Histories that nobody chose: clients append to and read a few lists at random, and the checker says what they saw.
 
-use std::sync::Barrier;
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as Said};
@@ -11,7 +11,7 @@ use lab::chart::{Bars, Chart};
 use lab::history::serializable::{AnomalyKind, Isolation, Report};
 use lab::history::{TransactionCall, Transactions};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Progress, Result, Rng, Table, joined};
+use lab::{Crowd, Doing, Error, OrFail, Progress, Result, Rng, Table};
 
 const TABLE: &str = "lists";
 const LISTS: u64 = 4;
@@ -29,7 +29,7 @@ pub struct Shuffled {
 }
 
 /// Lets `clients` run `transactions` each, of two to four reads and appends over four lists, at each setting.
-pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Vec<Shuffled> {
+pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Result<Vec<Shuffled>> {
     let settings = Setting::all(server.dialect());
     let mut progress = Progress::new("random transactions", settings.len() as u64);
     let mut run = |setting: Setting| -> Result<Shuffled> {
@@ -37,7 +37,7 @@ pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, see
         progress.step();
         Ok(shuffled)
     };
-    settings.into_iter().map(&mut run).collect::<Result<Vec<_>>>().or_fail()
+    settings.into_iter().map(&mut run).collect()
 }
 
 fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64, seed: u64) -> Result<Shuffled> {
@@ -47,29 +47,18 @@ fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64
     ))?;
     let rows: Vec<String> = (0..LISTS).map(|list| format!("({list}, '')")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
-    let (history, start) = (Transactions::new(), Barrier::new(clients));
-    let mut connections = (0..clients).map(|_| connect(server, setting)).collect::<Result<Vec<_>>>()?;
-    let reads = setting.reads.suffix(server.dialect());
-    let refused = std::thread::scope(|scope| {
-        let (history, start) = (&history, &start);
-        let threads: Vec<_> = connections
-            .iter_mut()
-            .enumerate()
-            .map(|(client, connection)| {
-                scope.spawn(move || -> Result<u64> {
-                    let mut rng = Rng::seeded(seed, &format!("{setting}, client {client}"));
-                    start.wait();
-                    let mut refused = 0;
-                    for number in 0..transactions {
-                        let first = ((client as u64 * transactions + number) * 4) as i64;
-                        refused += u64::from(!one(connection, history.begin(client), reads, first, &mut rng)?);
-                    }
-                    Ok(refused)
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| joined("run random transactions", thread.join())).sum::<Result<u64>>()
-    })?;
+    let (history, reads) = (Transactions::new(), setting.reads.suffix(server.dialect()));
+    let ran = Crowd::of(clients)
+        .with(|client| Ok((connect(server, setting)?, Rng::seeded(seed, &format!("{setting}, client {client}")))))
+        .times(transactions)
+        .within(Duration::from_secs(900))
+        .run(|(connection, rng), call| {
+            let first = ((call.client() as u64 * transactions + call.number()) * 4) as i64;
+            let committed = one(connection, history.begin(call.client()), reads, first, rng)?;
+            call.tag("end", if committed { "committed" } else { "refused" });
+            Ok(())
+        })?;
+    let refused = ran.frame.filter("end", "refused").height() as u64;
     // Somebody who reads everything in the end, so that the order of all appends is known.
     let mut last = history.begin(clients);
     let mut connection = connect(server, setting)?;

@@ -7,7 +7,7 @@ use mysql::{Conn, Error as Said};
 
 use crate::row_locks::{Client, Retry};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Result, Rng, Table};
+use lab::{Doing, Error, Result, Rng, Table};
 
 const TABLE: &str = "patience";
 /// Rows that nobody holds.
@@ -43,43 +43,39 @@ pub struct Timeouts {
 }
 
 /// One session holds row 1 of five; others have changed a row of their own and meet it, each with another idea of waiting.
-pub fn timeouts(server: &MariaDb) -> Timeouts {
-    let run = || -> Result<Timeouts> {
-        let doing = "meet a lock";
-        server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-        server.try_execute(&format!(
-            "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"
-        ))?;
-        server.try_execute(&format!("INSERT INTO {TABLE} VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)"))?;
-        let mut holder = server.connect()?;
-        holder.query_drop("START TRANSACTION").doing(doing)?;
-        holder.query_drop(format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE")).doing(doing)?;
+pub fn timeouts(server: &MariaDb) -> Result<Timeouts> {
+    let doing = "meet a lock";
+    server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
+    server
+        .try_execute(&format!("CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"))?;
+    server.try_execute(&format!("INSERT INTO {TABLE} VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)"))?;
+    let mut holder = server.connect()?;
+    holder.query_drop("START TRANSACTION").doing(doing)?;
+    holder.query_drop(format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE")).doing(doing)?;
 
-        let patient = {
-            let mut patient = server.connect()?;
-            patient.query_drop("SET SESSION innodb_lock_wait_timeout = 1").doing(doing)?;
-            commits_all_the_same(server, &mut patient, 2, &format!("UPDATE {TABLE} SET n = 1 WHERE id = 1"))?
-        };
-        let (client, client_said) = gives_up(server)?;
-        let nowait = {
-            let sql = format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE NOWAIT");
-            commits_all_the_same(server, &mut server.connect()?, 4, &sql)?
-        };
-
-        let (mut skipping, mut prober) = (server.connect()?, server.connect()?);
-        let skip = format!("SELECT id FROM {TABLE} ORDER BY id FOR UPDATE SKIP LOCKED");
-        skipping.query_drop("START TRANSACTION").doing(doing)?;
-        let skipping_found = skipping.query(&skip).doing(doing)?;
-        let within = held(server, &mut prober)?;
-        skipping.query_drop("COMMIT").doing(doing)?;
-        let after = held(server, &mut prober)?;
-        skipping.query_drop(&skip).doing(doing)?;
-        let skipping_held = [within, after, held(server, &mut prober)?];
-        drop(holder);
-        server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-        Ok(Timeouts { patient, client, client_said, nowait, skipping_found, skipping_held })
+    let patient = {
+        let mut patient = server.connect()?;
+        patient.query_drop("SET SESSION innodb_lock_wait_timeout = 1").doing(doing)?;
+        commits_all_the_same(server, &mut patient, 2, &format!("UPDATE {TABLE} SET n = 1 WHERE id = 1"))?
     };
-    run().or_fail()
+    let (client, client_said) = gives_up(server)?;
+    let nowait = {
+        let sql = format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE NOWAIT");
+        commits_all_the_same(server, &mut server.connect()?, 4, &sql)?
+    };
+
+    let (mut skipping, mut prober) = (server.connect()?, server.connect()?);
+    let skip = format!("SELECT id FROM {TABLE} ORDER BY id FOR UPDATE SKIP LOCKED");
+    skipping.query_drop("START TRANSACTION").doing(doing)?;
+    let skipping_found = skipping.query(&skip).doing(doing)?;
+    let within = held(server, &mut prober)?;
+    skipping.query_drop("COMMIT").doing(doing)?;
+    let after = held(server, &mut prober)?;
+    skipping.query_drop(&skip).doing(doing)?;
+    let skipping_held = [within, after, held(server, &mut prober)?];
+    drop(holder);
+    server.try_execute(&format!("DROP TABLE {TABLE}"))?;
+    Ok(Timeouts { patient, client, client_said, nowait, skipping_found, skipping_held })
 }
 
 /// Changes a row of its own in a transaction, is refused the locked one, and commits.

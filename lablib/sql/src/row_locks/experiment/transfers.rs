@@ -1,14 +1,13 @@
 //! Money moves between accounts: locked as they come, or in the order of their numbers.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use crate::row_locks::{Client, Retry, Tries};
-use lab::chart::{Bars, Chart};
 use lab::service::{Counters, MariaDb};
-use lab::{Doing, Error, OrFail, Result, Rng, joined};
+use lab::{Crowd, Doing, Error, Frame, Result, Rng};
 
 const TABLE: &str = "accounts";
 /// Every transfer, written down in the transaction that makes it.
@@ -16,52 +15,35 @@ const BOOKS: &str = "books";
 /// Coins in each account at first.
 const EACH: i64 = 1_000;
 
-/// What became of the transfers.
-#[derive(Debug, Clone)]
-pub struct Transfers {
-    /// How many there were, in each arm.
-    pub transfers: u64,
-    /// What it took with the accounts locked as they come.
-    pub as_they_come: Tries,
-    /// What it took with the accounts locked in the order of their numbers.
-    pub ordered: Tries,
-    /// Deadlocks in both arms, as the server counted them.
-    pub server_counted: u64,
-    /// Coins that an account has more or fewer than its transfers say, of all accounts in both arms.
-    pub off: u64,
-    /// Transfers that were acknowledged and are not in the books.
-    pub missing: u64,
-    /// Transfers that are in the books, and that nobody was told of, or only once of two.
-    pub untold: u64,
-    /// Seconds of each arm.
-    pub seconds: [f64; 2],
-}
-
-/// Lets `clients` make `each` transfers between random accounts, once in each order.
-pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Transfers {
-    let run = || -> Result<Transfers> {
-        if accounts < 2 || clients == 0 || each == 0 {
-            return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
-        }
-        let deadlocks = || -> Result<f64> {
-            let counters = Counters::of_server(server)?;
-            counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
-        };
-        let before = deadlocks()?;
-        let (as_they_come, first, one) = arm(server, clients, accounts, each, seed, false)?;
-        let (ordered, second, other) = arm(server, clients, accounts, each, seed, true)?;
-        Ok(Transfers {
-            transfers: clients as u64 * each,
-            as_they_come,
-            ordered,
-            server_counted: (deadlocks()? - before) as u64,
-            off: one.off + other.off,
-            missing: one.missing + other.missing,
-            untold: one.untold + other.untold,
-            seconds: [first, second],
-        })
+/// Lets `clients` make `each` transfers between random accounts, once in each `order` of locking: accounts as they come, and the lower
+/// number first. A row for each: transfers that were `done`, `deadlocks` as the clients counted them and `as the server counts`; coins that
+/// an account has more or fewer than its transfers say, of all accounts (`off`); transfers that were acknowledged and are not in the books
+/// (`missing`), and those that are there, and that nobody was told of, or only once of two (`untold`); and `seconds`.
+pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64) -> Result<Frame> {
+    if accounts < 2 || clients == 0 || each == 0 {
+        return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
+    }
+    let deadlocks = || -> Result<f64> {
+        let counters = Counters::of_server(server)?;
+        counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
     };
-    run().or_fail()
+    [("as they come", false), ("lower number first", true)].into_iter().try_fold(
+        Frame::new(),
+        |all, (order, ordered)| {
+            let before = deadlocks()?;
+            let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
+            let counts = [
+                ("done", tries.done),
+                ("deadlocks", tries.deadlocks),
+                ("as the server counts", (deadlocks()? - before) as u64),
+                ("off", faults.off),
+                ("missing", faults.missing),
+                ("untold", faults.untold),
+            ];
+            let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
+            Ok(all.stack(&counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count]))))
+        },
+    )
 }
 
 /// A transfer, as it is in the books.
@@ -122,41 +104,27 @@ fn arm(
     ))?;
     let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH})")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
-    let start = Barrier::new(clients);
-    let client =
-        |number: usize| Client::connect(server, Retry::default(), Rng::seeded(seed, &format!("pauses {number}")));
-    let clients = (0..clients).map(client).collect::<Result<Vec<_>>>()?;
-    let began = std::time::Instant::now();
-    let (tries, told) = std::thread::scope(|scope| {
-        let start = &start;
-        let threads: Vec<_> = clients
-            .into_iter()
-            .enumerate()
-            .map(|(client_number, mut client)| {
-                scope.spawn(move || -> Result<(Tries, Vec<Transfer>)> {
-                    let mut rng = Rng::seeded(seed, &format!("transfers {client_number}"));
-                    let mut told = Vec::new();
-                    start.wait();
-                    for number in 0..each {
-                        let from = rng.below(accounts);
-                        let to = (from + 1 + rng.below(accounts - 1)) % accounts;
-                        let amount = 1 + rng.below(20) as i64;
-                        let one = Transfer { client: client_number as u64, number, from, to, amount };
-                        transfer(&mut client, one, ordered)?;
-                        told.push(one);
-                    }
-                    Ok((client.tries(), told))
-                })
-            })
-            .collect();
-        threads.into_iter().try_fold((Tries::default(), Vec::new()), |(mut tries, mut told), thread| {
-            let (more, made) = joined("move money", thread.join())?;
-            tries += more;
-            told.extend(made);
-            Ok::<_, Error>((tries, told))
+    let ran = Crowd::of(clients)
+        .with(|client| {
+            let rng = |of: &str| Rng::seeded(seed, &format!("{of} {client}"));
+            Ok((Client::connect(server, Retry::default(), rng("pauses"))?, rng("transfers"), Vec::new()))
         })
-    })?;
-    let seconds = began.elapsed().as_secs_f64();
+        .times(each)
+        .within(Duration::from_secs(900))
+        .run(|(client, rng, told), call| {
+            let from = rng.below(accounts);
+            let to = (from + 1 + rng.below(accounts - 1)) % accounts;
+            let amount = 1 + rng.below(20) as i64;
+            let one = Transfer { client: call.client() as u64, number: call.number(), from, to, amount };
+            transfer(client, one, ordered)?;
+            told.push(one);
+            Ok(())
+        })?;
+    let (mut tries, mut told) = (Tries::default(), Vec::new());
+    for (client, _, made) in ran.states {
+        tries += client.tries();
+        told.extend(made);
+    }
     let doing = "read the books";
     let mut connection = server.connect()?;
     let books = format!("SELECT client, number, payer, payee, amount FROM {BOOKS}");
@@ -164,7 +132,7 @@ fn arm(
     let booked = connection.query_map(books, entry).doing(doing)?;
     let balances: Vec<(u64, i64)> = connection.query(format!("SELECT id, balance FROM {TABLE}")).doing(doing)?;
     server.try_execute(&drop)?;
-    Ok((tries, seconds, audit(&told, &booked, &balances.into_iter().collect())))
+    Ok((tries, ran.seconds, audit(&told, &booked, &balances.into_iter().collect())))
 }
 
 fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
@@ -185,23 +153,6 @@ fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
             "INSERT INTO {BOOKS} (client, number, payer, payee, amount) VALUES ({who}, {number}, {from}, {to}, {amount})"
         ))
     })
-}
-
-impl Transfers {
-    /// Deadlocks that only the server, or only the clients have counted.
-    pub fn counted_apart(&self) -> u64 {
-        self.server_counted.abs_diff(self.as_they_come.deadlocks + self.ordered.deadlocks)
-    }
-
-    /// Deadlocks in both arms.
-    pub fn chart(&self, title: &str) -> Bars {
-        Chart::bars(title)
-            .subtitle(format!("{} transfers in each arm, each tried again until it is done", self.transfers))
-            .y("deadlocks", "")
-            .bar("as they come", self.as_they_come.deadlocks)
-            .bar("lower number first", self.ordered.deadlocks)
-            .predicted("lower number first", 0)
-    }
 }
 
 #[cfg(test)]

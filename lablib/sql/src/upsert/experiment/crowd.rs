@@ -3,59 +3,51 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Barrier};
 
-use super::{contact, contacts, side_by_side, writers};
+use super::{PATIENCE, contact, contacts, writers};
 use crate::upsert::{Contact, Done, Event, Extras, Row, Table, Way, Writer};
 use lab::service::MariaDb;
-use lab::{OrFail, Progress, Result, Rng};
+use lab::{Crowd, Frame, Progress, Result, Rng};
 
-/// What became of the puts of many clients.
-#[derive(Debug, Clone)]
-pub struct Crowd {
-    /// Which way.
-    pub way: Way,
-    /// Puts, and what became of them.
-    pub done: Done,
-    /// Changes that were acknowledged and that their row has not counted.
-    pub lost: u64,
-    /// Changes that a row has counted beyond those that were acknowledged, one by one: a change that counts twice, or that
-    /// nobody was told of.
-    pub extra: u64,
-    /// Contacts with more or fewer rows than one.
-    pub doubled: u64,
-}
-
-/// Lets `clients` put `puts` contacts each, all from the same few, into a table for each way; none of them is known at first.
-pub fn crowd(server: &MariaDb, clients: usize, few: u64, puts: u64, seed: u64) -> Vec<Crowd> {
+/// Lets `clients` put `puts` contacts each, all from the same few, into a table for each way; none of them is known at first. A row for
+/// each `way`: puts that were `acknowledged` and `refused`, and `deadlocks`, after which one was tried again; changes that were
+/// acknowledged and that their row has not counted (`lost`), and those that it has counted twice, or that nobody was told of, one by one
+/// (`extra`); contacts with more or fewer rows than one (`doubled`); and whether it `keeps the row` (1).
+pub fn crowd(server: &MariaDb, clients: usize, few: u64, puts: u64, seed: u64) -> Result<Frame> {
     let mut progress = Progress::new("clients meet", Way::ALL.len() as u64);
-    let mut run = |way: Way| -> Result<Crowd> {
+    Way::ALL.into_iter().try_fold(Frame::new(), |all, way| {
         let table = Table::create(server, way.slug(), Extras { triggers: true, ..Extras::default() })?;
-        let start = Barrier::new(clients);
-        let mut writers = writers(server, &table, way, clients)?;
-        let all: Vec<(Done, Vec<Contact>)> = side_by_side(&mut writers, |client, writer| {
-            let mut rng = Rng::seeded(seed, &format!("client {client}"));
-            let (mut done, mut acknowledged) = (Done::default(), Vec::new());
-            start.wait();
-            for number in 0..puts {
+        let rng = |client: usize| Rng::seeded(seed, &format!("client {client}"));
+        let clients = writers(server, &table, way, clients)?.into_iter().enumerate();
+        let clients = clients.map(|(client, writer)| (writer, rng(client), Done::default(), Vec::new()));
+        let ran =
+            Crowd::holding(clients).times(puts).within(PATIENCE).run(|(writer, rng, done, acknowledged), call| {
                 // No two changes have the same phone: it says which change a row shows.
-                let put = contact(rng.below(few), client as u64 * puts + number)?;
+                let put = contact(rng.below(few), call.client() as u64 * puts + call.number())?;
                 let one = writer.put(std::slice::from_ref(&put))?;
                 acknowledged.extend((one.put > 0).then_some(put));
-                done += one;
-            }
-            Ok((done, acknowledged))
-        })?;
+                *done += one;
+                Ok(())
+            })?;
         let (rows, events) = (table.rows(server)?, table.events(server)?);
+        let done: Done = ran.states.iter().map(|(_, _, done, _)| *done).sum();
+        let acknowledged: Vec<Contact> = ran.states.into_iter().flat_map(|(.., acknowledged)| acknowledged).collect();
         table.drop(server)?;
         progress.step();
-        let (done, acknowledged): (Vec<Done>, Vec<Vec<Contact>>) = all.into_iter().unzip();
-        let acknowledged = acknowledged.concat();
         let (lost, extra) = audit(&acknowledged, &events, &rows);
         // Who is drawn by nobody is nobody's contact.
         let known: BTreeSet<&str> = acknowledged.iter().map(Contact::email).collect();
-        let doubled = known.len().abs_diff(rows.len()) as u64;
-        Ok(Crowd { way, done: done.into_iter().sum(), lost, extra, doubled })
-    };
-    Way::ALL.into_iter().map(&mut run).collect::<Result<Vec<_>>>().or_fail()
+        let counted = [
+            ("acknowledged", done.put),
+            ("refused", done.refused),
+            ("deadlocks", done.deadlocks),
+            ("lost", lost),
+            ("extra", extra),
+            ("doubled", known.len().abs_diff(rows.len()) as u64),
+            ("keeps the row", u64::from(way.keeps_the_row())),
+        ];
+        let row = Frame::new().text("way", [way]);
+        Ok(all.stack(&counted.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count]))))
+    })
 }
 
 /// Changes that are lost, and changes that were counted for nobody, change by change: the two never make up for each other.
@@ -97,26 +89,25 @@ pub struct Meeting {
 
 /// Two clients look a contact up at the same time and then write, as [`Way::SelectThenWrite`] allows: first one that is new,
 /// then one that is known.
-pub fn meeting(server: &MariaDb) -> Meeting {
-    let run = || -> Result<Meeting> {
-        let table = Table::create(server, "meeting", Extras::default())?;
-        table.load(server, &contacts(1)?)?;
-        let barrier = Arc::new(Barrier::new(2));
-        let put = |number: u64| -> Result<Done> {
-            let writer = || Writer::new(server, &table, Way::SelectThenWrite);
-            let mut writers = [writer()?.meeting(barrier.clone()), writer()?.meeting(barrier.clone())];
-            let done = side_by_side(&mut writers, |client, writer| writer.put(&[contact(number, 1 + client as u64)?]))?;
-            Ok(done.into_iter().sum())
-        };
-        let refused = put(1)?.refused;
-        put(0)?;
-        let known = contact(0, 0)?;
-        let counted =
-            table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
-        table.drop(server)?;
-        Ok(Meeting { refused, counted: counted.unwrap_or(0) })
+pub fn meeting(server: &MariaDb) -> Result<Meeting> {
+    let table = Table::create(server, "meeting", Extras::default())?;
+    table.load(server, &contacts(1)?)?;
+    let barrier = Arc::new(Barrier::new(2));
+    let put = |number: u64| -> Result<Done> {
+        let writer = || Writer::new(server, &table, Way::SelectThenWrite);
+        let writers = [writer()?.meeting(barrier.clone()), writer()?.meeting(barrier.clone())];
+        let ran = Crowd::holding(writers.map(|writer| (writer, Done::default()))).run(|(writer, done), call| {
+            *done = writer.put(&[contact(number, 1 + call.client() as u64)?])?;
+            Ok(())
+        })?;
+        Ok(ran.states.into_iter().map(|(_, done)| done).sum())
     };
-    run().or_fail()
+    let refused = put(1)?.refused;
+    put(0)?;
+    let known = contact(0, 0)?;
+    let counted = table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
+    table.drop(server)?;
+    Ok(Meeting { refused, counted: counted.unwrap_or(0) })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{contact, writers};
 use crate::upsert::{Extras, Table, Way, Writer};
 use lab::service::MariaDb;
-use lab::{Error, OrFail, Result, joined};
+use lab::{Error, Result, joined};
 
 /// What was found after the server's restart.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Survived {
 
 /// Kills a server with `kill -9` after so many acknowledged batches, and starts it again, once for each way. A way that takes
 /// one contact at a time puts batches of one.
-pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Vec<Survived> {
+pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Result<Vec<Survived>> {
     let run = |way: Way| -> Result<Survived> {
         let batch = if way.takes_many() { batch } else { 1 };
         let table = Table::create(server, way.slug(), Extras { indexes: true, ..Extras::default() })?;
@@ -76,5 +76,5 @@ pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Vec
         table.drop(server)?;
         Ok(survived)
     };
-    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+    Way::ALL.into_iter().map(run).collect()
 }

@@ -2,10 +2,10 @@
 
 use mysql::prelude::Queryable;
 
-use super::{Cost, contact, contacts};
+use super::{contact, contacts, counted};
 use crate::upsert::{Extras, OnDelete, Table, Way, Writer};
 use lab::service::MariaDb;
-use lab::{self, Doing, Error, OrFail, Result};
+use lab::{self, Doing, Error, Result};
 
 /// What one way did to the same rows with the same contacts as the others.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub fn meaning_table(all: &[Meaning]) -> lab::Table {
 }
 
 /// Puts as many known as new contacts, one client, into a table that has orders and triggers; each way into one of its own.
-pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
+pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
     let run = |way: Way| -> Result<Meaning> {
         if known == 0 {
             return Err(Error::new("look at what the ways do", "there are no contacts"));
@@ -63,7 +63,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
         let (before, first_number) = (table.rows(server)?, table.next_id(server)?);
         let work = (0..2 * known).map(|number| contact(number, 1)).collect::<Result<Vec<_>>>()?;
         let mut writer = Writer::new(server, &table, way)?;
-        let (_, cost) = Cost::of(server, || writer.put(&work))?;
+        let (_, counters) = counted(server, || writer.put(&work))?;
         let after = table.rows(server)?;
         let events = table.events(server)?;
         let fired = |what: &str| events.iter().filter(|event| event.what == what).count() as u64;
@@ -76,7 +76,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
             wrong: after.len().abs_diff(work.len()) as u64,
             fired: ["INSERT", "UPDATE", "DELETE"].map(fired),
             numbers: (table.next_id(server)? - first_number) as f64 / known as f64,
-            deleted: cost.rows[2] as u64,
+            deleted: counters.get("Handler_delete")? as u64,
         };
         for put in &work {
             let old = before.iter().find(|row| row.contact.email() == put.email());
@@ -94,7 +94,7 @@ pub fn meaning(server: &MariaDb, known: u64) -> Vec<Meaning> {
         table.drop(server)?;
         Ok(meaning)
     };
-    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+    Way::ALL.into_iter().map(run).collect()
 }
 
 /// What one way was answered for a known contact with an order that does not let it go.
@@ -109,7 +109,7 @@ pub struct Held {
 }
 
 /// Puts a known contact by each way, where orders refer to it with `ON DELETE RESTRICT`.
-pub fn restricted(server: &MariaDb) -> Vec<Held> {
+pub fn restricted(server: &MariaDb) -> Result<Vec<Held>> {
     let run = |way: Way| -> Result<Held> {
         let extras = Extras { orders: Some(OnDelete::Restrict), ..Extras::default() };
         let table = Table::create(server, way.slug(), extras)?;
@@ -127,7 +127,7 @@ pub fn restricted(server: &MariaDb) -> Vec<Held> {
         }
         Ok(Held { way, refused: put.err().map(|error| error.to_string()), kept: after == should })
     };
-    Way::ALL.into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+    Way::ALL.into_iter().map(run).collect()
 }
 
 /// What a server does with a name that does not fit, told in two ways.
@@ -142,7 +142,7 @@ pub struct Cut {
 }
 
 /// Sends a name of 80 characters to a column of 64, by an `INSERT` and by an `INSERT IGNORE`.
-pub fn too_long(server: &MariaDb) -> Vec<Cut> {
+pub fn too_long(server: &MariaDb) -> Result<Vec<Cut>> {
     let run = |statement: &str| -> Result<Cut> {
         let table = Table::create(server, "cut", Extras::default())?;
         let mut connection = server.connect()?;
@@ -158,5 +158,5 @@ pub fn too_long(server: &MariaDb) -> Vec<Cut> {
         table.drop(server)?;
         Ok(Cut { statement: statement.into(), answer, stored: stored.unwrap_or(0) })
     };
-    ["INSERT", "INSERT IGNORE"].into_iter().map(run).collect::<Result<Vec<_>>>().or_fail()
+    ["INSERT", "INSERT IGNORE"].into_iter().map(run).collect()
 }

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use crate::row_locks::{Play, Reads, Schedule, Setting, Stage};
+use super::{Play, Reads, Schedule, Setting, Stage};
+use lab::Result;
 use lab::service::MariaDb;
-use lab::{OrFail, Result};
 
 /// What a person at two terminals takes between two statements, sped up.
 const TYPING: Duration = Duration::from_millis(25);
 
 /// Plays a schedule at the pace of a chart that people read.
-pub fn play(server: &MariaDb, schedule: &Schedule, setting: Setting) -> Play {
-    let run = || -> Result<Play> { Stage::open(server, schedule.sessions())?.paced(TYPING).play(schedule, setting) };
-    run().or_fail()
+pub fn play(server: &MariaDb, schedule: &Schedule, setting: Setting) -> Result<Play> {
+    Stage::open(server, schedule.sessions())?.paced(TYPING).play(schedule, setting)
 }
 
 /// Case 1: two inserts of different rows.

@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as MySqlError, Opts, OptsBuilder, PoolConstraints, PoolOpts};
 use tokio::runtime::Handle;
 
-use super::super::mysql::opts;
+use super::mysql::opts;
 use crate::pool::{MySql, Pool, Pooled, Skip};
 use lab::runtime::runtime;
 use lab::{Doing, Error, Result};
