@@ -374,7 +374,10 @@ mod tests {
                     eprintln!("lab: the last word");
                     std::process::exit(3)
                 }
-                Question::Wait => Ok(std::thread::sleep(Duration::from_secs(60)).into()),
+                Question::Wait => {
+                    std::thread::sleep(Duration::from_secs(60));
+                    Ok(Value::Null)
+                }
             })
             .unwrap();
         }

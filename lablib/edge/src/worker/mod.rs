@@ -114,8 +114,11 @@ impl Inside {
     fn answer(&mut self, ask: Ask) -> Result<Value> {
         match ask {
             Ask::Serve(spec) => answer(echo::serve(&spec, &self.served)?),
-            Ask::Connect(spec) => answer(self.connect(spec)?),
-            Ask::Stop => answer(self.progress.stop.store(true, Ordering::Relaxed)),
+            Ask::Connect(spec) => self.connect(spec).map(|()| Value::Null),
+            Ask::Stop => {
+                self.progress.stop.store(true, Ordering::Relaxed);
+                Ok(Value::Null)
+            }
             Ask::State => answer(self.state()),
             Ask::Ping { count, always_the_first, seed } => {
                 answer(self.with_connector(|connector| connector.ping(count, always_the_first, seed))?)
@@ -124,7 +127,7 @@ impl Inside {
                 answer(self.with_connector(|connector| connector.storm(requests, width))?)
             }
             Ask::Fill { most } => answer(self.with_connector(|connector| connector.fill(most))?),
-            Ask::Vanish => answer(self.with_connector(Connector::vanish)?),
+            Ask::Vanish => self.with_connector(Connector::vanish).map(|()| Value::Null),
             Ask::Usage => answer(Usage::now()?),
             Ask::Spawn(spec) => answer(spec.run()?),
             Ask::Relay(spec) => answer(spec.run()?),
