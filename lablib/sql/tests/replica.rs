@@ -512,7 +512,8 @@ fn a_commit_that_waits_is_seen_by_others_or_not() {
     assert_eq!(seen_early(&bank, WaitPoint::AfterSync, 3, 1).unwrap(), 0);
     let stall = stall(&bank, ms(300), ms(10), 1).unwrap();
     assert!(stall.longest() >= 1.0 && stall.unwaited >= 2, "{stall:?}");
-    let [_, heal, _, again] = stall.events.samples("ended").values() else { panic!("{stall:?}") };
+    let ended = stall.events.samples("ended");
+    let [_, heal, _, again] = ended.values() else { panic!("{stall:?}") };
     assert!(again > heal, "{stall:?}");
 }
 

@@ -67,8 +67,7 @@ pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
             found = found.stack(&reader.judge(what, &writer));
         }
     }
-    let raced = [BY_OFFSET, BY_KEY].into_iter().map(|way| race(server, spec, way));
-    raced.fold(Ok(found), |all, one| Ok(all?.stack(&one?)))
+    [BY_OFFSET, BY_KEY].into_iter().try_fold(found, |all, way| Ok(all.stack(&race(server, spec, way)?)))
 }
 
 /// A writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at

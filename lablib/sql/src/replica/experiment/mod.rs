@@ -15,7 +15,7 @@ pub use divergence::{Diverged, divergence, prototype};
 pub use failover::{FailoverSpec, Failovers, failovers};
 pub use lag::{LagSpec, LagSweep, Silence, lag_sweep, silence};
 pub use outage::{Outage, OutageSpec, outage, spread};
-pub use stale::{Readers, ReadersSpec, StaleSweep, policies, stale_sweep};
+pub use stale::{Kind, Readers, ReadersSpec, StaleSweep, policies, promise, stale_sweep};
 pub use waiting::{Stall, seen_early, stall};
 
 use super::Cluster;

@@ -133,8 +133,10 @@ fn side_by_side(
     Ok(Readers { sessions, reads: ran.frame.filter("did", "read").select(["promise", "took"]) })
 }
 
+type Count = fn(&Broken, &SessionStats) -> u64;
+
 /// What is counted of each session's reads.
-const COUNTS: [(&str, fn(&Broken, &SessionStats) -> u64); 8] = [
+const COUNTS: [(&str, Count); 8] = [
     ("reads", |_, stats| stats.reads.iter().sum()),
     ("on the primary", |_, stats| stats.reads.first().copied().unwrap_or(0)),
     ("own reads", |broken, _| broken.own_reads),
