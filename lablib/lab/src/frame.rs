@@ -935,12 +935,12 @@ mod tests {
     fn a_frame_that_another_process_hands_over_is_the_same_and_as_old() {
         let frame = moved();
         let handed_over = serde_json::to_string(&frame).unwrap();
-        std::thread::sleep(Duration::from_millis(50)); // nobody reads it at once
+        std::thread::sleep(Duration::from_millis(400)); // nobody reads it at once
         let back: Frame = serde_json::from_str(&handed_over).unwrap();
         assert_eq!((back.texts("arm"), back.unit("moved")), (frame.texts("arm"), "%"));
         assert_eq!(back.samples("moved").values(), frame.samples("moved").values());
         let younger = back.taken().unwrap().saturating_duration_since(frame.taken().unwrap());
-        assert!(younger < Duration::from_millis(25), "reading makes it no younger: {younger:?}");
+        assert!(younger < Duration::from_millis(200), "reading makes it no younger: {younger:?}");
         let none: Frame = serde_json::from_str(&serde_json::to_string(&Frame::new()).unwrap()).unwrap();
         assert!(none.columns().is_empty() && none.is_empty());
         assert!(serde_json::from_str::<Frame>(r#"["a,a\n1,2\n", null]"#).is_err());
