@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::display::escape;
-use crate::samples::significant;
+use crate::number::significant;
 use crate::{Experiment, Samples, Scale};
 
 /// How often a true prediction may be called wrong: once in so many claims.

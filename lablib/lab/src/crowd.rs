@@ -6,6 +6,8 @@
 //! - No thread outlives the run, none is waited for without a limit on how long it begins new calls, and a panic in one is an error.
 //! - Events happen one after the other, at their moments, and are marked; one that fails ends the run, and so does a call, unless
 //!   the clients are [`enduring`](Crowd::enduring). Those that are left happen all the same, at once: what was paused goes on.
+//! - Where a checker is to judge what clients saw, they record it in a [`History`](crate::history::History) under their
+//!   [numbers](Call::client), as well: a call's place in the frame is measured around the work, its place in the history within it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +18,13 @@ use crate::{Error, Frame, OrFail, Result, Value, joined};
 
 /// Clients and what they do; [`run`](Crowd::run) lets them loose.
 pub struct Crowd<'a, S = usize> {
-    clients: usize,
     open: Box<dyn FnMut(usize) -> Result<S> + 'a>,
+    plan: Plan<'a>,
+}
+
+/// All but what the clients have in hand.
+struct Plan<'a> {
+    clients: usize,
     until: Until,
     patience: Duration,
     enduring: bool,
@@ -97,16 +104,9 @@ impl<'a> Crowd<'a> {
     /// assert_eq!(frame.filter("kind", "reader").height(), 8);
     /// ```
     pub fn of(clients: usize) -> Self {
-        let patience = Duration::from_secs(120);
-        Self {
-            clients,
-            open: Box::new(Ok),
-            until: Until::Times(1),
-            patience,
-            enduring: false,
-            events: Vec::new(),
-            look: None,
-        }
+        let (until, patience) = (Until::Times(1), Duration::from_secs(120));
+        let plan = Plan { clients, until, patience, enduring: false, events: Vec::new(), look: None };
+        Self { open: Box::new(Ok), plan }
     }
 }
 
@@ -114,17 +114,16 @@ impl<'a, S: 'a> Crowd<'a, S> {
     /// A client for each of these, which it has in hand.
     pub fn holding(states: impl IntoIterator<Item = S>) -> Self {
         let states: Vec<S> = states.into_iter().collect();
-        let Crowd { clients, until, patience, enduring, events, look, .. } = Crowd::of(states.len());
+        let plan = Crowd::of(states.len()).plan;
         let mut states = states.into_iter();
         let none = |number| Error::new("hand a client its own", format!("there is none for client {number}"));
-        let open = Box::new(move |number| states.next().ok_or_else(|| none(number)));
-        Self { clients, open, until, patience, enduring, events, look }
+        Self { open: Box::new(move |number| states.next().ok_or_else(|| none(number))), plan }
     }
 }
 
 impl<S> Ran<S> {
     /// When something that happened meanwhile was over, in seconds; ends the cell where nothing of this name happened.
-    pub fn event(&self, name: &str) -> f64 {
+    pub fn event_ended(&self, name: &str) -> f64 {
         self.moment(name, "ended").or_fail()
     }
 
@@ -143,121 +142,91 @@ impl<S> Ran<S> {
 impl<'a, S: Send> Crowd<'a, S> {
     /// What each client has in hand: a connection, a session. All are opened before the first call.
     pub fn with<T: Send>(self, open: impl FnMut(usize) -> Result<T> + 'a) -> Crowd<'a, T> {
-        let Self { clients, until, patience, enduring, events, look, .. } = self;
-        Crowd { clients, open: Box::new(open), until, patience, enduring, events, look }
+        Crowd { open: Box::new(open), plan: self.plan }
     }
 
     /// Each client makes so many calls.
     pub fn times(mut self, calls: u64) -> Self {
-        self.until = Until::Times(calls);
+        self.plan.until = Until::Times(calls);
         self
     }
 
     /// Each client makes its own number of calls, by the client's number.
     pub fn times_each(mut self, calls: impl Fn(usize) -> u64) -> Self {
-        self.until = Until::Each((0..self.clients).map(calls).collect());
+        self.plan.until = Until::Each((0..self.plan.clients).map(calls).collect());
         self
     }
 
     /// They go on for so long; where there are events, for so long after the last one.
     pub fn lasting(mut self, time: Duration) -> Self {
-        self.until = Until::Over(time);
+        self.plan.until = Until::Over(time);
         self
     }
 
     /// Calls arrive at this rate, whatever the system does with them, as users do; the clients are how many can be in progress.
     pub fn arriving(mut self, per_second: f64, time: Duration) -> Self {
-        self.until = Until::Arrivals(per_second, time);
+        self.plan.until = Until::Arrivals(per_second, time);
         self
     }
 
     /// No new call begins later than this after the start, and the run is an error then; two minutes if nothing is said.
     pub fn within(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.plan.patience = patience;
         self
     }
 
     /// A call that fails is a row of the frame, and its client goes on.
     pub fn enduring(mut self) -> Self {
-        self.enduring = true;
+        self.plan.enduring = true;
         self
     }
 
     /// Something that happens so long after the start, or after the event before it was over.
     pub fn meanwhile(mut self, after: Duration, name: &str, act: impl FnOnce() -> Result<()> + 'a) -> Self {
-        self.events.push(Event { after, name: name.to_string(), act: Box::new(act) });
+        self.plan.events.push(Event { after, name: name.to_string(), act: Box::new(act) });
         self
     }
 
     /// Somebody looks on meanwhile, at this interval, from the start to the end; what the looks tag and note is
     /// [`seen`](Ran::seen).
     pub fn looking(mut self, every: Duration, look: impl FnMut(&mut Call) -> Result<()> + Send + 'a) -> Self {
-        self.look = Some((every, Box::new(look)));
+        self.plan.look = Some((every, Box::new(look)));
         self
     }
 
     /// Lets them loose and waits for all.
     pub fn run(mut self, work: impl Fn(&mut S, &mut Call) -> Result<()> + Sync) -> Result<Ran<S>> {
-        if self.clients == 0 {
+        let Plan { clients, until, patience, enduring, events, look } = self.plan;
+        if clients == 0 {
             return Err(Error::new("let clients loose", "there is none"));
         }
-        if let Until::Arrivals(rate, _) = &self.until
+        if let Until::Arrivals(rate, _) = &until
             && !(rate.is_finite() && *rate > 0.0)
         {
             return Err(Error::new("let clients loose", format!("{rate} calls a second is no rate")));
         }
-        let states = (0..self.clients).map(&mut self.open).collect::<Result<Vec<S>>>()?;
-        let by_arrivals = matches!(self.until, Until::Arrivals(..));
+        let states = (0..clients).map(&mut self.open).collect::<Result<Vec<S>>>()?;
+        let by_arrivals = matches!(until, Until::Arrivals(..));
         let shared = Shared {
             over: AtomicBool::new(false),
             gate: Gate::default(),
             stop: AtomicBool::new(false),
             late: AtomicBool::new(false),
             arrivals: AtomicU64::new(0),
-            until: self.until,
-            patience: self.patience,
-            enduring: self.enduring,
+            until,
+            patience,
+            enduring,
         };
-        let (work, shared) = (&work, &shared);
-        let (events, look) = (std::mem::take(&mut self.events), self.look.take());
-        let (start, happened, left, seen) = std::thread::scope(|scope| {
-            let (mut clients, mut refused) = (Vec::new(), None);
-            for (number, state) in states.into_iter().enumerate() {
-                // A machine that has no thread left says so here, and those that wait at the gate must not wait for ever.
-                match std::thread::Builder::new().spawn_scoped(scope, move || shared.client(number, state, work)) {
-                    Ok(client) => clients.push(client),
-                    Err(error) => {
-                        refused = Some(Error::new(format!("start client {number}"), error));
-                        shared.stop.store(true, Ordering::SeqCst);
-                        break;
-                    }
-                }
-            }
-            let start = shared.gate.open(clients.len());
-            let looking = look.map(|(every, look)| scope.spawn(move || shared.look(every, look, start)));
-            let happened = refused.map_or_else(|| shared.events(events, start), Err);
-            if let (Ok(_), Until::Over(time)) = (&happened, &shared.until) {
-                shared.pause(*time);
-            }
-            // By arrivals and by number, clients end by themselves; after an event that failed, nothing is worth going on for.
-            if happened.is_err() || matches!(shared.until, Until::Over(_)) {
-                shared.stop.store(true, Ordering::SeqCst);
-            }
-            let left: Vec<Result<(S, Vec<Done>)>> =
-                clients.into_iter().map(|client| joined("run a client", client.join())).collect();
-            shared.over.store(true, Ordering::SeqCst);
-            let seen = looking.map(|looking| joined("look on", looking.join()));
-            (start, happened, left, seen)
-        });
+        let Left { start, happened, clients, seen } = shared.let_loose(states, events, look, &work);
         let (events, seen) = (happened?, seen.transpose()?.unwrap_or_default());
         let (mut states, mut calls) = (Vec::new(), Vec::new());
-        for client in left {
+        for client in clients {
             let (state, mut made) = client?;
             states.push(state);
             calls.append(&mut made);
         }
         if shared.late.load(Ordering::SeqCst) {
-            let limit = format!("some were still at work after {} s", shared.patience.as_secs_f64());
+            let limit = format!("some were still at work after {} s", patience.as_secs_f64());
             return Err(Error::new("see all clients done", limit).remedy("allow them more with within(…)"));
         }
         calls.sort_by(|a, b| a.at.total_cmp(&b.at));
@@ -271,6 +240,14 @@ impl<'a, S: Send> Crowd<'a, S> {
         let seen = tagged(Frame::new().numbers("at", "s", seen.iter().map(|look| look.at)), &seen)?.taken_at(started);
         Ok(Ran { frame, events: happened.taken_at(started), seen, seconds, states })
     }
+}
+
+/// What a run leaves: when it began, what happened meanwhile, what each client has in hand and did, and what was seen.
+struct Left<S> {
+    start: Instant,
+    happened: Result<Vec<(String, f64, f64)>>,
+    clients: Vec<Result<(S, Vec<Done>)>>,
+    seen: Option<Result<Vec<Done>>>,
 }
 
 struct Shared {
@@ -321,6 +298,43 @@ impl Gate {
 }
 
 impl Shared {
+    fn let_loose<S: Send>(
+        &self,
+        states: Vec<S>,
+        events: Vec<Event<'_>>,
+        look: Option<(Duration, Box<Look<'_>>)>,
+        work: &(impl Fn(&mut S, &mut Call) -> Result<()> + Sync),
+    ) -> Left<S> {
+        std::thread::scope(|scope| {
+            let (mut clients, mut refused) = (Vec::new(), None);
+            for (number, state) in states.into_iter().enumerate() {
+                // A machine that has no thread left says so here, and those that wait at the gate must not wait for ever.
+                match std::thread::Builder::new().spawn_scoped(scope, move || self.client(number, state, work)) {
+                    Ok(client) => clients.push(client),
+                    Err(error) => {
+                        refused = Some(Error::new(format!("start client {number}"), error));
+                        self.stop.store(true, Ordering::SeqCst);
+                        break;
+                    }
+                }
+            }
+            let start = self.gate.open(clients.len());
+            let looking = look.map(|(every, look)| scope.spawn(move || self.look(every, look, start)));
+            let happened = refused.map_or_else(|| self.events(events, start), Err);
+            if let (Ok(_), Until::Over(time)) = (&happened, &self.until) {
+                self.pause(*time);
+            }
+            // By arrivals and by number, clients end by themselves; after an event that failed, nothing is worth going on for.
+            if happened.is_err() || matches!(self.until, Until::Over(_)) {
+                self.stop.store(true, Ordering::SeqCst);
+            }
+            let clients = clients.into_iter().map(|client| joined("run a client", client.join())).collect();
+            self.over.store(true, Ordering::SeqCst);
+            let seen = looking.map(|looking| joined("look on", looking.join()));
+            Left { start, happened, clients, seen }
+        })
+    }
+
     fn client<S>(
         &self,
         client: usize,
@@ -515,33 +529,38 @@ fn frame_of(calls: &[Done], by_arrivals: bool) -> Result<Frame> {
 /// A column for each word and each number that calls have left about themselves.
 fn tagged(mut frame: Frame, calls: &[Done]) -> Result<Frame> {
     let doing = |name: &str| format!("put {name:?} beside each call");
-    let taken = |frame: &Frame, name: &str| match frame.columns().iter().any(|column| column == name) {
+    let mut words: Vec<(&str, Vec<Value>)> = Vec::new();
+    let mut notes: Vec<(&str, &str, Vec<Option<f64>>)> = Vec::new();
+    for (row, call) in calls.iter().enumerate() {
+        for (name, word) in &call.tags {
+            let at = words.iter().position(|known| known.0 == name).unwrap_or_else(|| {
+                words.push((name, vec![Value::Missing; calls.len()]));
+                words.len() - 1
+            });
+            words[at].1[row] = Value::from(word);
+        }
+        for (name, unit, value) in &call.notes {
+            let at = notes.iter().position(|known| known.0 == name).unwrap_or_else(|| {
+                notes.push((name, unit, vec![None; calls.len()]));
+                notes.len() - 1
+            });
+            if notes[at].1 != unit {
+                return Err(Error::new(doing(name), format!("it is in {:?} and in {unit:?}", notes[at].1)));
+            }
+            notes[at].2[row] = *value;
+        }
+    }
+    let free = |frame: &Frame, name: &str| match frame.columns().iter().any(|column| column == name) {
         true => Err(Error::new(doing(name), format!("each has {} already", frame.columns().join(", ")))),
         false => Ok(()),
     };
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in calls.iter().flat_map(|call| &call.tags) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
+    for (name, values) in words {
+        free(&frame, name)?;
+        frame = frame.values_in(name, values);
     }
-    for name in names {
-        taken(&frame, name)?;
-        let word = |call: &Done| word_or_missing(call.tags.iter().find(|tag| tag.0 == name).map(|tag| &tag.1));
-        frame = frame.values_in(name, calls.iter().map(word));
-    }
-    let mut notes: Vec<(&str, &str)> = Vec::new();
-    for (name, unit, _) in calls.iter().flat_map(|call| &call.notes) {
-        match notes.iter().find(|known| known.0 == name) {
-            None => notes.push((name, unit)),
-            Some((_, known)) if known == unit => {}
-            Some((_, known)) => return Err(Error::new(doing(name), format!("it is in {known:?} and in {unit:?}"))),
-        }
-    }
-    for (name, unit) in notes {
-        taken(&frame, name)?;
-        let value = |call: &Done| call.notes.iter().find(|note| note.0 == name).and_then(|note| note.2);
-        frame = frame.numbers_or_missing(name, unit, calls.iter().map(value));
+    for (name, unit, values) in notes {
+        free(&frame, name)?;
+        frame = frame.numbers_or_missing(name, unit, values);
     }
     Ok(frame)
 }
@@ -554,6 +573,39 @@ fn word_or_missing(word: Option<&String>) -> Value {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_leaves_a_history_that_a_checker_can_judge() {
+        use crate::history::History;
+        use crate::history::models::{Register, RegisterOp, RegisterRet};
+
+        let register = AtomicU64::new(0);
+        let judged = |stale: bool| {
+            let history = History::new();
+            let ran = Crowd::of(3).times(40).run(|client, call| {
+                let number = call.number() * 3 + *client as u64 + 1;
+                match call.number() % 2 {
+                    0 => {
+                        let writing = history.invoke(call.client(), RegisterOp::Write(number));
+                        register.store(number, Ordering::SeqCst);
+                        writing.ok(RegisterRet::Written);
+                    }
+                    _ => {
+                        let reading = history.invoke(call.client(), RegisterOp::Read);
+                        let seen = if stale { 0 } else { register.load(Ordering::SeqCst) };
+                        reading.ok(RegisterRet::Value(seen));
+                    }
+                }
+                Ok(())
+            });
+            let frame = history.frame();
+            assert_eq!((ran.unwrap().frame.height(), frame.height()), (120, 120));
+            assert_eq!(frame.group(["client"]).count().samples("count").values(), [40.0; 3]);
+            register.store(0, Ordering::SeqCst);
+            history.check(&Register::starting(0)).is_linearizable()
+        };
+        assert!(judged(false) && !judged(true));
+    }
 
     #[test]
     fn everybody_makes_his_calls_and_keeps_what_he_had_in_hand() {
@@ -594,7 +646,7 @@ mod tests {
                 if server.load(Ordering::SeqCst) { Ok(()) } else { Err(Error::new("ask", "it is gone")) }
             })
             .unwrap();
-        let (killed, back) = (ran.event("killed"), ran.event("back"));
+        let (killed, back) = (ran.event_ended("killed"), ran.event_ended("back"));
         assert_eq!(ran.events.texts("event"), ["killed", "back"]);
         assert!(ran.moment("klled", "ended").unwrap_err().to_string().contains("what happened is killed, back"));
         assert!(ran.event_began("back") >= killed + 0.02 && ran.event_began("back") <= back);
@@ -706,8 +758,8 @@ mod tests {
         let ran = Crowd::of(50).run(|_, _| Ok(())).unwrap();
         assert!(ran.frame.samples("at").min() >= 0.0 && ran.seconds < 5.0);
         // The last call may end late: nothing begins after it.
-        let last = Crowd::of(1).within(Duration::from_millis(1)).run(|_, _| {
-            std::thread::sleep(Duration::from_millis(5));
+        let last = Crowd::of(1).within(Duration::from_millis(300)).run(|_, _| {
+            std::thread::sleep(Duration::from_millis(400));
             Ok(())
         });
         assert_eq!(last.unwrap().frame.height(), 1);

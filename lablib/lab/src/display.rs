@@ -86,17 +86,20 @@ fn cell_number(mapping: &str) -> Option<u64> {
     mapping.rsplit('/').next()?.strip_prefix("libcode_")?.strip_suffix(".so")?.parse().ok()
 }
 
-/// Text as HTML text.
+/// Text that is safe as text and in an attribute, in HTML and in XML; what XML cannot hold is replaced.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
+    for c in text.chars() {
+        match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
+            '\n' => escaped.push('\n'),
+            '\t' | '\r' => escaped.push(' '),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
         }
     }
     escaped

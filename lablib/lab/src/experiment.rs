@@ -242,8 +242,8 @@ impl Experiment {
         );
         let left_out = match self.left_out {
             0 => String::new(),
-            1 => "One claim is made at the other scale only.".into(),
-            count => format!("{count} claims are made at the other scale only."),
+            1 => "One sentence is judged at the other scale only.".into(),
+            count => format!("{count} sentences are judged at the other scale only."),
         };
         let headline = verdict.headline();
         let html = format!(

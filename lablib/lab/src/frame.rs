@@ -142,6 +142,12 @@ impl Frame {
         Ok(self)
     }
 
+    /// The same values, known to be in this unit.
+    pub(crate) fn in_unit(mut self, column: &str, unit: &str) -> Self {
+        self.units.insert(column.to_string(), unit.to_string());
+        self
+    }
+
     /// As if its first value was measured at this moment.
     pub(crate) fn taken_at(mut self, moment: Option<Instant>) -> Self {
         self.taken = moment;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::number::readable;
+use crate::{Error, Frame, Result};
 
 /// The distribution of some operation's duration, to three digits, from a nanosecond to an hour.
 ///
@@ -125,6 +126,26 @@ impl Latency {
         self.p50().as_secs_f64() / other.p50().as_secs_f64()
     }
 
+    /// A row for each duration that was measured (to three digits), the shortest first: took (s), how many operations took that
+    /// long, and what share of all took no longer (%).
+    ///
+    /// ```
+    /// use lab::Latency;
+    /// use std::time::Duration;
+    ///
+    /// let mut waits = Latency::new();
+    /// [1, 1, 1, 40].map(|milliseconds| waits.record(Duration::from_millis(milliseconds)));
+    /// let slow = waits.frame().filter_by(|row| row.number("took") > 0.01);
+    /// assert_eq!((slow.number("operations"), slow.number("no longer")), (1.0, 100.0));
+    /// ```
+    pub fn frame(&self) -> Frame {
+        let recorded: Vec<_> = self.histogram.iter_recorded().collect();
+        Frame::new()
+            .numbers("took", "s", recorded.iter().map(|step| step.value_iterated_to() as f64 / 1e9))
+            .counts("operations", "", recorded.iter().map(|step| step.count_at_value()))
+            .numbers("no longer", "%", recorded.iter().map(|step| 100.0 * step.quantile()))
+    }
+
     /// The distribution in seconds, as (from, to, count), in steps that look even on a log axis. Empty steps are left out.
     pub fn buckets(&self) -> Vec<(f64, f64, u64)> {
         const STEPS_PER_DECADE: f64 = 12.0;
@@ -163,22 +184,6 @@ impl<'de> Deserialize<'de> for Latency {
             latency.histogram.saturating_record_n(nanoseconds.clamp(1, HOUR), count);
         }
         Ok(latency)
-    }
-}
-
-/// A duration with three digits and the unit that fits.
-pub fn readable(duration: Duration) -> String {
-    let nanoseconds = duration.as_nanos() as f64;
-    let (value, unit) = match nanoseconds {
-        n if n < 1e3 => return format!("{n:.0} ns"),
-        n if n < 1e6 => (n / 1e3, "µs"),
-        n if n < 1e9 => (n / 1e6, "ms"),
-        n => (n / 1e9, "s"),
-    };
-    match value {
-        v if v < 10.0 => format!("{v:.2} {unit}"),
-        v if v < 100.0 => format!("{v:.1} {unit}"),
-        v => format!("{v:.0} {unit}"),
     }
 }
 
@@ -351,15 +356,6 @@ mod tests {
     fn a_rate_of_nothing_is_refused() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(OpenLoop::per_second(rate).run(|_| ()).is_err());
-        }
-    }
-
-    #[test]
-    fn durations_read_well() {
-        for (nanoseconds, text) in
-            [(7, "7 ns"), (1_234, "1.23 µs"), (45_600, "45.6 µs"), (789_000_000, "789 ms"), (2_500_000_000, "2.50 s")]
-        {
-            assert_eq!(readable(Duration::from_nanos(nanoseconds)), text);
         }
     }
 }

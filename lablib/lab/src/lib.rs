@@ -33,6 +33,7 @@ mod latency;
 pub mod link;
 mod machine;
 mod network;
+mod number;
 pub mod place;
 mod progress;
 mod race;
@@ -55,14 +56,15 @@ pub use drawing::Drawing;
 pub use error::{Doing, Error, OrFail, Result, joined};
 pub use experiment::{Experiment, Verdict};
 pub use frame::{Frame, Grouped, Row, Value};
-pub use latency::{Latency, Load, OpenLoop, readable};
+pub use latency::{Latency, Load, OpenLoop};
 pub use link::{Link, link};
 pub use machine::Machine;
 pub use network::Network;
+pub use number::{readable, significant};
 pub use progress::Progress;
 pub use race::{Race, Raced};
 pub use random::{Rng, Weighted};
-pub use samples::{Samples, significant};
+pub use samples::Samples;
 pub use scale::Scale;
 pub use service::{
     kafka, mysql, mysql_instances, mysql_replicated, private_mysql, private_redis_cluster, redis, redis_cluster,

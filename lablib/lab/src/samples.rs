@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::{Error, OrFail, Result};
+use crate::number::significant;
+use crate::{Error, Frame, OrFail, Result};
 
 /// Some measurements of one quantity, in the order in which they were taken.
 ///
@@ -11,7 +12,7 @@ use crate::{Error, OrFail, Result};
 ///
 /// let moved = Samples::from(vec![4.8, 5.1, 5.0, 4.9, 5.2]);
 /// assert_eq!(moved.median(), 5.0);
-/// assert_eq!(moved.to_string(), "5.00 ± 0.16 (5 samples)");
+/// assert_eq!(moved.to_string(), "5 ± 0.158 (5 samples)");
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
@@ -121,6 +122,24 @@ impl Samples {
         self.ratios(others).or_fail()
     }
 
+    /// A row for each sample, in the columns that a [trial's](crate::Trial::frame) observations have: round (from 1), figure, unit,
+    /// value. So what was measured by hand can be kept and drawn.
+    ///
+    /// ```
+    /// use lab::Samples;
+    ///
+    /// let moved = Samples::from(vec![4.8, 5.1, 5.0]).frame("moved", "%");
+    /// assert_eq!(moved.filter("round", 2).number("value"), 5.1);
+    /// ```
+    pub fn frame(&self, figure: &str, unit: &str) -> Frame {
+        Frame::new()
+            .counts("round", "", 1..=self.values.len() as u64)
+            .everywhere("figure", "", figure)
+            .everywhere("unit", "", unit)
+            .numbers("value", unit, self.values.iter().copied())
+            .taken_at(self.taken)
+    }
+
     fn ratios(&self, others: &Samples) -> Result<Self> {
         if self.len() != others.len() {
             let cause = format!("there are {} of the one and {} of the other", self.len(), others.len());
@@ -148,69 +167,6 @@ impl std::fmt::Display for Samples {
             }
         }
     }
-}
-
-/// A number as a person writes it: about three significant digits, thousands apart, no exponent within reason.
-pub fn significant(value: f64) -> String {
-    if !value.is_finite() {
-        return if value.is_nan() {
-            "no value".into()
-        } else if value > 0.0 {
-            "∞".into()
-        } else {
-            "−∞".into()
-        };
-    }
-    let size = value.abs();
-    let text = if size == 0.0 {
-        "0".into()
-    } else if !(0.999_5e-6..0.999_5e15).contains(&size) {
-        return power_of_ten(value);
-    } else if size < 0.001 {
-        // Three digits, however many zeros stand before them.
-        format!("{value:.*}", (2.0 - size.log10().floor()) as usize)
-    } else if size < 0.1 {
-        format!("{value:.3}")
-    } else if size < 100.0 && value.fract() != 0.0 {
-        format!("{value:.2}")
-    } else if size < 1_000.0 && value.fract() != 0.0 {
-        format!("{value:.1}")
-    } else {
-        group_thousands(&format!("{size:.0}")).to_string()
-    };
-    match (value < 0.0, text.starts_with('-')) {
-        (true, true) => format!("−{}", &text[1..]),
-        (true, false) => format!("−{text}"),
-        _ => text,
-    }
-}
-
-/// What no row of zeros would say: 6.96×10⁻⁷.
-pub(crate) fn power_of_ten(value: f64) -> String {
-    let text = format!("{value:.2e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let raised = |c: char| match c {
-        '-' => '⁻',
-        digit => ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'][digit.to_digit(10).unwrap_or(0) as usize],
-    };
-    let exponent: String = exponent.chars().map(raised).collect();
-    let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.').replace('-', "−");
-    match mantissa.as_str() {
-        "1" => format!("10{exponent}"),
-        "−1" => format!("−10{exponent}"),
-        _ => format!("{mantissa}×10{exponent}"),
-    }
-}
-
-fn group_thousands(digits: &str) -> String {
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 impl From<f64> for Samples {
@@ -301,29 +257,5 @@ mod tests {
         let nothing = Samples::default();
         assert!(nothing.mean().is_nan() && nothing.median().is_nan() && nothing.max().is_nan());
         assert_eq!(nothing.to_string(), "nothing measured");
-    }
-
-    #[test]
-    fn numbers_read_as_a_person_writes_them() {
-        for (value, text) in [
-            (0.0, "0"),
-            (4.951, "4.95"),
-            (10.0, "10"),
-            (0.0123, "0.012"),
-            (-0.5, "−0.50"),
-            (1234567.0, "1,234,567"),
-            (-1234.5, "−1,234"),
-            (100.0, "100"),
-            (123.4, "123.4"),
-            (0.000_696, "0.000696"),
-            (0.000_01, "0.0000100"),
-            (6.96e-7, "6.96×10⁻⁷"),
-            (-2e-9, "−2×10⁻⁹"),
-            (1e18, "10¹⁸"),
-            (f64::NAN, "no value"),
-            (f64::INFINITY, "∞"),
-        ] {
-            assert_eq!(significant(value), text, "{value}");
-        }
     }
 }

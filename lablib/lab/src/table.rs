@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::display::{Show, escape};
 use crate::frame::{Value, headed};
-use crate::samples::significant;
+use crate::number::significant;
 use crate::{Frame, Result, style};
 
 /// A table for a reader: numbers to the right, units in the header, at most fifty rows.

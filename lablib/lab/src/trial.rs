@@ -120,15 +120,17 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
         &self.frame
     }
 
-    /// All observations of one figure, the warming round's, too; ends the cell where it was not measured.
+    /// All observations of one figure, their value in its unit, the warming round's, too; ends the cell where it was not measured.
     pub fn figure(&self, figure: &str) -> Frame {
         self.all_of(figure).or_fail()
     }
 
     fn all_of(&self, figure: &str) -> Result<Frame> {
         let found = self.frame.filter("figure", figure);
-        let known = self.frame.distinct("figure");
-        if found.is_empty() { Err(not_there(figure, known.iter().map(String::as_str))) } else { Ok(found) }
+        match found.distinct("unit").pop() {
+            Some(unit) => Ok(found.in_unit("value", &unit)),
+            None => Err(not_there(figure, self.frame.distinct("figure").iter().map(String::as_str))),
+        }
     }
 
     /// One figure of one arm, one sample a round; ends the cell where it was not measured.
@@ -183,8 +185,8 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
 
     /// A bar for each arm that measured this figure, with the spread of its rounds.
     pub fn bars(&self, figure: &str, title: &str) -> Bars {
-        let unit = self.figure(figure).distinct("unit").pop().unwrap_or_default();
-        self.having(figure).fold(Chart::bars(title).y(figure, &unit), |chart, arm| {
+        let observed = self.figure(figure);
+        self.having(figure).fold(Chart::bars(title).y(figure, observed.unit("value")), |chart, arm| {
             chart.bar_with_spread(arm, self.samples(arm, figure))
         })
     }
@@ -219,9 +221,8 @@ impl<A: Clone + Display + PartialEq> Trial<A> {
     pub fn table<const N: usize>(&self, title: &str, figures: [&str; N]) -> Table {
         let arms = Frame::new().text("", &self.arms);
         let frame = figures.into_iter().fold(arms, |frame, figure| {
-            let unit = self.figure(figure).distinct("unit").pop().unwrap_or_default();
             let means: Vec<f64> = self.arms.iter().map(|arm| self.samples(arm, figure).mean()).collect();
-            frame.numbers(figure, &unit, means)
+            frame.numbers(figure, self.figure(figure).unit("value"), means)
         });
         frame.taken_at(self.frame.taken()).table(title)
     }
@@ -638,7 +639,9 @@ mod tests {
         let trial = trial.unwrap();
         let error = trial.find(&"ring", "mvoed").unwrap_err().to_string();
         assert_eq!(error, "could not read the figure \"mvoed\": what was measured is moved, seconds");
-        assert_eq!(trial.figure("moved").samples("value").values(), [5.0, 5.0], "the warming round, too");
+        let moved = trial.figure("moved");
+        assert_eq!(moved.samples("value").values(), [5.0, 5.0], "the warming round, too");
+        assert_eq!(moved.unit("value"), "%");
         assert!(trial.all_of("mvoed").unwrap_err().to_string().ends_with("what was measured is moved, seconds"));
         assert!(trial.find(&"modulo", "moved").unwrap_err().to_string().contains("there is ring"));
         assert!(Trial::over(["a"; 0], 1).run(|_, _, _| Ok(())).is_err());

@@ -1,9 +1,6 @@
 //! Numbers as people read them: 1,234,567, 4.95 %, 12 µs, 3.4 MB, 2×10⁻⁷.
 
-pub(super) use crate::samples::power_of_ten;
-
-/// Between a number and its unit: narrow, and never broken over two lines.
-const GAP: char = '\u{202f}';
+pub(super) use crate::number::{GAP, fixed, power_of_ten, three_digits, time, time_unit};
 
 /// What the numbers of an axis mean.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -132,71 +129,19 @@ fn prefix(largest: f64, from: f64) -> (f64, String) {
         .map_or((1.0, String::new()), |(factor, name)| (*factor, format!("{GAP}{name}")))
 }
 
-fn time_unit(seconds: f64) -> (f64, &'static str) {
-    let seconds = seconds.abs();
-    [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")]
-        .into_iter()
-        .find(|(factor, _)| seconds >= factor * 0.999_5)
-        .unwrap_or((1e-9, "ns"))
-}
-
-/// A duration in the unit that keeps it between 1 and 1,000.
-pub(super) fn time(seconds: f64) -> String {
-    if seconds == 0.0 {
-        return format!("0{GAP}s");
-    }
-    let (factor, unit) = time_unit(seconds);
-    format!("{}{GAP}{unit}", plain(seconds / factor))
-}
-
 fn bytes_of(bytes: f64) -> String {
     let (factor, unit) = prefix(bytes.abs(), 1e3);
     if unit.is_empty() { format!("{}{GAP}B", plain(bytes)) } else { format!("{}{unit}B", plain(bytes / factor)) }
 }
 
-/// Three significant digits, whole numbers up to a million in full, then a prefix; very small and very large ones as
-/// powers of ten.
+/// A number to three digits; from a million on with a prefix.
 pub(super) fn plain(value: f64) -> String {
-    let size = value.abs();
-    if value.is_nan() {
-        "no value".to_string()
-    } else if value.is_infinite() {
-        if value > 0.0 { "∞".to_string() } else { "−∞".to_string() }
-    } else if size == 0.0 {
-        "0".to_string()
-    } else if !(0.999_5e-4..0.999_5e15).contains(&size) {
-        power_of_ten(value)
-    } else if size >= 999_999.5 {
-        let (factor, name) = prefix(size, 1e6);
-        format!("{}{name}", significant(value / factor))
+    if (999_999.5..0.999_5e15).contains(&value.abs()) {
+        let (factor, name) = prefix(value.abs(), 1e6);
+        format!("{}{name}", three_digits(value / factor))
     } else {
-        significant(value)
+        three_digits(value)
     }
-}
-
-fn significant(value: f64) -> String {
-    let digits = value.abs().log10().floor() as i32;
-    let text = fixed(value, (2 - digits).clamp(0, 8) as usize);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
-}
-
-/// A fixed number of decimals, with thousands separated and a real minus sign.
-pub(super) fn fixed(value: f64, decimals: usize) -> String {
-    let text = format!("{:.decimals$}", value.abs());
-    let (whole, fraction) = text.split_once('.').map_or((text.as_str(), ""), |(whole, fraction)| (whole, fraction));
-    let negative = value < 0.0 && text.bytes().any(|b| (b'1'..=b'9').contains(&b));
-    let mut out = String::from(if negative { "−" } else { "" });
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if !fraction.is_empty() {
-        out.push('.');
-        out.push_str(fraction);
-    }
-    out
 }
 
 /// "3 points", "1 point".

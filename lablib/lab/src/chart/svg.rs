@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::font::{FAMILIES, Weight};
 use super::picture::{Anchor, Fill, Mark, Picture, Shape, Stroke, Text};
 use super::theme::Colour;
+use crate::display;
 
 /// `label` is what a screen reader says first, `description` the numbers behind the picture.
 pub(super) fn write(picture: &Picture, title: &str, label: &str, description: &str) -> String {
@@ -16,7 +17,7 @@ pub(super) fn write(picture: &Picture, title: &str, label: &str, description: &s
          <title>{}</title>\n<desc>{}</desc>\n",
         escape(label),
         escape(title),
-        escape_lines(description),
+        display::escape(description),
     );
     for mark in &picture.marks {
         shape(&mut svg, mark);
@@ -126,27 +127,9 @@ fn number(value: f64) -> String {
     if text == "-0" { "0".to_string() } else { text.to_string() }
 }
 
-/// Safe as text and in an attribute, in XML and in HTML; what XML cannot hold is replaced.
+/// Text on one line.
 pub(super) fn escape(text: &str) -> String {
-    escape_lines(text).replace('\n', " ")
-}
-
-fn escape_lines(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\n' => escaped.push('\n'),
-            '\t' | '\r' => escaped.push(' '),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    display::escape(text).replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::evidence::Evidence;
-use super::transactions::{Transaction, TransactionOutcome};
+use super::transaction::{Transaction, TransactionOutcome};
 
 /// Why one transaction comes before another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::anomaly::{Anomaly, AnomalyKind};
-use super::transactions::{Access, Transaction, TransactionOutcome};
+use super::transaction::{Access, Transaction, TransactionOutcome};
 use crate::{Error, Result};
 
 /// How many anomalies of one kind are spelled out; all are counted.

@@ -14,23 +14,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::models::Model;
-use super::recorder::{Operation, Outcome};
+use super::operation::{Operation, Outcome};
+pub use super::search::Budget;
 use super::search::{Found, Remaining, Stuck, search};
-
-/// How hard to search before giving up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    /// Configurations to visit, over all partitions. Each remembers a state, so this also bounds the memory.
-    pub steps: u64,
-    /// Wall time.
-    pub time: Duration,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { steps: 4_000_000, time: Duration::from_secs(30) }
-    }
-}
 
 /// Why a history is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::models::Model;
-use super::recorder::{Operation, Outcome};
+use super::operation::{Operation, Outcome};
 
 /// What is asked of a key, and what time does to it. No two writes have the same value, so it says whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

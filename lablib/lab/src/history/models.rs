@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
-use super::recorder::Operation;
+use super::operation::Operation;
 
 /// A sequential object: where it starts, and which steps it can take.
 ///

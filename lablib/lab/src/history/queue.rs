@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::{Deserialize, Serialize};
 
 use super::models::Model;
-use super::recorder::{Operation, Outcome};
+use super::operation::{Operation, Outcome};
 
 /// What a queue can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,79 +5,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::clock::{Clock, readable};
+use super::clock::Clock;
 use super::linearizable::{self, Verdict};
 use super::models::Model;
-use crate::{Doing, Error, Result};
+use super::operation::{Operation, Outcome};
+use crate::{Doing, Error, Frame, Result};
 
 /// Processes share a lock only with every 64th other process, so recording disturbs the race that it records little.
 const SHARDS: usize = 64;
-
-/// How a call ended, as far as its caller knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome<Ret> {
-    /// It happened, and returned this.
-    Ok(Ret),
-    /// It definitely did not happen.
-    Failed,
-    /// It may have happened, may still happen, or may never happen.
-    Unknown,
-}
-
-/// One operation of a history. Times are nanoseconds since the history began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operation<Op, Ret> {
-    /// Who called.
-    pub process: usize,
-    /// What was called.
-    pub op: Op,
-    /// When the call began.
-    pub invoked: u64,
-    /// When the caller had its answer or gave up; `None` while it still waits.
-    pub returned: Option<u64>,
-    /// What the caller learnt.
-    pub outcome: Outcome<Ret>,
-}
-
-impl<Op, Ret> Operation<Op, Ret> {
-    /// An operation that returned `ret`, for histories written by hand.
-    pub fn ok(process: usize, op: Op, ret: Ret, invoked: u64, returned: u64) -> Self {
-        Self { process, op, invoked, returned: Some(returned), outcome: Outcome::Ok(ret) }
-    }
-
-    /// An operation that definitely did not happen.
-    pub fn failed(process: usize, op: Op, invoked: u64, returned: u64) -> Self {
-        Self { process, op, invoked, returned: Some(returned), outcome: Outcome::Failed }
-    }
-
-    /// An operation that nobody knows the end of.
-    pub fn unknown(process: usize, op: Op, invoked: u64) -> Self {
-        Self { process, op, invoked, returned: None, outcome: Outcome::Unknown }
-    }
-}
-
-impl<Op: Debug, Ret: Debug> Operation<Op, Ret> {
-    /// `Write(2) → Written`: what a chart writes on the bar.
-    pub fn label(&self) -> String {
-        match &self.outcome {
-            Outcome::Ok(ret) => format!("{:?} → {ret:?}", self.op),
-            Outcome::Failed => format!("{:?} → failed", self.op),
-            Outcome::Unknown => format!("{:?} → ?", self.op),
-        }
-    }
-
-    /// `process 1's Write(2) → Written (3.1 ms to 3.2 ms)`: what a sentence calls it.
-    pub(super) fn name(&self) -> String {
-        let end = match (&self.outcome, self.returned) {
-            (Outcome::Unknown, _) | (_, None) => "no known end".to_string(),
-            (_, Some(returned)) => readable(returned),
-        };
-        format!("process {}'s {} ({} to {end})", self.process, self.label(), readable(self.invoked))
-    }
-}
 
 /// A bar of a timeline chart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +128,44 @@ impl<Op: Clone, Ret: Clone> History<Op, Ret> {
 }
 
 impl<Op: Clone + Debug, Ret: Clone + Debug> History<Op, Ret> {
+    /// A row for each operation, in the order of the calls: client, at and took (s; missing where nobody knows its end), what was
+    /// called (`op`), outcome (`ok`, `failed` or `unknown`), and what came back (`returned`, empty where nothing did).
+    ///
+    /// ```
+    /// use lab::history::History;
+    /// use lab::history::models::{RegisterOp, RegisterRet};
+    ///
+    /// let history = History::<RegisterOp<u64>, RegisterRet<u64>>::new();
+    /// history.invoke(0, RegisterOp::Write(7)).ok(RegisterRet::Written);
+    /// history.invoke(1, RegisterOp::Read).unknown();
+    /// let unknown = history.frame().filter("outcome", "unknown");
+    /// assert_eq!((unknown.number("client"), unknown.texts("op")), (1.0, vec!["Read".to_string()]));
+    /// ```
+    pub fn frame(&self) -> Frame {
+        let operations = self.operations();
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let took = |operation: &Operation<Op, Ret>| match operation.outcome {
+            Outcome::Unknown => None,
+            _ => operation.returned.map(|returned| seconds(returned - operation.invoked)),
+        };
+        let outcome = |operation: &Operation<Op, Ret>| match operation.outcome {
+            Outcome::Ok(_) => "ok",
+            Outcome::Failed => "failed",
+            Outcome::Unknown => "unknown",
+        };
+        let returned = |operation: &Operation<Op, Ret>| match &operation.outcome {
+            Outcome::Ok(ret) => format!("{ret:?}"),
+            _ => String::new(),
+        };
+        Frame::new()
+            .counts("client", "", operations.iter().map(|operation| operation.process as u64))
+            .numbers("at", "s", operations.iter().map(|operation| seconds(operation.invoked)))
+            .numbers_or_missing("took", "s", operations.iter().map(took))
+            .text("op", operations.iter().map(|operation| format!("{:?}", operation.op)))
+            .text("outcome", operations.iter().map(outcome))
+            .text("returned", operations.iter().map(returned))
+    }
+
     /// The history as the bars of a timeline chart.
     pub fn rows(&self) -> Vec<Row> {
         rows(&self.operations())

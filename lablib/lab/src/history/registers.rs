@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::anomaly::AnomalyKind;
 use super::dependency::{Graph, Link};
 use super::evidence::{Evidence, Findings, Step, Written};
-use super::transactions::{Transaction, TransactionOutcome};
+use super::transaction::{Transaction, TransactionOutcome};
 
 /// Who read a version, and who replaced it.
 #[derive(Default)]

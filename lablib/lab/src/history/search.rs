@@ -10,11 +10,25 @@
 //! * Nor is it placed right before an operation that would have worked without it, and led to the same state.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::linearizable::Budget;
 use super::models::Model;
-use super::recorder::{Operation, Outcome};
+use super::operation::{Operation, Outcome};
+
+/// How hard to search before giving up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Configurations to visit, over all partitions. Each remembers a state, so this also bounds the memory.
+    pub steps: u64,
+    /// Wall time.
+    pub time: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { steps: 4_000_000, time: Duration::from_secs(30) }
+    }
+}
 
 /// What the search found; operations are positions in the partition.
 pub(super) enum Found<State> {
@@ -42,7 +56,7 @@ pub(super) struct Remaining {
 impl Remaining {
     pub(super) fn of(budget: &Budget) -> Self {
         let now = Instant::now();
-        let century = std::time::Duration::from_secs(3_000_000_000);
+        let century = Duration::from_secs(3_000_000_000);
         Self { steps: budget.steps, until: now.checked_add(budget.time.min(century)).unwrap_or(now) }
     }
 

@@ -18,7 +18,7 @@ pub use super::anomaly::{Anomaly, AnomalyKind, Isolation};
 use super::cycle;
 use super::dependency::Graph;
 use super::evidence::{Evidence, Findings};
-use super::transactions::Transaction;
+use super::transaction::Transaction;
 use super::{lists, registers};
 use crate::Result;
 

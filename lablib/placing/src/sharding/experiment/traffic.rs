@@ -161,7 +161,7 @@ impl TrafficSpec {
                 Worker::Client(own) => own.operate(self, &history, call),
                 Worker::Lister(gatherer) => list(gatherer, call),
             })?;
-        let action = (ran.event_began("acted"), ran.event("acted"));
+        let action = (ran.event_began("acted"), ran.event_ended("acted"));
         let (lists, operations) = (ran.frame.filter("kind", "list"), ran.frame.except("kind", "list"));
         let count = |column: &str, word: &str| operations.filter(column, word).height() as u64;
         let mut checked = Checked {

@@ -78,7 +78,7 @@ pub fn outage(server: &MariaDb, spec: OutageSpec) -> Result<Outage> {
             })
         })?;
     let in_vain: Vec<f64> = tried.take().iter().zip(before.take()).map(|(now, before)| now - before).collect();
-    let noticed = noticed(&ran.frame, spec.clients, (ran.event_began("killed"), ran.event("back")), in_vain);
+    let noticed = noticed(&ran.frame, spec.clients, (ran.event_began("killed"), ran.event_ended("back")), in_vain);
     let (calls, events) = (ran.frame, ran.events);
     for (_, pool, _link) in pools {
         block_on(pool.end());
