@@ -219,7 +219,7 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
     let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
     let row = Frame::new()
         .counts("left", "", [left(&mut connection)?])
-        .numbers("took", "s", [ran.event("cleared") - ran.event_began("cleared")])
+        .numbers("took", "s", [ran.event_ended("cleared") - ran.event_began("cleared")])
         .counts("puts", "", [ran.frame.height() as u64])
         .numbers("waits", "", [waits]);
     let [row, puts] = [row, ran.frame.select(["client", "took"])]
