@@ -32,13 +32,8 @@ mod kept;
 mod latency;
 pub mod link;
 mod machine;
-<<<<<<< HEAD
-mod number;
-mod network;
-=======
 mod network;
 mod number;
->>>>>>> 3514f2d40686eb21fd6f7731419fca4265499188
 pub mod place;
 mod progress;
 mod race;
@@ -64,13 +59,8 @@ pub use frame::{Frame, Grouped, Row, Value};
 pub use latency::{Latency, Load, OpenLoop};
 pub use link::{Link, link};
 pub use machine::Machine;
-<<<<<<< HEAD
-pub use number::{readable, significant};
-pub use network::Network;
-=======
 pub use network::Network;
 pub use number::{readable, significant};
->>>>>>> 3514f2d40686eb21fd6f7731419fca4265499188
 pub use progress::Progress;
 pub use race::{Race, Raced};
 pub use random::{Rng, Weighted};
