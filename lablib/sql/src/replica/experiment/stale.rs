@@ -45,7 +45,8 @@ pub struct Readers {
 pub struct StaleSweep {
     /// A row for each `delay` of the wires (ms): how far replicas were `behind` beyond it (s, the median over writes), per cent of the
     /// reads from any replica that were `stale`, and those that are if they come before the write has (`predicted`); per cent of the
-    /// reads `by position`, and of those by position `without waiting`, that replicas answered.
+    /// reads that replicas could answer if they are waited for (`in time`), and of those `by position`, and by position `without
+    /// waiting`, that they did answer.
     pub delays: Frame,
     /// A row for each session, as [`Readers::sessions`] has it, by `delay`.
     pub sessions: Frame,
@@ -215,16 +216,18 @@ fn at_delay(
         })
     })?;
     let (thought, lag) = (thought.into_inner().unwrap_or_else(PoisonError::into_inner), arrivals.samples("lag"));
-    // If reads come before writes have: of all times to think and all lags, the pairs in which the lag is the longer one.
-    let longer = |thought: &f64| lag.values().iter().filter(|lag| *lag > thought).count();
-    let pairs = (thought.len() * lag.len()) as f64;
-    let predicted = 100.0 * thought.values().iter().map(longer).sum::<usize>() as f64 / pairs;
+    // Of all times to think and all lags, the pairs in which the lag is the longer one by more than a wait.
+    let late = |wait: f64| {
+        let longer = |thought: &f64| lag.values().iter().filter(|lag| **lag > thought + wait).count();
+        100.0 * thought.values().iter().map(longer).sum::<usize>() as f64 / (thought.len() * lag.len()) as f64
+    };
     let mean = |promise: &str, column: &str| readers.sessions.filter("promise", promise).samples(column).mean();
     let row = Frame::new()
         .numbers("delay", "ms", [delay.as_secs_f64() * 1e3])
         .numbers("behind", "s", [lag.median() - delay.as_secs_f64()])
         .numbers("stale", "%", [mean(ANY, "stale")])
-        .numbers("predicted", "%", [predicted])
+        .numbers("predicted", "%", [late(0.0)])
+        .numbers("in time", "%", [100.0 - late(spec.wait.as_secs_f64())])
         .numbers(PATIENT, "%", [mean(PATIENT, "on replicas")])
         .numbers(HASTY, "%", [mean(HASTY, "on replicas")]);
     Ok((row, readers.sessions.everywhere("delay", "ms", delay.as_secs_f64() * 1e3)))
