@@ -10,7 +10,7 @@
 //!   [numbers](Call::client), as well: a call's place in the frame is measured around the work, its place in the history within it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,9 +47,16 @@ enum Until {
 }
 
 struct Event<'a> {
-    after: Duration,
+    when: When,
     name: String,
     act: Box<dyn FnOnce() -> Result<()> + 'a>,
+}
+
+enum When {
+    /// So long after the start, or after the event before it.
+    After(Duration),
+    /// When all clients together have made so many calls.
+    Calls(u64),
 }
 
 /// One call that a client makes: what it leaves about itself beside when it began and how long it took.
@@ -183,7 +190,14 @@ impl<'a, S: Send> Crowd<'a, S> {
 
     /// Something that happens so long after the start, or after the event before it was over.
     pub fn meanwhile(mut self, after: Duration, name: &str, act: impl FnOnce() -> Result<()> + 'a) -> Self {
-        self.plan.events.push(Event { after, name: name.to_string(), act: Box::new(act) });
+        self.plan.events.push(Event { when: When::After(after), name: name.to_string(), act: Box::new(act) });
+        self
+    }
+
+    /// Something that happens once all of them together have made so many calls, and after the event before it; an error where they
+    /// end before, or do not come so far within their [time](Self::within).
+    pub fn once(mut self, calls: u64, name: &str, act: impl FnOnce() -> Result<()> + 'a) -> Self {
+        self.plan.events.push(Event { when: When::Calls(calls), name: name.to_string(), act: Box::new(act) });
         self
     }
 
@@ -192,6 +206,34 @@ impl<'a, S: Send> Crowd<'a, S> {
     pub fn looking(mut self, every: Duration, look: impl FnMut(&mut Call) -> Result<()> + Send + 'a) -> Self {
         self.plan.look = Some((every, Box::new(look)));
         self
+    }
+
+    /// They are at work while something is done, or [longer](Self::lasting): what came of it, and what they did.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lab::Crowd;
+    ///
+    /// let clients = Crowd::of(2).lasting(Duration::ZERO);
+    /// let (found, ran) = clients.during(|| Ok("a leader"), |_, call| Ok(call.rest(Duration::from_millis(1)))).unwrap();
+    /// assert_eq!((found, ran.states.len()), ("a leader", 2));
+    /// ```
+    pub fn during<T>(
+        self,
+        act: impl FnOnce() -> Result<T>,
+        work: impl Fn(&mut S, &mut Call) -> Result<()> + Sync,
+    ) -> Result<(T, Ran<S>)> {
+        let mut done = None;
+        let acts = || {
+            done = Some(act()?);
+            Ok(())
+        };
+        // What this borrows lives shorter than what the plan does.
+        let mut crowd = Crowd { open: self.open, plan: self.plan };
+        crowd.plan.events.push(Event { when: When::After(Duration::ZERO), name: "done".into(), act: Box::new(acts) });
+        let ran = crowd.run(work)?;
+        let done = done.ok_or_else(|| Error::new("do something while clients are at work", "it was not begun"))?;
+        Ok((done, ran))
     }
 
     /// Lets them loose and waits for all.
@@ -212,6 +254,8 @@ impl<'a, S: Send> Crowd<'a, S> {
             gate: Gate::default(),
             stop: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            made: AtomicU64::new(0),
+            at_work: AtomicUsize::new(clients),
             arrivals: AtomicU64::new(0),
             until,
             patience,
@@ -256,6 +300,10 @@ struct Shared {
     /// Everybody is done, and nobody need look on.
     over: AtomicBool,
     late: AtomicBool,
+    /// Calls that were made, by everybody.
+    made: AtomicU64,
+    /// Clients that have not ended.
+    at_work: AtomicUsize,
     arrivals: AtomicU64,
     until: Until,
     patience: Duration,
@@ -342,6 +390,7 @@ impl Shared {
         work: &(impl Fn(&mut S, &mut Call) -> Result<()> + Sync),
     ) -> Result<(S, Vec<Done>)> {
         let start = self.gate.pass();
+        let _at_work = AtWork(&self.at_work);
         let _goes = Goes(&self.stop);
         let mut calls = Vec::new();
         for number in 0.. {
@@ -363,6 +412,7 @@ impl Shared {
                 Ok(()) => {}
             }
             calls.push(call.done);
+            self.made.fetch_add(1, Ordering::SeqCst);
             if call.last {
                 break;
             }
@@ -411,7 +461,14 @@ impl Shared {
         let (mut happened, mut failed) = (Vec::new(), Ok(()));
         for event in events {
             // Not where a client or an event has failed: what was begun is only ended.
-            self.pause(event.after);
+            let waited = match event.when {
+                When::After(time) => Ok(self.pause(time)),
+                When::Calls(calls) => self.until(calls, start),
+            };
+            if waited.is_err() {
+                self.stop.store(true, Ordering::SeqCst);
+            }
+            failed = failed.and(waited);
             let began = start.elapsed().as_secs_f64();
             // Who panics here would leave the clients at work, and whoever waits for them.
             let outcome = joined(&event.name, catch_unwind(AssertUnwindSafe(event.act)));
@@ -441,6 +498,24 @@ impl Shared {
         Ok(seen)
     }
 
+    /// Waits until so many calls are made, but not for clients that have given up.
+    fn until(&self, calls: u64, start: Instant) -> Result<()> {
+        while !self.stop.load(Ordering::SeqCst) {
+            // In this order: who has ended makes no more.
+            let ended = self.at_work.load(Ordering::SeqCst) == 0;
+            let made = self.made.load(Ordering::SeqCst);
+            if made >= calls {
+                break;
+            }
+            if ended || start.elapsed() > self.patience {
+                let cause = format!("they made {made} in {:.1} s", start.elapsed().as_secs_f64());
+                return Err(Error::new(format!("see clients make {calls} calls"), cause));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
     /// Waits, but not for clients that have given up.
     fn pause(&self, time: Duration) {
         let end = Instant::now() + time;
@@ -450,6 +525,15 @@ impl Shared {
                 _ => break,
             }
         }
+    }
+}
+
+/// Says so when its client ends, however it does.
+struct AtWork<'a>(&'a AtomicUsize);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -654,6 +738,57 @@ mod tests {
         let failed = ran.frame.filter("outcome", "failed");
         assert!(failed.height() > 0 && failed.texts("why")[0].contains("it is gone"));
         assert!(failed.samples("at").max() <= back, "{failed:?}");
+    }
+
+    #[test]
+    fn an_event_waits_for_calls_but_not_for_clients_that_have_ended() {
+        let made = AtomicU64::new(0);
+        let counting = |_: &mut usize, _: &mut Call| {
+            made.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        let mut seen = Vec::new();
+        let ran = Crowd::of(3)
+            .lasting(Duration::ZERO)
+            .once(50, "fifty", || Ok(seen.push(made.load(Ordering::SeqCst))))
+            .once(10, "ten", || Ok(()))
+            .run(counting);
+        assert!(seen[0] >= 50, "{seen:?}");
+        let ran = ran.unwrap();
+        assert!(ran.event_began("ten") >= ran.event_ended("fifty") && ran.frame.height() as u64 >= 50);
+        let all = Crowd::of(3).times(4).once(12, "all", || Ok(())).run(counting);
+        assert_eq!(all.unwrap().frame.height(), 12);
+        let mut ended = false;
+        let few =
+            Crowd::of(3).times(4).once(13, "one more", || Ok(())).meanwhile(Duration::from_secs(60), "heal", || {
+                ended = true;
+                Ok(())
+            });
+        let error = few.run(counting).unwrap_err();
+        assert!(error.to_string().contains("13 calls") && error.cause().contains("they made 12"), "{error}");
+        assert!(ended, "what was begun is ended");
+        let slow =
+            Crowd::of(1).lasting(Duration::ZERO).within(Duration::from_millis(20)).once(u64::MAX, "never", || Ok(()));
+        assert!(slow.run(|_, call| Ok(call.rest(Duration::from_millis(1)))).is_err());
+    }
+
+    #[test]
+    fn clients_are_at_work_while_something_is_done_and_that_may_fail() {
+        let (found, ran) = Crowd::of(2)
+            .lasting(Duration::ZERO)
+            .during(
+                || {
+                    std::thread::sleep(Duration::from_millis(20));
+                    Ok(7)
+                },
+                |_, call| Ok(call.rest(Duration::from_millis(1))),
+            )
+            .unwrap();
+        assert_eq!((found, ran.events.texts("event")), (7, vec!["done".to_string()]));
+        assert!(ran.frame.height() > 4);
+        let fails =
+            Crowd::of(2).lasting(Duration::ZERO).during(|| Err::<(), _>(Error::new("find", "gone")), |_, _| Ok(()));
+        assert_eq!(fails.map(|_| ()).unwrap_err().cause(), "gone");
     }
 
     #[test]

@@ -742,6 +742,32 @@ impl<'de> Deserialize<'de> for Frame {
     }
 }
 
+/// [Stacked](Frame::stack): so frames, results of frames and pairs of them are collected.
+///
+/// ```
+/// use lab::{Frame, Result};
+///
+/// let load = |clients: u64| -> Result<(Frame, Frame)> {
+///     let clients = Frame::new().counts("clients", "", [clients]);
+///     Ok((clients.clone(), clients.everywhere("figure", "", "waits")))
+/// };
+/// let (loads, waits) = [1, 2, 4].map(load).into_iter().collect::<Result<(Frame, Frame)>>().unwrap();
+/// assert_eq!((loads.height(), waits.height()), (3, 3));
+/// ```
+impl FromIterator<Frame> for Frame {
+    fn from_iter<I: IntoIterator<Item = Frame>>(frames: I) -> Self {
+        frames.into_iter().reduce(|all, one| all.stack(&one)).unwrap_or_default()
+    }
+}
+
+impl Extend<Frame> for Frame {
+    fn extend<I: IntoIterator<Item = Frame>>(&mut self, frames: I) {
+        for one in frames {
+            *self = self.stack(&one);
+        }
+    }
+}
+
 impl From<Frame> for DataFrame {
     /// For whatever polars can do with it.
     fn from(frame: Frame) -> Self {

@@ -22,6 +22,8 @@ use crate::{Error, Frame, Result};
 #[derive(Debug, Clone)]
 pub struct Latency {
     histogram: Histogram<u64>,
+    /// When the first operation was measured; not known of what another process hands over.
+    taken: Option<Instant>,
 }
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -37,7 +39,7 @@ impl Latency {
     pub fn new() -> Self {
         // The bounds are constants that the histogram accepts; the fallback is never taken.
         let histogram = Histogram::new_with_bounds(1, HOUR, 3).or_else(|_| Histogram::new(3));
-        Self { histogram: histogram.unwrap_or_else(|error| panic!("no histogram: {error}")) }
+        Self { histogram: histogram.unwrap_or_else(|error| panic!("no histogram: {error}")), taken: None }
     }
 
     /// Runs `operation` one after the other, `count` times, after a tenth as many to warm up.
@@ -78,12 +80,14 @@ impl Latency {
     pub fn record(&mut self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(HOUR);
         self.histogram.saturating_record(nanoseconds.clamp(1, HOUR));
+        self.taken.get_or_insert_with(Instant::now);
     }
 
     /// Adds all of another's durations.
     pub fn merge(&mut self, other: &Self) {
         // Both have the same bounds, which is all that adding can fail for.
         let _ = self.histogram.add(&other.histogram);
+        self.taken = self.taken.into_iter().chain(other.taken).min();
     }
 
     /// How many operations were measured.
@@ -144,6 +148,7 @@ impl Latency {
             .numbers("took", "s", recorded.iter().map(|step| step.value_iterated_to() as f64 / 1e9))
             .counts("operations", "", recorded.iter().map(|step| step.count_at_value()))
             .numbers("no longer", "%", recorded.iter().map(|step| 100.0 * step.quantile()))
+            .taken_at(self.taken)
     }
 
     /// The distribution in seconds, as (from, to, count), in steps that look even on a log axis. Empty steps are left out.
@@ -301,6 +306,18 @@ mod tests {
         assert!(near(latency.p99(), 990.0), "{latency}");
         assert!(near(latency.p999(), 999.0), "{latency}");
         assert_eq!(latency.buckets().iter().map(|bucket| bucket.2).sum::<u64>(), 1_000);
+    }
+
+    #[test]
+    fn its_frame_is_as_old_as_its_first_operation() {
+        let (mut first, mut second, between) = (Latency::new(), Latency::new(), || Instant::now());
+        first.record(Duration::from_millis(1));
+        let after_first = between();
+        second.record(Duration::from_millis(2));
+        let after_second = between();
+        assert!(second.frame().taken().unwrap() >= after_first && second.frame().taken().unwrap() <= after_second);
+        second.merge(&first);
+        assert!(second.frame().taken().unwrap() <= after_first);
     }
 
     #[test]

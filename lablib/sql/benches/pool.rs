@@ -1,45 +1,31 @@
 //! What borrowing costs, beside the pools of the field: when nobody else wants a connection, and when everybody does.
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use lab::runtime::block_on;
-use lab::{OrFail, Raced};
-use sql::pool::experiment::checkout::{Four, contended, uncontended};
+use std::hint::black_box;
+use std::time::Instant;
 
-/// Interleaved rounds, as the notebook runs them: what an arm takes next to another says more than what it takes alone.
-fn rivals(_: &mut Criterion) {
-    let show = |title: &str, raced: Raced| {
-        for arm in raced.names() {
-            let (median, low, high) = raced.nanoseconds_each(arm).median_and_quartiles();
-            println!("{title}, {arm}: {median:.0} ns a checkout ({low:.0} to {high:.0})");
-        }
-        for rival in ["deadpool", "bb8", "r2d2"] {
-            println!("{title}, ours ÷ {rival}: {:.2}", raced.ratio("ours", rival).median());
-        }
-    };
-    show("uncontended", uncontended(100_000, 11).or_fail());
-    show("eight want one of two", contended(8, 100_000, 11).or_fail());
+use criterion::{Criterion, criterion_group, criterion_main};
+use lab::OrFail;
+use sql::pool::experiment::checkout::{Arm, Four};
+
+fn checkout(criterion: &mut Criterion) {
+    let (of_four, of_two) = (Four::new(4).or_fail(), Four::new(2).or_fail());
+    group(criterion, "a checkout, uncontended", of_four.alone());
+    group(criterion, "a checkout, eight want one of two", of_two.crowded(8));
 }
 
-fn alone(criterion: &mut Criterion) {
-    let four = Four::new(4).or_fail();
-    let mut group = criterion.benchmark_group("checkout");
-    macro_rules! bench {
-        ($name:literal, $times:ident, $run:expr) => {
-            group.bench_function(BenchmarkId::new("uncontended", $name), |bencher| {
-                bencher.iter_custom(|$times| {
-                    let began = std::time::Instant::now();
-                    std::hint::black_box($run);
-                    began.elapsed()
-                });
+fn group(criterion: &mut Criterion, name: &str, pools: [Arm<'_>; 4]) {
+    let mut group = criterion.benchmark_group(name);
+    for (pool, run) in pools {
+        group.bench_function(pool, |bencher| {
+            bencher.iter_custom(|times| {
+                let began = Instant::now();
+                black_box(run(times));
+                began.elapsed()
             });
-        };
+        });
     }
-    bench!("ours", times, block_on(four.ours(times)));
-    bench!("deadpool", times, block_on(four.deadpool(times)));
-    bench!("bb8", times, block_on(four.bb8(times)));
-    bench!("r2d2", times, four.r2d2(times));
     group.finish();
 }
 
-criterion_group!(benches, rivals, alone);
+criterion_group!(benches, checkout);
 criterion_main!(benches);

@@ -101,12 +101,11 @@ pub(crate) fn measure(network: &Network, spec: &KeepAliveSpec) -> Result<Compare
         })?;
     let skips = [Some(Skip::CheckAndRetry), Some(Skip::Retry), None];
     let closing = skips.map(|skip| behind_one_that_closes(network, skip, spec.closes_after));
-    let closing = closing.into_iter().reduce(|all, one| Ok(all?.stack(&one?)));
     Ok(Compared {
         network: network.clone(),
         trial,
         few_ports: if network.is_own() { Some(with_few_ports(network, spec.ports)?) } else { None },
-        closing: closing.unwrap_or_else(|| Ok(Frame::new()))?,
+        closing: closing.into_iter().collect::<Result<_>>()?,
     })
 }
 

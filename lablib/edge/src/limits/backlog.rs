@@ -95,17 +95,16 @@ pub(crate) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> 
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
     let fits = |clients: u32| 2 * u64::from(clients) + 32 < limit;
     // One after the other: the kernel's counters are the whole network's.
-    let (mut accept_queue, mut syn_queue) = (Vec::new(), Vec::new());
-    for &backlog in spec.backlogs.iter().filter(|backlog| fits(**backlog + spec.beyond)) {
-        accept_queue.push(fill_accept_queue(network, backlog, spec.beyond)?);
-    }
+    let (fitting, mut syn_queue) = (spec.backlogs.iter().filter(|backlog| fits(**backlog + spec.beyond)), Frame::new());
+    let filled = fitting.map(|backlog| fill_accept_queue(network, *backlog, spec.beyond));
+    let mut accept_queue: Frame = filled.collect::<Result<_>>()?;
     if network.is_own() {
         network.set("core/somaxconn", 8)?;
-        accept_queue.push(fill_accept_queue(network, 1_000, spec.beyond)?);
+        accept_queue.extend([fill_accept_queue(network, 1_000, spec.beyond)?]);
         network.set("core/somaxconn", 4_096)?;
         for cookies in [false, true] {
             network.set("ipv4/tcp_syncookies", u8::from(cookies))?;
-            syn_queue.push(fill_syn_queue(network, spec.handshakes, cookies)?);
+            syn_queue.extend([fill_syn_queue(network, spec.handshakes, cookies)?]);
         }
         // Newer kernels ask a few times at even intervals before they begin to double them; older ones do not know this.
         let _ = network.set("ipv4/tcp_syn_linear_timeouts", 0);
@@ -116,10 +115,8 @@ pub(crate) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> 
         let bursts = spec.paused.map(|backlog| scope.spawn(move || burst(network, spec, backlog)));
         let bursts = bursts.map(|burst| joined("come to a paused server", burst.join()));
         let gave_up = giving_up.map(|thread| joined("come to a full queue", thread.join())).transpose()?;
-        Ok((bursts.into_iter().collect::<Result<Vec<_>>>()?, gave_up))
+        Ok((bursts.into_iter().collect::<Result<Frame>>()?, gave_up))
     })?;
-    let stacked = |frames: Vec<Frame>| frames.into_iter().reduce(|all, one| all.stack(&one)).unwrap_or_default();
-    let (accept_queue, syn_queue, bursts) = (stacked(accept_queue), stacked(syn_queue), stacked(bursts));
     Ok(Backlog { network: network.clone(), accept_queue, syn_queue, bursts, gave_up })
 }
 

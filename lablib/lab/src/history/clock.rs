@@ -19,6 +19,11 @@ impl Clock {
         Self { origin: Instant::now(), last: AtomicU64::new(after) }
     }
 
+    /// Nothing that has a time of this clock is older.
+    pub(super) fn origin(&self) -> Instant {
+        self.origin
+    }
+
     pub(super) fn tick(&self) -> u64 {
         let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut last = self.last.load(Ordering::SeqCst);

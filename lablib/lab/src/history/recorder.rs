@@ -164,6 +164,7 @@ impl<Op: Clone + Debug, Ret: Clone + Debug> History<Op, Ret> {
             .text("op", operations.iter().map(|operation| format!("{:?}", operation.op)))
             .text("outcome", operations.iter().map(outcome))
             .text("returned", operations.iter().map(returned))
+            .taken_at(Some(self.shared.clock.origin()))
     }
 
     /// The history as the bars of a timeline chart.

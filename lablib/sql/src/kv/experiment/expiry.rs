@@ -1,7 +1,6 @@
 //! Whether what has expired is gone, and what it costs to clear it away.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -144,11 +143,9 @@ pub fn cleaning(server: &MariaDb, spec: CleaningSpec, all: &[Clears]) -> Result<
         return Err(Error::new("compare who clears", "it takes an expired and a live entry for each client"));
     }
     let mut progress = Progress::new("clear away what has expired", all.len() as u64);
-    all.iter().try_fold(Cleaning { clearings: Frame::new(), puts: Frame::new() }, |cleaned, &clears| {
-        let (row, puts) = cleared(server, spec, clears)?;
-        progress.step();
-        Ok(Cleaning { clearings: cleaned.clearings.stack(&row), puts: cleaned.puts.stack(&puts) })
-    })
+    let one = |&clears| cleared(server, spec, clears).inspect(|_| progress.step());
+    let (clearings, puts) = all.iter().map(one).collect::<Result<_>>()?;
+    Ok(Cleaning { clearings, puts })
 }
 
 /// One clearing's row, and its puts.
@@ -175,16 +172,8 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
     };
     let delete = |how: &str| format!("DELETE kv FROM kv {how} INDEX (by_expiry) WHERE expires_at < {now}");
     let (from, keys) = if putting == Putting::Alive { (expired, alive) } else { (0, expired) };
-    let done = AtomicU64::new(0);
-    let until = |puts: u64| -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(60);
-        while done.load(Ordering::Relaxed) < puts && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
-    };
     let clear = || match by {
-        Clearing::Nobody => until(PUTS * clients),
+        Clearing::Nobody => Ok(()),
         Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away"),
         Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away"),
         Clearing::Sweeper => {
@@ -208,18 +197,17 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
         .lasting(Duration::ZERO)
         .within(Duration::from_secs(600))
         // Nobody clears before all are at it.
-        .meanwhile(Duration::ZERO, "all put", || until(2 * clients))
-        .meanwhile(Duration::ZERO, "cleared", clear)
+        .once(2 * clients, "all put", || Ok(()))
+        .once(if by == Clearing::Nobody { PUTS * clients } else { 0 }, "cleared", clear)
         .run(|(store, numbers), _| {
             let number = numbers.next().unwrap_or(0);
             store.put(key(from + number).as_bytes(), filler.as_bytes(), Some(hour))?;
-            done.fetch_add(1, Ordering::Relaxed);
             Ok(())
         })?;
     let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
     let row = Frame::new()
         .counts("left", "", [left(&mut connection)?])
-        .numbers("took", "s", [ran.event_ended("cleared") - ran.event_began("cleared")])
+        .numbers("took", "s", [ran.event_ended("cleared") - ran.event_ended("all put")])
         .counts("puts", "", [ran.frame.height() as u64])
         .numbers("waits", "", [waits]);
     let [row, puts] = [row, ran.frame.select(["client", "took"])]

@@ -1,7 +1,7 @@
 //! The server is killed while clients put.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::databases;
 use crate::kv::Store;
@@ -60,16 +60,11 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
         _ => Store::open(&direct),
     };
     let mut stores = (0..clients).map(open).collect::<Result<Vec<_>>>()?;
-    let heard = AtomicU64::new(0);
     // The key that each client is at.
     let at: Vec<AtomicU64> = (0..clients as u64).map(AtomicU64::new).collect();
     let ran = Crowd::holding(stores.iter_mut().map(|store| (store, Told::default())))
         .times(u64::MAX)
-        .meanwhile(Duration::ZERO, "killed", || {
-            let end = Instant::now() + Duration::from_secs(60);
-            while heard.load(Ordering::Relaxed) < after && Instant::now() < end {
-                std::thread::sleep(Duration::from_micros(500));
-            }
+        .once(after, "killed", || {
             for (link, key) in links.iter().zip(at.iter().step_by(2)) {
                 link.half_open_toward(Direction::ToClient);
                 until_it_has_happened_unheard(&direct, link, key)?;
@@ -97,7 +92,6 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
                 }
             }
             at.fetch_add(clients as u64, Ordering::Relaxed);
-            heard.fetch_add(1, Ordering::Relaxed);
             if told.refused.len() == REFUSALS {
                 call.last();
             }

@@ -46,12 +46,12 @@ pub fn layouts(
         return Err(Error::new("compare layouts", "it takes sizes, entries, operations and a round"));
     }
     let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
-    sizes.iter().try_fold(Measures { counted: Frame::new(), turns: Frame::new() }, |all, &size| {
+    let one = |&size: &usize| {
         let entries = entries.min((bytes / size.max(1)) as u64).max(1);
-        let one = of_size(server, stores, size, entries, operations, rounds, seed)?;
-        progress.step();
-        Ok(Measures { counted: all.counted.stack(&one.counted), turns: all.turns.stack(&one.turns) })
-    })
+        of_size(server, stores, size, entries, operations, rounds, seed).inspect(|_| progress.step())
+    };
+    let (counted, turns) = sizes.iter().map(one).collect::<Result<_>>()?;
+    Ok(Measures { counted, turns })
 }
 
 /// Clients of one layout; the first of them makes its table.
@@ -61,6 +61,7 @@ fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<
     (0..READERS).map(|_| Client::open(server, &urls, stores, layout)).collect()
 }
 
+/// What was counted, and the turns.
 fn of_size(
     server: &MariaDb,
     stores: [&Redis; 2],
@@ -69,7 +70,7 @@ fn of_size(
     operations: u64,
     rounds: usize,
     seed: u64,
-) -> Result<Measures> {
+) -> Result<(Frame, Frame)> {
     let key = |number: u64| format!("session:{size}:{number:012}").into_bytes();
     // Another one for each turn: a put of what is there already changes nothing, and InnoDB would not even commit.
     let value = |number: u64, turn: u64| {
@@ -148,7 +149,7 @@ fn of_size(
             .everywhere("size", "bytes", size as u64)
     };
     let all = Layout::ALL.into_iter().flat_map(|layout| [turns("get", &gets, layout), turns("put", &puts, layout)]);
-    Ok(Measures { counted, turns: all.fold(Frame::new(), |all, one| all.stack(&one)) })
+    Ok((counted, all.collect()))
 }
 
 impl Measures {

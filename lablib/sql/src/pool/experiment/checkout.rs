@@ -1,7 +1,6 @@
 //! What borrowing itself costs, when the connection is nothing but a number: ours beside deadpool, bb8 and r2d2.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -94,6 +93,9 @@ pub struct Four {
     r2d2: r2d2::Pool<Numbers>,
 }
 
+/// A pool's name, and what borrows and gives back so many times; it returns the sum of the numbers, which is the work.
+pub type Arm<'a> = (&'static str, Box<dyn Fn(u64) -> u64 + 'a>);
+
 impl Four {
     /// All of them, with what they do beyond lending switched off.
     pub fn new(size: usize) -> Result<Self> {
@@ -109,8 +111,42 @@ impl Four {
         })
     }
 
-    /// Borrows and gives back, so many times, by ours. What it returns is the sum of the numbers: the work.
-    pub async fn ours(&self, times: u64) -> u64 {
+    /// Each pool when nobody else wants one: what a checkout and a return cost.
+    pub fn alone(&self) -> [Arm<'_>; 4] {
+        [
+            ("ours", Box::new(|times| block_on(self.ours(times)))),
+            ("deadpool", Box::new(|times| block_on(self.deadpool(times)))),
+            ("bb8", Box::new(|times| block_on(self.bb8(times)))),
+            ("r2d2", Box::new(|times| self.r2d2(times))),
+        ]
+    }
+
+    /// Each pool when several tasks, or threads for r2d2, share the checkouts.
+    pub fn crowded(&self, tasks: u64) -> [Arm<'_>; 4] {
+        macro_rules! tasks {
+            ($pool:ident) => {
+                Box::new(move |times| {
+                    let mut running = JoinSet::new();
+                    block_on(async {
+                        for _ in 0..tasks {
+                            let four = self.clone();
+                            running.spawn(async move { four.$pool(times / tasks).await });
+                        }
+                        running.join_all().await.into_iter().sum()
+                    })
+                })
+            };
+        }
+        let threads = move |times| {
+            std::thread::scope(|scope| {
+                let running: Vec<_> = (0..tasks).map(|_| scope.spawn(move || self.r2d2(times / tasks))).collect();
+                running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
+            })
+        };
+        [("ours", tasks!(ours)), ("deadpool", tasks!(deadpool)), ("bb8", tasks!(bb8)), ("r2d2", Box::new(threads))]
+    }
+
+    async fn ours(&self, times: u64) -> u64 {
         let mut sum = 0;
         for _ in 0..times {
             sum += self.ours.get().await.map_or(0, |one| *one);
@@ -118,8 +154,7 @@ impl Four {
         sum
     }
 
-    /// As [`ours`](Self::ours), by deadpool.
-    pub async fn deadpool(&self, times: u64) -> u64 {
+    async fn deadpool(&self, times: u64) -> u64 {
         let mut sum = 0;
         for _ in 0..times {
             sum += self.deadpool.get().await.map_or(0, |one| *one);
@@ -127,8 +162,7 @@ impl Four {
         sum
     }
 
-    /// As [`ours`](Self::ours), by bb8.
-    pub async fn bb8(&self, times: u64) -> u64 {
+    async fn bb8(&self, times: u64) -> u64 {
         let mut sum = 0;
         for _ in 0..times {
             sum += self.bb8.get().await.map_or(0, |one| *one);
@@ -136,52 +170,21 @@ impl Four {
         sum
     }
 
-    /// As [`ours`](Self::ours), by r2d2, which blocks.
-    pub fn r2d2(&self, times: u64) -> u64 {
+    fn r2d2(&self, times: u64) -> u64 {
         (0..times).map(|_| self.r2d2.get().map_or(0, |one| *one)).sum()
     }
 }
 
-/// Nobody else wants one: what a checkout and a return cost.
+/// Nobody else wants one, over so many interleaved rounds.
 pub fn uncontended(times: u64, rounds: usize) -> Result<Raced> {
-    let four = Four::new(4)?;
-    Race::of(rounds)
-        .arm("ours", || block_on(four.ours(times)))
-        .arm("deadpool", || block_on(four.deadpool(times)))
-        .arm("bb8", || block_on(four.bb8(times)))
-        .arm("r2d2", || four.r2d2(times))
-        .try_run()
+    race(Four::new(4)?.alone(), times, rounds)
 }
 
-/// Several tasks, or threads for r2d2, want one of two.
+/// Several tasks want one of two, over so many interleaved rounds.
 pub fn contended(tasks: u64, times: u64, rounds: usize) -> Result<Raced> {
-    let four = Arc::new(Four::new(2)?);
-    macro_rules! arm {
-        ($pool:ident) => {{
-            let four = four.clone();
-            move || {
-                let four = four.clone();
-                block_on(async move {
-                    let mut running = JoinSet::new();
-                    for _ in 0..tasks {
-                        let four = four.clone();
-                        running.spawn(async move { four.$pool(times / tasks).await });
-                    }
-                    running.join_all().await.into_iter().sum()
-                })
-            }
-        }};
-    }
-    let threads = || {
-        std::thread::scope(|scope| {
-            let running: Vec<_> = (0..tasks).map(|_| scope.spawn(|| four.r2d2(times / tasks))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
-        })
-    };
-    Race::of(rounds)
-        .arm("ours", arm!(ours))
-        .arm("deadpool", arm!(deadpool))
-        .arm("bb8", arm!(bb8))
-        .arm("r2d2", threads)
-        .try_run()
+    race(Four::new(2)?.crowded(tasks), times, rounds)
+}
+
+fn race(arms: [Arm<'_>; 4], times: u64, rounds: usize) -> Result<Raced> {
+    arms.into_iter().fold(Race::of(rounds), |race, (name, run)| race.arm(name, move || run(times))).try_run()
 }

@@ -106,18 +106,18 @@ pub enum Alone {
 pub fn without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: usize) -> Result<Frame> {
     let opts = application(server)?;
     let mut observer = Observer::of(server, 0)?;
-    (0..repeats).try_fold(Frame::new(), |seen, _| {
+    let crowd = |_| {
         observer.settle_for(0, Duration::from_millis(500))?;
         let start = Instant::now();
         let refused = block_on(unpooled(&opts, way, tasks))?;
         let took = start.elapsed().as_secs_f64();
-        let crowd = Frame::new()
+        Ok(Frame::new()
             .counts("tasks", "", [tasks as u64])
             .numbers("took", "s", [took])
             .counts("refused", "", [refused as u64])
-            .counts("at server", "", [observer.most()?]);
-        Ok(seen.stack(&crowd))
-    })
+            .counts("at server", "", [observer.most()?]))
+    };
+    (0..repeats).map(crowd).collect()
 }
 
 async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {

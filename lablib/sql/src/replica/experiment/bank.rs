@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::meanwhile;
+use super::AT_MOST;
 use crate::replica::cluster::Cluster;
 use crate::replica::session::commit;
 use crate::replica::{Answer, CommitLog, Did, Gtid, Position, Session, Snapshot};
@@ -178,7 +178,7 @@ impl Bank {
     pub(super) fn watched<T>(&self, every: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let cluster = &self.0.cluster;
         let watching = Crowd::holding((0..cluster.len()).map(|server| (server, None))).lasting(Duration::ZERO);
-        let (done, _) = meanwhile(watching, work, |(server, connection), look| {
+        let (done, _) = watching.within(AT_MOST).during(work, |(server, connection), look| {
             look.rest(every);
             let reached = || cluster.connect(*server, Duration::from_millis(400)).ok();
             if *server == cluster.primary() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
+use super::AT_MOST;
 use super::bank::Bank;
-use super::meanwhile;
 use crate::replica::prototype::{Prototype, Seeming};
 use crate::replica::{Comparison, RowFault};
 use lab::{Crowd, Doing, Error, Result, Table};
@@ -64,7 +64,7 @@ pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diver
         Ok((Diverged { clean, planted, found, rows, repaired, after, healthy, prefix, transfers }, snapshots))
     };
     let writing = Crowd::of(WRITERS).with(|_| bank.writer(seed)).lasting(Duration::ZERO);
-    let ((looked, snapshots), ran) = meanwhile(writing, look, |writer, call| {
+    let ((looked, snapshots), ran) = writing.within(AT_MOST).during(look, |writer, call| {
         call.rest(Duration::from_secs_f64(WRITERS as f64 / rate));
         writer.transfer(32).map(drop)
     })?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
+use super::AT_MOST;
 use super::bank::{Bank, Transfer};
-use super::meanwhile;
 use crate::replica::cluster::Cluster;
 use crate::replica::{Position, Router, RouterSpec};
 use lab::chart::{Chart, Latencies, Lines};
@@ -68,8 +68,7 @@ pub(super) fn watched<T>(
         .map(|(&replica, told)| Ok((replica, cluster.connect(replica, Duration::from_secs(60))?, told)));
     let watching = Crowd::holding(watching.collect::<Result<Vec<_>>>()?).times(u64::MAX);
     let watchers = Watchers(watchers);
-    let (done, ran) = meanwhile(
-        watching,
+    let (done, ran) = watching.within(AT_MOST).during(
         // The watchers end when nobody can tell them anything.
         move || work(&watchers),
         |(replica, connection, told), call| {
@@ -100,10 +99,9 @@ pub fn lag_sweep(bank: &Bank, spec: LagSpec<'_>) -> Result<LagSweep> {
         cluster.link(replica)?.throttle(spec.bytes_per_second);
     }
     let loads = spec.loads.iter().map(|&asked| one_load(bank, spec, asked, spec.bytes_per_second as f64 / bytes));
-    let loads: Result<Vec<_>> = loads.collect();
+    let loads: Result<(Frame, Frame)> = loads.collect();
     cluster.heal();
-    let both = |all: (Frame, Frame), one: (Frame, Frame)| (all.0.stack(&one.0), all.1.stack(&one.1));
-    let (loads, arrivals) = loads?.into_iter().reduce(both).unwrap_or_default();
+    let (loads, arrivals) = loads?;
     Ok(LagSweep { bytes, loads, arrivals })
 }
 

@@ -166,7 +166,7 @@ pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Resul
     let cluster = bank.cluster();
     cluster.heal();
     cluster.catch_up(Duration::from_secs(30))?;
-    let run = || -> Result<Vec<(Frame, Frame)>> {
+    let run = || -> Result<(Frame, Frame)> {
         let (router, hasty) = (patient(bank, spec.wait)?, patient(bank, Duration::ZERO)?);
         let promised = |name: &str, consistency, router| (name.to_string(), (consistency, None), router);
         let kinds = [
@@ -178,8 +178,7 @@ pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Resul
     };
     let all = bank.watched(Duration::from_millis(60), run);
     cluster.heal();
-    let both = |all: (Frame, Frame), one: (Frame, Frame)| (all.0.stack(&one.0), all.1.stack(&one.1));
-    let (delays, sessions) = all?.into_iter().reduce(both).unwrap_or_default();
+    let (delays, sessions) = all?;
     Ok(StaleSweep { delays, sessions, spec })
 }
 

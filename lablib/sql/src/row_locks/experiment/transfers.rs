@@ -27,23 +27,21 @@ pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, see
         let counters = Counters::of_server(server)?;
         counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
     };
-    [("as they come", false), ("lower number first", true)].into_iter().try_fold(
-        Frame::new(),
-        |all, (order, ordered)| {
-            let before = deadlocks()?;
-            let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
-            let counts = [
-                ("done", tries.done),
-                ("deadlocks", tries.deadlocks),
-                ("as the server counts", (deadlocks()? - before) as u64),
-                ("off", faults.off),
-                ("missing", faults.missing),
-                ("untold", faults.untold),
-            ];
-            let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
-            Ok(all.stack(&counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count]))))
-        },
-    )
+    let in_order = |(order, ordered)| {
+        let before = deadlocks()?;
+        let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
+        let counts = [
+            ("done", tries.done),
+            ("deadlocks", tries.deadlocks),
+            ("as the server counts", (deadlocks()? - before) as u64),
+            ("off", faults.off),
+            ("missing", faults.missing),
+            ("untold", faults.untold),
+        ];
+        let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
+        Ok(counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count])))
+    };
+    [("as they come", false), ("lower number first", true)].into_iter().map(in_order).collect()
 }
 
 /// A transfer, as it is in the books.

@@ -90,7 +90,7 @@ impl Pairs {
 /// What the server did for each put, by table and statement.
 pub fn work_table(tables: &[(&str, &Pairs)]) -> lab::Table {
     let phases = tables.iter().map(|(name, pairs)| pairs.phases.clone().everywhere("table", "", *name));
-    let phases = phases.reduce(|all, one| all.stack(&one)).unwrap_or_default();
+    let phases: Frame = phases.collect();
     let by = phases.group(["table", "way"]);
     let means = COUNTS.map(|(count, ..)| by.mean(count)).into_iter();
     let means = means.reduce(|all, one| all.join(&one, ["table", "way"])).unwrap_or_default();
@@ -173,8 +173,7 @@ pub fn address_book(server: &MariaDb, spec: PoolSpec) -> Result<Pairs> {
     let mut bench = Bench::new(server, spec, table.name(), connect)?;
     bench.warm_up()?;
     progress.step();
-    let mut pairs = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress));
-    let phases = pairs.try_fold(Frame::new(), |all, pair| -> Result<Frame> { Ok(all.stack(&pair?)) })?;
+    let phases = (0..spec.pairs).map(|number| bench.pair(number, false, &mut progress)).collect::<Result<_>>()?;
     bench.end()?;
     Ok(Pairs { phases })
 }
@@ -266,11 +265,8 @@ impl<'a> Bench<'a> {
     fn pair(&mut self, number: usize, leaks: bool, progress: &mut Progress) -> Result<Frame> {
         let mut orders = ORDERS;
         orders.rotate_left(number % 2);
-        let phases = orders.into_iter().try_fold(Frame::new(), |all, ways| -> Result<Frame> {
-            let run = self.run(ways, leaks)?;
-            progress.step();
-            Ok(all.stack(&run))
-        })?;
+        let run = |ways| self.run(ways, leaks).inspect(|_| progress.step());
+        let phases: Frame = orders.into_iter().map(run).collect::<Result<_>>()?;
         Ok(phases.everywhere("pair", "", number))
     }
 
@@ -279,7 +275,7 @@ impl<'a> Bench<'a> {
         self.settle()?;
         let (server, spec) = (self.server, self.spec);
         let pool = Pool::new(self.places.iter_mut().collect(), leaks);
-        PLACES.into_iter().zip(ways).try_fold(Frame::new(), |run, (place, way)| {
+        let phase_of = |(place, way)| {
             self.phases += 1;
             // Cleaning up behind a statement is work that it makes, and must not be counted as the next one's.
             let (seconds, counters) = counted(server, || {
@@ -298,11 +294,11 @@ impl<'a> Bench<'a> {
                     "",
                     [counters.get("Binlog_commits")? / counters.get("Binlog_group_commits")?],
                 );
-            let row = COUNTS.into_iter().try_fold(row, |row, (count, unit, counter)| -> Result<Frame> {
+            COUNTS.into_iter().try_fold(row, |row, (count, unit, counter)| -> Result<Frame> {
                 Ok(row.numbers(count, unit, [counters.get(counter)? / spec.updates as f64]))
-            })?;
-            Ok(run.stack(&row))
-        })
+            })
+        };
+        PLACES.into_iter().zip(ways).map(phase_of).collect()
     }
 }
 
