@@ -2,7 +2,7 @@
 //!
 //! Each property has a model that holds, and for each step that can be left out ([`Skip`]) a model that fails without it.
 
-#[path = "../../sql/src/pool/permits.rs"]
+#[path = "../../sql/pool/src/permits.rs"]
 #[allow(dead_code, missing_docs)]
 mod core;
 

@@ -9,11 +9,7 @@
 //! | [`check_in`] | how do you hand out the last seats to everybody at once? |
 //! | [`replica`] | when may a reader ask a replica, and what does a failover lose? |
 //! | [`kv`] | what does it take to make a key-value store of a table? |
+//!
+//! Each is a crate beside this one's `src`, for the room is the largest: an edit of one system compiles that system and this list.
 
-pub mod check_in;
-pub mod kv;
-pub mod pagination;
-pub mod pool;
-pub mod replica;
-pub mod row_locks;
-pub mod upsert;
+pub use {check_in, kv, pagination, pool, replica, row_locks, upsert};

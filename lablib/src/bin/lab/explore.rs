@@ -61,9 +61,18 @@ fn give_all(from: &Path, to: &Path, give: Give<'_>) -> std::io::Result<()> {
 
 /// The names of our crates: those of their folders, and what bears the name of lablib.
 fn rooms(root: &Path) -> std::io::Result<Vec<String>> {
-    let folders = fs::read_dir(root.join("lablib"))?.flatten().filter(|entry| entry.path().join("Cargo.toml").exists());
-    let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    Ok(names.chain(["lablib", "lablib-kernel", "lablib-models"].map(String::from)).collect())
+    let mut names = ["lablib", "lablib-kernel", "lablib-models"].map(String::from).to_vec();
+    let mut folders = vec![root.join("lablib")];
+    while let Some(folder) = folders.pop() {
+        // A room may be a folder of crates.
+        for crate_folder in fs::read_dir(folder)?.flatten().map(|entry| entry.path()) {
+            if crate_folder.join("Cargo.toml").exists() {
+                names.extend(crate_folder.file_name().map(|name| name.to_string_lossy().into_owned()));
+                folders.push(crate_folder);
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Whether cargo gave this name, `libsql-0123456789abcdef.rlib` or the like, to something of these crates.

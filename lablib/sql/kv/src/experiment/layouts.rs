@@ -1,0 +1,172 @@
+//! The same entries in other layouts, and in Redis.
+
+use std::time::Instant;
+
+use super::databases;
+use crate::Store;
+use crate::rivals::{Client, Layout};
+use lab::chart::{Chart, Lines};
+use lab::service::{Counters, MariaDb, Redis};
+use lab::{Crowd, Error, Frame, Progress, Result, Rng, Samples, Trial};
+
+/// What every layout took for entries of every size.
+#[derive(Debug, Clone)]
+pub struct Measures {
+    /// A row for each `layout` and `size` of a value (bytes): `pages` that InnoDB looks at for a get, where it does; bytes that the SQL
+    /// server has `sent` for one, for who asks it for less is sooner done; and entries read back that were not what was put (`wrong`).
+    pub counted: Frame,
+    /// A row for each round of each `layout` and `size`, by `what`. A `get`: seconds that one `took` while eight clients got, the turn's
+    /// time by its gets. A `put` by one client: the median of its puts, for what else goes on at a machine stops a few of them for long.
+    /// Beside it the same `over ours`, which is this store's in the same round.
+    pub turns: Frame,
+}
+
+/// A get is over so much sooner that it takes more of them to measure: so many of each client's for each put.
+const GETS_FOR_A_PUT: u64 = 5;
+
+/// Clients that get at once.
+const READERS: usize = 8;
+
+/// Puts up to so many entries of each size into each layout, as many as have room in `bytes` altogether, and reads and
+/// overwrites them in turns.
+///
+/// Eight clients get at once, so that both sides have something to do all the time. A single one waits for threads to wake up, and
+/// where the scheduler has put them decides for the life of a connection whether that takes 40 µs or 200. What puts take is
+/// the server's work and its disk's: one client makes them.
+pub fn layouts(
+    server: &MariaDb,
+    stores: [&Redis; 2],
+    sizes: &[usize],
+    (entries, bytes): (u64, usize),
+    operations: u64,
+    rounds: usize,
+    seed: u64,
+) -> Result<Measures> {
+    if sizes.is_empty() || entries == 0 || operations == 0 || rounds == 0 {
+        return Err(Error::new("compare layouts", "it takes sizes, entries, operations and a round"));
+    }
+    let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
+    let one = |&size: &usize| {
+        let entries = entries.min((bytes / size.max(1)) as u64).max(1);
+        of_size(server, stores, size, entries, operations, rounds, seed).inspect(|_| progress.step())
+    };
+    let (counted, turns) = sizes.iter().map(one).collect::<Result<_>>()?;
+    Ok(Measures { counted, turns })
+}
+
+/// Clients of one layout; the first of them makes its table.
+fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<Client>> {
+    let urls = databases(server, 1)?;
+    Store::create(&urls)?;
+    (0..READERS).map(|_| Client::open(server, &urls, stores, layout)).collect()
+}
+
+/// What was counted, and the turns.
+fn of_size(
+    server: &MariaDb,
+    stores: [&Redis; 2],
+    size: usize,
+    entries: u64,
+    operations: u64,
+    rounds: usize,
+    seed: u64,
+) -> Result<(Frame, Frame)> {
+    let key = |number: u64| format!("session:{size}:{number:012}").into_bytes();
+    // Another one for each turn: a put of what is there already changes nothing, and InnoDB would not even commit.
+    let value = |number: u64, turn: u64| {
+        let mut value = vec![b'.'; size];
+        let text = format!("{number}:{turn}");
+        value[..text.len().min(size)].copy_from_slice(&text.as_bytes()[..text.len().min(size)]);
+        value
+    };
+    let (mut everybody, mut counted) = (Vec::new(), Frame::new());
+    for layout in Layout::ALL {
+        let mut clients = clients(server, stores, layout)?;
+        clients[0].load((0..entries).map(|number| (key(number), value(number, 0))))?;
+        everybody.push(clients);
+    }
+    let mut counters = server.connect()?;
+    for (layout, clients) in Layout::ALL.into_iter().zip(&mut everybody) {
+        let mut rng = Rng::seeded(seed, "gets that are counted");
+        // Whoever connects and prepares when it is first asked has done so.
+        clients.iter_mut().try_for_each(|client| client.get(&key(0)).map(drop))?;
+        // All of it on one connection: the server counts what it has sent a moment after it was received, so the end of another
+        // connection's long answer could still be counted here.
+        let mut now = |name: &str| Counters::one(&mut counters, name);
+        let (pages_before, sent_before) = (now("Innodb_buffer_pool_read_requests")?, now("Bytes_sent")?);
+        let (mut wrong, gets) = (0, operations * rounds as u64);
+        for _ in 0..gets {
+            let number = rng.below(entries);
+            wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
+        }
+        let sent = now("Bytes_sent")? - sent_before;
+        let pages = (now("Innodb_buffer_pool_read_requests")? - pages_before) / gets as f64;
+        let row = Frame::new()
+            .text("layout", [layout])
+            .counts("size", "bytes", [size as u64])
+            .numbers_or_missing("pages", "", [layout.is_a_table().then_some(pages)])
+            .numbers("sent", "bytes", [sent / gets as f64])
+            .counts("wrong", "", [wrong]);
+        counted = counted.stack(&row);
+    }
+    let before = Counters::of_server(server)?.get("Binlog_commits")?;
+    let gets = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
+        let clients = everybody[*layout as usize].iter_mut().enumerate();
+        let readers = clients.map(|(reader, client)| (client, Rng::seeded(seed, &format!("gets of client {reader}"))));
+        let ran = Crowd::holding(readers).times(operations * GETS_FOR_A_PUT).run(|(client, rng), _| {
+            let found = client.get(&key(rng.below(entries)))?;
+            found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
+        })?;
+        figures.push("took", "s", ran.seconds / ran.frame.height() as f64);
+        Ok(())
+    })?;
+    let puts = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
+        let mut rng = Rng::seeded(seed, &format!("puts of round {}", figures.round()));
+        let mut took = Samples::default();
+        for number in 0..operations {
+            let entry = rng.below(entries);
+            let (key, value) = (key(entry), value(entry, 1 + figures.round() as u64 * operations + number));
+            let began = Instant::now();
+            everybody[*layout as usize][0].put(&key, &value)?;
+            took.push(began.elapsed().as_secs_f64());
+        }
+        figures.push("took", "s", took.median());
+        Ok(())
+    })?;
+    let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
+    let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
+    let expected = tables as f64 * operations as f64 * (rounds + 1) as f64;
+    if commits != expected {
+        let cause = format!("{expected} puts into {tables} tables were {commits} commits");
+        return Err(Error::new("compare layouts that do the same work", cause));
+    }
+    let turns = |what: &str, trial: &Trial<Layout>, layout: Layout| {
+        Frame::new()
+            .numbers("took", "s", trial.samples(&layout, "took").values().to_vec())
+            .numbers("over ours", "×", trial.ratio("took", &layout, &Layout::Ours).values().to_vec())
+            .everywhere("what", "", what)
+            .everywhere("layout", "", &layout)
+            .everywhere("size", "bytes", size as u64)
+    };
+    let all = Layout::ALL.into_iter().flat_map(|layout| [turns("get", &gets, layout), turns("put", &puts, layout)]);
+    Ok((counted, all.collect()))
+}
+
+impl Measures {
+    /// How many times as long a layout takes for a `get` or a `put` as this store does, with values of one size, round by round.
+    pub fn over_ours(&self, what: &str, layout: Layout, size: usize) -> Samples {
+        self.turns.filter("what", what).filter("layout", &layout).filter("size", size).samples("over ours")
+    }
+
+    /// Time by size, of gets or of puts; this store is 1.
+    pub fn chart(&self, title: &str, what: &str) -> Lines {
+        let others = self.turns.filter("what", what).except("layout", &Layout::Ours);
+        Chart::lines(title)
+            .x("value", "bytes")
+            .log_x()
+            .y("time, this store is 1", "×")
+            .log_y()
+            .of(&others, "size", "over ours", "layout")
+            .mark_y("this store", 1.0)
+    }
+}

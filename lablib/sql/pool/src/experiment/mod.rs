@@ -1,0 +1,18 @@
+//! What the notebook runs: crowds, open loads, rivals, bad manners and a server that is restarted.
+
+pub mod checkout;
+mod closing;
+mod contest;
+mod crowd;
+mod manners;
+mod observer;
+mod open;
+mod restart;
+
+pub use crate::rivals::Rival;
+pub use closing::closing;
+pub use contest::{ContestSpec, contest};
+pub use crowd::{Alone, Crowds, crowds, over_a_wire, without_pool};
+pub use manners::{Aftermath, aftermath_table, faults_table, manners};
+pub use open::{OpenSpec, sweep, working};
+pub use restart::{Outage, OutageSpec, outage};

@@ -1,0 +1,18 @@
+//! What is played and measured: the seed's three cases, the matrix of anomalies, who waits for whom, and what it costs.
+
+mod compatibility;
+mod contention;
+mod gaps;
+mod matrix;
+mod random;
+mod timeouts;
+mod transfers;
+
+pub use crate::prototype::{autocommitted_select, deadlock, no_wait, plain_select, play, sharing_select, victims};
+pub use compatibility::{compatibility, surprises};
+pub use contention::{ContentionSpec, Point, Way, contention};
+pub use gaps::{gap_deadlock, gap_waits, gaps, waits_table};
+pub use matrix::{Cell, Matrix, matrix};
+pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
+pub use timeouts::{Refused, Timeouts, timeouts};
+pub use transfers::transfers;
