@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// On a connection that is there.
-    pub(crate) fn on(connection: Conn, retry: Retry, rng: Rng) -> Result<Self> {
+    pub fn on(connection: Conn, retry: Retry, rng: Rng) -> Result<Self> {
         if retry.most == 0 {
             return Err(Error::new("make a client", "it needs at least one try"));
         }

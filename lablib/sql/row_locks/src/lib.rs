@@ -16,7 +16,7 @@
 mod client;
 pub mod experiment;
 pub mod hermitage;
-pub(crate) mod locks;
+mod locks;
 mod picture;
 mod play;
 mod prototype;
@@ -25,7 +25,7 @@ mod setting;
 mod stage;
 
 pub use client::{Client, Retry, Tries};
-pub use locks::{Lock, LockWait};
+pub use locks::{Lock, LockWait, Watcher};
 pub use picture::picture;
 pub use play::{Answer, Play, Played};
 pub use schedule::{Schedule, Step};

@@ -35,14 +35,15 @@ pub struct LockWait {
 }
 
 /// A connection that asks the server who waits.
-pub(crate) struct Watcher {
+pub struct Watcher {
     connection: Conn,
     dialect: Dialect,
     asked: Option<Instant>,
 }
 
 impl Watcher {
-    pub(crate) fn new(server: &MariaDb) -> Result<Self> {
+    /// Connects.
+    pub fn new(server: &MariaDb) -> Result<Self> {
         Ok(Self { connection: server.connect()?, dialect: server.dialect(), asked: None })
     }
 
@@ -51,7 +52,7 @@ impl Watcher {
     }
 
     /// The connections that wait for a lock at this moment.
-    pub(crate) fn waiting(&mut self) -> Result<BTreeSet<u64>> {
+    pub fn waiting(&mut self) -> Result<BTreeSet<u64>> {
         // This report is made anew for each question, the tables are not.
         let report: Option<(String, String, String)> =
             self.connection.query_first("SHOW ENGINE INNODB STATUS").doing("ask the server who waits")?;

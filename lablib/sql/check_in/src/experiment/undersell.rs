@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::{Boarding, Desk, Flight, Layout, Rules, Way};
 use lab::service::MariaDb;
 use lab::{Error, Result, Rng, joined};
-use row_locks::locks::Watcher;
+use row_locks::Watcher;
 
 /// How long we look for the second traveller to wait or to be told something.
 const PATIENCE: Duration = Duration::from_secs(20);
