@@ -24,7 +24,6 @@ mod desk;
 pub mod experiment;
 mod in_database;
 mod ledger;
-mod picture;
 mod range_table;
 pub mod seed;
 mod session;
@@ -34,8 +33,8 @@ mod ticket_service;
 pub use counter_file::CounterFile;
 pub use desk::{DeskClient, IssuerProcess, POINTS, issuer_process};
 pub use in_database::{InstagramId, ShardIds, ShardIssuer};
+use lab::Drawing;
 pub use ledger::{Audit, Ledger, Numbering, Receipt};
-pub use picture::picture;
 pub use range_table::{RangeIssuer, RangeMethod, RangeTable};
 pub use ticket_client::TicketClient;
 pub use ticket_service::{Statement, TicketService};
@@ -106,4 +105,13 @@ pub enum Skip {
     IncrementAndShare,
     /// A shard hands an id out although its millisecond has not come yet.
     Wait,
+}
+
+/// Where the number comes from in each of the four systems: what is durable, what a request does, and what a crash loses.
+pub fn picture() -> Drawing {
+    let plain = "1. a counter file: on disk \"next = 3001\"; a thousand numbers a save; issuer holds 2001 – 3000.\n\
+                 2. ranges from a table: on disk \"orders | 501\"; one statement a range; callers hold 301 – 400, 401 – 500.\n\
+                 3. ticket servers: on disk \"odd: 17 · even: 24\"; one statement a number; nobody holds any.\n\
+                 4. ids in the database: on disk \"ms | shard | count\"; inside the INSERT itself; nobody holds any.\n";
+    Drawing::committed("Four ways to a number, and what each keeps on disk", include_str!("picture.svg"), plain)
 }

@@ -17,11 +17,19 @@ mod desk;
 pub mod experiment;
 mod flight;
 mod group;
-mod picture;
 mod seat;
+mod seat_map;
 
 pub use audit::{Audit, Told};
 pub use desk::{Boarding, Desk, Way};
 pub use flight::{Flight, Rules};
-pub use picture::{SeatMap, picture, seat_maps};
+use lab::Drawing;
 pub use seat::{Layout, Seat};
+pub use seat_map::{SeatMap, seat_maps};
+
+/// Two travellers who look before either has written.
+pub fn picture() -> Drawing {
+    let plain =
+        "Traveller 1 finds seat 1A free, then traveller 2 does; both write themselves into it, and both are told so.\n";
+    Drawing::committed("Between finding and writing there is a moment", include_str!("picture.svg"), plain)
+}

@@ -26,7 +26,6 @@
 mod entry;
 pub mod experiment;
 mod failure;
-mod picture;
 mod prototype;
 mod rivals;
 mod route;
@@ -37,8 +36,18 @@ mod sweeper;
 
 pub use entry::{Entry, Expected, LONGEST_KEY, LONGEST_VALUE, Version};
 pub use failure::{Answer, Failure};
-pub use picture::picture;
+use lab::Drawing;
 pub use prototype::{FirstPrototype, SaltedRoute, range_route};
 pub use route::shard_of;
 pub use store::{Skip, Store};
 pub use sweeper::{Sweeper, Swept};
+
+/// Keys on their way to shards, and what lies there.
+pub fn picture() -> Drawing {
+    let plain = "key → XXH3, jump → shard; in each shard a table: k (primary key), v, version, expires_at\n";
+    Drawing::committed(
+        "From a key to its row: the hash says which shard, the primary key says where",
+        include_str!("picture.svg"),
+        plain,
+    )
+}

@@ -16,7 +16,6 @@
 mod cursor;
 pub mod experiment;
 mod pager;
-mod picture;
 pub mod prototype;
 mod query;
 mod statement;
@@ -24,8 +23,8 @@ mod table;
 mod value;
 
 pub use cursor::{Cursor, Signer};
+use lab::Drawing;
 pub use pager::{Page, Pager, Pages, Row};
-pub use picture::picture;
 pub use query::{Direction, Query};
 pub use value::Value;
 
@@ -50,4 +49,11 @@ pub enum Skip {
     Signature,
     /// A cursor is not asked which query it was made for.
     Fingerprint,
+}
+
+/// OFFSET walks to the page over everything before it; a key goes down the tree and is there.
+pub fn picture() -> Drawing {
+    let plain = "OFFSET 28 walks over 28 rows and throws them away, then reads the 6 of the page.\n\
+                 A key leads down the tree to the 29th row at once, and the 6 of the page are read.\n";
+    Drawing::committed("Two ways to one page of an index", include_str!("picture.svg"), plain)
 }

@@ -19,16 +19,22 @@ mod lent;
 mod manager;
 mod mysql;
 pub mod permits;
-mod picture;
 #[expect(clippy::module_inception, reason = "the pool itself, in the room of pools")]
 mod pool;
 mod rivals;
 
 pub use builder::Builder;
 pub use error::{PoolError, Stage};
+use lab::Drawing;
 pub use lent::Borrowed;
 pub use manager::{Condition, Manager};
 pub use mysql::{MySql, MySqlConn};
 pub use permits::Skip;
-pub use picture::picture;
 pub use pool::{Closing, Pool, Pooled, Stats};
+
+/// Borrowers in a queue, a pool of four connections of which one is being cleaned, and the server.
+pub fn picture() -> Drawing {
+    let plain = "A queue of five borrowers, the 5th to the 9th; four permits, three of which are lent to the 1st to the 3rd, \
+                 while the connection of the 4th is being cleaned; four connections to the server.\n";
+    Drawing::committed("A pool of four connections", include_str!("picture.svg"), plain)
+}

@@ -17,7 +17,6 @@ mod client;
 pub mod experiment;
 pub mod hermitage;
 mod locks;
-mod picture;
 mod play;
 mod prototype;
 mod schedule;
@@ -25,9 +24,18 @@ mod setting;
 mod stage;
 
 pub use client::{Client, Retry, Tries};
+use lab::Drawing;
 pub use locks::{Lock, LockWait, Watcher};
-pub use picture::picture;
 pub use play::{Answer, Play, Played};
 pub use schedule::{Schedule, Step};
 pub use setting::{Level, Reads, Setting};
 pub use stage::Stage;
+
+/// A piece of an index with its gaps, and what four statements lock of it.
+pub fn picture() -> Drawing {
+    let plain = "SELECT … WHERE k = 20   (plain): nothing\n\
+                 … WHERE k = 20 FOR UPDATE: row 20\n\
+                 … WHERE k = 25 FOR UPDATE: the gap before 30\n\
+                 … WHERE k BETWEEN 20 AND 30 FOR UPDATE: row 20, the gap before 30, row 30, the gap before 40, row 40\n";
+    Drawing::committed("What a statement locks", include_str!("picture.svg"), plain)
+}

@@ -14,14 +14,21 @@
 
 mod contact;
 pub mod experiment;
-mod picture;
 mod prototype;
 mod table;
 mod way;
 mod writer;
 
 pub use contact::Contact;
-pub use picture::picture;
+use lab::Drawing;
 pub use table::{Event, Extras, OnDelete, Row, Table};
 pub use way::Way;
 pub use writer::{Done, Writer};
+
+/// A known contact with an order, before a put and after it, by a way that keeps the row and by the one that does not.
+pub fn picture() -> Drawing {
+    let plain = "before: id 7, ada@…, phone 555-1, note \"kept\"; order 31 → contact 7\n\
+                 ON DUPLICATE KEY UPDATE: id 7, ada@…, phone 555-2, note \"kept\"; order 31 → contact 7\n\
+                 REPLACE: id 8, ada@…, phone 555-2, note \"\"; order 31 gone with contact 7\n";
+    Drawing::committed("The same put of a known contact, by two statements", include_str!("picture.svg"), plain)
+}

@@ -7,38 +7,6 @@ use super::seat::Layout;
 use lab::Drawing;
 use lab::display::escape;
 
-/// Two travellers who look before either has written.
-pub fn picture() -> Drawing {
-    const LANES: [(&str, f64, f64); 2] = [("traveller 1", 150.0, 380.0), ("traveller 2", 250.0, 480.0)];
-    let mut svg = String::from(
-        "<g fill=\"#6b7280\" font-size=\"11\"><text x=\"0\" y=\"14\">time runs to the right</text></g>\
-         <rect x=\"268\" y=\"22\" width=\"112\" height=\"112\" rx=\"6\" fill=\"#d55e00\" fill-opacity=\"0.10\"/>\
-         <text x=\"324\" y=\"150\" text-anchor=\"middle\" font-size=\"11\" fill=\"#d55e00\">both hold the same answer</text>",
-    );
-    for (lane, (name, looks, writes)) in LANES.into_iter().enumerate() {
-        let (y, colour) = (50.0 + 56.0 * lane as f64, Drawing::colour(lane * 2));
-        let _ = write!(
-            svg,
-            "<text x=\"0\" y=\"{}\" fill=\"#1f2933\" font-weight=\"600\">{name}</text>\
-             <line x1=\"100\" y1=\"{y}\" x2=\"720\" y2=\"{y}\" stroke=\"#cbd2d9\"/>",
-            y + 4.0
-        );
-        for (x, words) in [(looks, "free? → 1A"), (writes, "1A is mine"), (writes + 130.0, "told: 1A")] {
-            let _ = write!(
-                svg,
-                "<rect x=\"{x}\" y=\"{}\" width=\"96\" height=\"30\" rx=\"6\" fill=\"{colour}\"/>\
-                 <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#fff\" font-size=\"12\">{words}</text>",
-                y - 15.0,
-                x + 48.0,
-                y + 4.0
-            );
-        }
-    }
-    let plain =
-        "Traveller 1 finds seat 1A free, then traveller 2 does; both write themselves into it, and both are told so.\n";
-    Drawing::new("Between finding and writing there is a moment", (724.0, 158.0), &svg, plain)
-}
-
 /// A cabin, and who was told of which seat.
 #[derive(Debug, Clone)]
 pub struct SeatMap {
