@@ -215,7 +215,7 @@ impl<'a, S: Send> Crowd<'a, S> {
     /// use lab::Crowd;
     ///
     /// let clients = Crowd::of(2).lasting(Duration::ZERO);
-    /// let (found, ran) = clients.during(|| Ok("a leader"), |_, call| Ok(call.rest(Duration::from_millis(1)))).unwrap();
+    /// let (found, ran) = clients.during(|| Ok("a leader"), |_, _| Ok(())).unwrap();
     /// assert_eq!((found, ran.states.len()), ("a leader", 2));
     /// ```
     pub fn during<T>(
@@ -462,7 +462,10 @@ impl Shared {
         for event in events {
             // Not where a client or an event has failed: what was begun is only ended.
             let waited = match event.when {
-                When::After(time) => Ok(self.pause(time)),
+                When::After(time) => {
+                    self.pause(time);
+                    Ok(())
+                }
                 When::Calls(calls) => self.until(calls, start),
             };
             if waited.is_err() {
@@ -750,7 +753,10 @@ mod tests {
         let mut seen = Vec::new();
         let ran = Crowd::of(3)
             .lasting(Duration::ZERO)
-            .once(50, "fifty", || Ok(seen.push(made.load(Ordering::SeqCst))))
+            .once(50, "fifty", || {
+                seen.push(made.load(Ordering::SeqCst));
+                Ok(())
+            })
             .once(10, "ten", || Ok(()))
             .run(counting);
         assert!(seen[0] >= 50, "{seen:?}");
@@ -769,7 +775,13 @@ mod tests {
         assert!(ended, "what was begun is ended");
         let slow =
             Crowd::of(1).lasting(Duration::ZERO).within(Duration::from_millis(20)).once(u64::MAX, "never", || Ok(()));
-        assert!(slow.run(|_, call| Ok(call.rest(Duration::from_millis(1)))).is_err());
+        assert!(
+            slow.run(|_, call| {
+                call.rest(Duration::from_millis(1));
+                Ok(())
+            })
+            .is_err()
+        );
     }
 
     #[test]
@@ -781,7 +793,10 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(20));
                     Ok(7)
                 },
-                |_, call| Ok(call.rest(Duration::from_millis(1))),
+                |_, call| {
+                    call.rest(Duration::from_millis(1));
+                    Ok(())
+                },
             )
             .unwrap();
         assert_eq!((found, ran.events.texts("event")), (7, vec!["done".to_string()]));

@@ -19,7 +19,6 @@ mod lent;
 mod manager;
 mod mysql;
 pub mod permits;
-#[expect(clippy::module_inception, reason = "the pool itself, in the room of pools")]
 mod pool;
 mod rivals;
 
