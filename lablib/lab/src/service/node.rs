@@ -579,6 +579,57 @@ mod tests {
         fs::remove_file(error.rsplit("the whole log is ").next().unwrap()).unwrap();
     }
 
+    /// A Redis that gives up in some of its starts, the first of which is 0.
+    #[derive(Debug)]
+    struct Frail {
+        redis: Robbed,
+        gives_up_in: &'static str,
+    }
+
+    impl Recipe for Frail {
+        fn kind(&self) -> &'static str {
+            self.redis.kind()
+        }
+
+        fn lay_out(&self, directory: &Path, ports: &[u16]) -> Result<Launch> {
+            let Launch { program, args } = self.redis.lay_out(directory, ports)?;
+            let starts = directory.join("starts");
+            let script = format!(
+                "n=$(cat {0} 2>/dev/null || echo 0); echo $((n + 1)) > {0}\n\
+                 case {1} in *$n*) kill -ABRT $$;; esac\nexec {2} \"$@\"",
+                starts.display(),
+                self.gives_up_in,
+                program.display()
+            );
+            let args = ["-c".to_owned(), script, "sh".into()].into_iter().chain(args).collect();
+            Ok(Launch { program: "/bin/sh".into(), args })
+        }
+
+        fn url(&self, ports: &[u16]) -> String {
+            self.redis.url(ports)
+        }
+
+        fn serves(&self, ports: &[u16], patience: Duration) -> Result<String, String> {
+            self.redis.serves(ports, patience)
+        }
+    }
+
+    #[test]
+    fn a_server_that_gives_up_while_it_recovers_is_started_once_more_and_not_for_ever() {
+        let frail = |gives_up_in| Frail { redis: Robbed::default(), gives_up_in };
+        let node = Node::start(frail("1"), "frail").unwrap();
+        node.kill();
+        node.restart();
+        assert!(node.is_running());
+        let node = Node::start(frail("123"), "hopeless-frail").unwrap();
+        node.kill();
+        let error = node.try_restart().unwrap_err().to_string();
+        assert!(error.starts_with("could not restart Redis (hopeless-frail-") && error.contains("SIGABRT"), "{error}");
+        fs::remove_file(error.rsplit("the whole log is ").next().unwrap()).unwrap();
+        node.restart();
+        assert!(node.is_running(), "the fourth start is none of those");
+    }
+
     #[test]
     fn the_end_of_a_log_is_its_last_lines() {
         let path = std::env::temp_dir().join(format!("lab-tail-{}", std::process::id()));
