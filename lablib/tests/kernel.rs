@@ -236,15 +236,13 @@ impl SmallClone {
             copy(&root().join(part), &tree.0.join(part));
         }
         let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-        let rooms = manifest.lines().map(|line| match line.split_once(" = ") {
-            Some(("members", _)) => {
-                r#"members = ["lablib", "lablib/lab", "lablib/placing", "lablib/kernel", "lablib/workspace-hack"]"#
-            }
-            Some(("default-members", _)) => r#"default-members = ["lablib"]"#,
-            _ => line,
-        });
-        let rooms: Vec<&str> = rooms.chain(["[profile.release.package.lab]", "opt-level = 0", ""]).collect();
-        tree.write("Cargo.toml", &rooms.join("\n"));
+        let (_, all_but_members) = manifest.split_once("resolver = ").unwrap();
+        let manifest = format!(
+            "[workspace]\nmembers = [\"lablib\", \"lablib/lab\", \"lablib/placing\", \"lablib/kernel\", \
+             \"lablib/workspace-hack\"]\ndefault-members = [\"lablib\"]\nresolver = {all_but_members}\
+             [profile.release.package.lab]\nopt-level = 0\n"
+        );
+        tree.write("Cargo.toml", &manifest);
         let package =
             |name: &str| format!("[package]\nname = \"{name}\"\nedition.workspace = true\n\n[dependencies]\n");
         tree.write("lablib/placing/Cargo.toml", &package("placing"));
