@@ -93,7 +93,15 @@ fn bytes_below(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::is_of;
+    use super::{is_of, place, rooms};
+
+    #[test]
+    fn a_room_may_be_a_folder_of_crates() {
+        let ours = rooms(&place::root()).unwrap_or_default();
+        for name in ["lab", "sql", "pool", "check_in", "lablib", "workspace-hack"] {
+            assert!(ours.iter().any(|known| known == name), "{name} is not among {ours:?}");
+        }
+    }
 
     #[test]
     fn what_cargo_builds_of_ours_is_told_from_what_others_wrote() {
