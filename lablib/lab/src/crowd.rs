@@ -229,9 +229,8 @@ impl<'a, S: Send> Crowd<'a, S> {
             Ok(())
         };
         // What this borrows lives shorter than what the plan does.
-        let mut crowd = Crowd { open: self.open, plan: self.plan };
-        crowd.plan.events.push(Event { when: When::After(Duration::ZERO), name: "done".into(), act: Box::new(acts) });
-        let ran = crowd.run(work)?;
+        let crowd: Crowd<'_, S> = self;
+        let ran = crowd.meanwhile(Duration::ZERO, "done", acts).run(work)?;
         let done = done.ok_or_else(|| Error::new("do something while clients are at work", "it was not begun"))?;
         Ok((done, ran))
     }

@@ -701,13 +701,13 @@ fn the_prototype_passes_its_own_check_with_three_faults() {
 fn lag_grows_with_what_the_wire_cannot_carry_and_the_replica_does_not_know() {
     let cluster = cluster(1);
     let bank = bank(&cluster, 32);
-    let spec = LagSpec { bytes_per_second: 200_000, note: 2_000, loads: &[0.3, 1.6], lasting: ms(1_500), seed: 1 };
+    let spec = LagSpec { bytes_per_second: 200_000, note: 2_000, loads: &[0.3, 1.6], lasting: ms(4_000), seed: 1 };
     let sweep = lag_sweep(&bank, spec).unwrap();
     assert!(sweep.bytes > 2_000.0 && sweep.loads.height() == 2, "{sweep:?}");
     let lags = sweep.lags();
-    // The backlog is there; how much a busy machine adds to it is no test's business.
-    let over_predicted = sweep.over_predicted();
-    assert!(lags.values()[1] > lags.values()[0] && over_predicted.min() >= 0.5, "{lags:?}, {over_predicted:?}");
+    // Long enough for a backlog of more than a second, beside which it is nothing what a busy disk adds to either load.
+    assert!(lags.values()[1] > 4.0 * lags.values()[0], "{lags:?}");
+    assert!(sweep.over_predicted().min() >= 0.5, "{lags:?}, {:?}", sweep.over_predicted());
     // It counts whole seconds, so a lag below one says nothing about it.
     let silence = silence(&bank, ms(2_500), 1).unwrap();
     assert_eq!(silence.admitted(), 0.0);

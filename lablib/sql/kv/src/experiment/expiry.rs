@@ -198,6 +198,7 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
         .within(Duration::from_secs(600))
         // Nobody clears before all are at it.
         .once(2 * clients, "all put", || Ok(()))
+        // Who clears begins at once; nobody is done when so many puts are.
         .once(if by == Clearing::Nobody { PUTS * clients } else { 0 }, "cleared", clear)
         .run(|(store, numbers), _| {
             let number = numbers.next().unwrap_or(0);

@@ -70,17 +70,16 @@ pub struct Failovers {
 
 /// Dies in each of these ways, on a cluster for each; three of them at a time.
 pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Result<Failovers> {
-    let mut died = Failovers { arms: Frame::new(), replicas: Frame::new() };
+    let mut died = <(Frame, Frame)>::default();
     for three in arms.chunks(3) {
         let ran = Crowd::holding(three.iter().map(|arm| (arm, None))).run(|((arm, spec), died), _| {
             *died = Some(failover(arm, spec)?);
             Ok(())
         })?;
-        for (row, replicas) in ran.states.into_iter().filter_map(|(_, died)| died) {
-            died = Failovers { arms: died.arms.stack(&row), replicas: died.replicas.stack(&replicas) };
-        }
+        died.extend(ran.states.into_iter().filter_map(|(_, died)| died));
     }
-    Ok(died)
+    let (arms, replicas) = died;
+    Ok(Failovers { arms, replicas })
 }
 
 /// Starts a cluster, kills its primary under load, promotes, and looks at what is there: the arm's row, and one for each replica.
