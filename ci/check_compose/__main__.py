@@ -49,7 +49,7 @@ SAID = [
     (f"{SERVICES}redis.rs", MUST, '"LAB_REDIS_URL"', UNREAD),
     (f"{SERVICES}redis_cluster.rs", MUST, '"LAB_REDIS_CLUSTER_URL"', UNREAD),
     (f"{SERVICES}kafka.rs", MUST, '"LAB_KAFKA_URL"', UNREAD),
-    ("lablib/placing/src/hot_tenants/shards.rs", MUST, '"LAB_SEARCH_URL"', UNREAD),
+    ("lablib/placing/hot_tenants/src/shards.rs", MUST, '"LAB_SEARCH_URL"', UNREAD),
     (IGNORE, MUST, r"\A(#.*\n)*\*\n", "the whole folder is let into the image's build"),
 ]
 

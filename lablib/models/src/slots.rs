@@ -2,7 +2,7 @@
 //!
 //! `lablib`'s own tests run each order of the operations one after the other; what they leave out is that a load may be old.
 
-#[path = "../../identity/src/snowflake/slots.rs"]
+#[path = "../../identity/snowflake/src/slots.rs"]
 #[allow(dead_code)]
 mod core;
 

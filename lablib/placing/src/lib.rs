@@ -6,8 +6,7 @@
 //! | [`hot_tenants`] | what if one tenant is as large as a thousand others? |
 //! | [`redis_slots`] | where does a cluster keep a key, and what if everybody wants the same one? |
 //! | [`sharding`] | how do rows move to another server while they are read and written? |
+//!
+//! Each is a crate beside this one's `src`: an edit of one system compiles that system and this list.
 
-pub mod consistent_hashing;
-pub mod hot_tenants;
-pub mod redis_slots;
-pub mod sharding;
+pub use {consistent_hashing, hot_tenants, redis_slots, sharding};

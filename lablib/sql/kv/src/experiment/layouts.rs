@@ -15,24 +15,23 @@ pub struct Measures {
     /// A row for each `layout` and `size` of a value (bytes): `pages` that InnoDB looks at for a get, where it does; bytes that the SQL
     /// server has `sent` for one, for who asks it for less is sooner done; and entries read back that were not what was put (`wrong`).
     pub counted: Frame,
-    /// A row for each round of each `layout` and `size`, by `what`. A `get`: seconds that one `took` while eight clients got, the turn's
-    /// time by its gets. A `put` by one client: the median of its puts, for what else goes on at a machine stops a few of them for long.
-    /// Beside it the same `over ours`, which is this store's in the same round.
+    /// A row for each round of each `layout` and `size`, by `what`: seconds that a `get` or a `put` `took` while eight clients were at
+    /// it, the turn's time by their number. Beside it the same `over ours`, which is this store's in the same round.
     pub turns: Frame,
 }
 
 /// A get is over so much sooner that it takes more of them to measure: so many of each client's for each put.
 const GETS_FOR_A_PUT: u64 = 5;
 
-/// Clients that get at once.
-const READERS: usize = 8;
+/// Clients that get or put at once.
+const CLIENTS: usize = 8;
 
 /// Puts up to so many entries of each size into each layout, as many as have room in `bytes` altogether, and reads and
 /// overwrites them in turns.
 ///
-/// Eight clients get at once, so that both sides have something to do all the time. A single one waits for threads to wake up, and
-/// where the scheduler has put them decides for the life of a connection whether that takes 40 µs or 200. What puts take is
-/// the server's work and its disk's: one client makes them.
+/// Eight clients are at it at once, so that both sides have something to do all the time. A single one waits for threads to wake up,
+/// and where the scheduler has put them decides for the life of a connection whether that takes 40 µs or 200, as long as a
+/// sync of a quick disk.
 pub fn layouts(
     server: &MariaDb,
     stores: [&Redis; 2],
@@ -47,7 +46,7 @@ pub fn layouts(
     }
     let mut progress = Progress::new("values of each size in each layout", sizes.len() as u64);
     let one = |&size: &usize| {
-        let entries = entries.min((bytes / size.max(1)) as u64).max(1);
+        let entries = entries.min((bytes / size.max(1)) as u64).max(CLIENTS as u64);
         of_size(server, stores, size, entries, operations, rounds, seed).inspect(|_| progress.step())
     };
     let (counted, turns) = sizes.iter().map(one).collect::<Result<_>>()?;
@@ -58,7 +57,7 @@ pub fn layouts(
 fn clients(server: &MariaDb, stores: [&Redis; 2], layout: Layout) -> Result<Vec<Client>> {
     let urls = databases(server, 1)?;
     Store::create(&urls)?;
-    (0..READERS).map(|_| Client::open(server, &urls, stores, layout)).collect()
+    (0..CLIENTS).map(|_| Client::open(server, &urls, stores, layout)).collect()
 }
 
 /// What was counted, and the turns.
@@ -110,32 +109,29 @@ fn of_size(
         counted = counted.stack(&row);
     }
     let before = Counters::of_server(server)?.get("Binlog_commits")?;
-    let gets = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
-        let clients = everybody[*layout as usize].iter_mut().enumerate();
-        let readers = clients.map(|(reader, client)| (client, Rng::seeded(seed, &format!("gets of client {reader}"))));
-        let ran = Crowd::holding(readers).times(operations * GETS_FOR_A_PUT).run(|(client, rng), _| {
-            let found = client.get(&key(rng.below(entries)))?;
-            found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
-        })?;
-        figures.push("took", "s", ran.seconds / ran.frame.height() as f64);
-        Ok(())
-    })?;
-    let puts = Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
-        let mut rng = Rng::seeded(seed, &format!("puts of round {}", figures.round()));
-        let mut took = Samples::default();
-        for number in 0..operations {
-            let entry = rng.below(entries);
-            let (key, value) = (key(entry), value(entry, 1 + figures.round() as u64 * operations + number));
-            let began = Instant::now();
-            everybody[*layout as usize][0].put(&key, &value)?;
-            took.push(began.elapsed().as_secs_f64());
-        }
-        figures.push("took", "s", took.median());
-        Ok(())
-    })?;
+    let mut race = |what: &str, times: u64| {
+        Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
+            let round = figures.round() as u64;
+            let clients = everybody[*layout as usize].iter_mut().enumerate();
+            let draws = |own: usize| Rng::seeded(seed, &format!("{what}s of client {own} in round {round}"));
+            let clients = clients.map(|(own, client)| (client, draws(own)));
+            let ran = Crowd::holding(clients).times(times).run(|(client, rng), call| {
+                // Each client has entries of its own, so that nobody waits for another's lock.
+                let entry = rng.below(entries / CLIENTS as u64) * CLIENTS as u64 + call.client() as u64;
+                if what == "put" {
+                    return client.put(&key(entry), &value(entry, 1 + round * times + call.number()));
+                }
+                let found = client.get(&key(entry))?;
+                found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
+            })?;
+            figures.push("took", "s", ran.seconds / ran.frame.height() as f64);
+            Ok(())
+        })
+    };
+    let (gets, puts) = (race("get", operations * GETS_FOR_A_PUT)?, race("put", operations)?);
     let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
     let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
-    let expected = tables as f64 * operations as f64 * (rounds + 1) as f64;
+    let expected = (tables * (rounds + 1) * CLIENTS) as f64 * operations as f64;
     if commits != expected {
         let cause = format!("{expected} puts into {tables} tables were {commits} commits");
         return Err(Error::new("compare layouts that do the same work", cause));

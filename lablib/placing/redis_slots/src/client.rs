@@ -1,0 +1,448 @@
+//! A client that knows the slots: it asks the right node, and follows when a slot has moved.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::options::ClientOptions;
+use super::request::{Effect, Failure, Request};
+use super::said::Said;
+use super::wire::{Login, Wire};
+use crate::{Flaw, SlotMap, slot_of, slot_without_tags};
+use lab::clock::deadline_in;
+use lab::{Error, Result};
+
+/// How long a client waits before it tries again, at first and at last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+/// Commands that are sent in one go; more could fill both sockets while each side waits for the other to read.
+const BATCH: usize = 512;
+
+/// What a client had to do besides asking the right node at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Detours {
+    /// Answers that a slot has moved for good: the client's map was old.
+    pub moved: u64,
+    /// Answers that this key, if it exists, is already on the node that its slot is moving to.
+    pub asked: u64,
+    /// Answers that the keys of one command are on both sides of a slot that is moving.
+    pub tried_again: u64,
+    /// Answers that the cluster does not serve the slot at the moment.
+    pub down: u64,
+    /// Connections that broke, or could not be made.
+    pub broken: u64,
+    /// How often the map was read anew.
+    pub refreshed: u64,
+    /// Reads that the client's own cache answered.
+    pub hits: u64,
+    /// Cacheable reads that a server had to answer.
+    pub misses: u64,
+}
+
+impl std::ops::AddAssign for Detours {
+    fn add_assign(&mut self, other: Self) {
+        self.moved += other.moved;
+        self.asked += other.asked;
+        self.tried_again += other.tried_again;
+        self.down += other.down;
+        self.broken += other.broken;
+        self.refreshed += other.refreshed;
+        self.hits += other.hits;
+        self.misses += other.misses;
+    }
+}
+
+/// A connection to every node that it has needed so far, and a map of the slots. For one thread.
+///
+/// ```
+/// use lab::service;
+/// use redis_slots::{ClientOptions, Request};
+///
+/// let cluster = service::private_redis_cluster(3, 3);
+/// let mut client = ClientOptions::of(&cluster).connect()?;
+/// client.call(&Request::write(["INCR", "visits"]))?;
+/// assert_eq!(client.call(&Request::read(["GET", "visits"]))?, redis::Value::BulkString("1".into()));
+/// # Ok::<(), lab::Error>(())
+/// ```
+pub struct Client {
+    options: ClientOptions,
+    login: Login,
+    seeds: Vec<String>,
+    map: SlotMap,
+    /// By the address that the cluster announces, and whether the connection is for reading from a replica.
+    wires: BTreeMap<(String, bool), Wire>,
+    /// Connections that were given up with requests on them, by the node's id. What is still under way on them could be done
+    /// when nobody expects it any more, behind what is asked later.
+    abandoned: BTreeMap<String, Vec<String>>,
+    detours: Detours,
+    turn: usize,
+}
+
+impl Client {
+    pub(super) fn connect(options: ClientOptions) -> Result<Self> {
+        let (login, seeds) = options.login_and_seeds()?;
+        let map = SlotMap::nobody();
+        let (wires, abandoned, detours) = (BTreeMap::new(), BTreeMap::new(), Detours::default());
+        let mut client = Self { options, login, seeds, map, wires, abandoned, detours, turn: 0 };
+        client.try_refresh(None).map_err(|cause| {
+            let error = Error::new("connect to the Redis cluster", cause).at(client.seeds.join(", "));
+            error.remedy("name at least one running node of a cluster whose slots are all served")
+        })?;
+        Ok(client)
+    }
+
+    /// What it believes about the cluster.
+    pub fn map(&self) -> &SlotMap {
+        &self.map
+    }
+
+    /// What it had to do besides asking the right node at once.
+    pub fn detours(&self) -> Detours {
+        self.detours
+    }
+
+    /// Reads the map anew.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.try_refresh(None).map_err(|cause| Error::new("read the slots of the Redis cluster", cause))
+    }
+
+    /// The slot that a request goes to.
+    pub fn slot(&self, request: &Request) -> u16 {
+        match self.options.flaw {
+            Some(Flaw::IgnoresHashTags) => slot_without_tags(request.key()),
+            _ => slot_of(request.key()),
+        }
+    }
+
+    /// Asks until there is an answer or the deadline has passed: redirections are followed, a cluster that is down is
+    /// asked again, and so is one whose connection broke, if asking twice does no harm.
+    pub fn call(&mut self, request: &Request) -> Result<Value, Failure> {
+        if request.keep {
+            if let Some(value) = self.hit(request) {
+                self.detours.hits += 1;
+                return Ok(Value::BulkString(value));
+            }
+            self.detours.misses += 1;
+        }
+        let deadline = deadline_in(self.options.deadline);
+        self.pursue(request, None, deadline)
+    }
+
+    /// Many requests at once: each node gets its own in one go, all nodes work at the same time. The answers are in the
+    /// order of the requests; *when* each was done is not, as soon as one is redirected. Cacheable reads of one key are
+    /// one read.
+    pub fn call_many(&mut self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
+        let deadline = deadline_in(self.options.deadline);
+        let mut answers: Vec<Option<Result<Value, Failure>>> = requests.iter().map(|_| None).collect();
+        let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
+        let mut twins: Vec<(usize, usize)> = Vec::new();
+        let mut homes: BTreeMap<(String, bool), Vec<usize>> = BTreeMap::new();
+        let mut homeless: Vec<usize> = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            if request.keep {
+                if let Some(value) = self.hit(request) {
+                    self.detours.hits += 1;
+                    answers[index] = Some(Ok(Value::BulkString(value)));
+                    continue;
+                }
+                if let Some(&twin) = first.get(request.key()) {
+                    self.detours.hits += 1;
+                    twins.push((index, twin));
+                    continue;
+                }
+                self.detours.misses += 1;
+                first.insert(request.key(), index);
+            }
+            match self.home(request) {
+                Some(home) => homes.entry(home).or_default().push(index),
+                None => homeless.push(index),
+            }
+        }
+        while homes.values().any(|indices| !indices.is_empty()) {
+            let batches: Vec<((String, bool), Vec<usize>)> = homes
+                .iter_mut()
+                .map(|(home, indices)| (home.clone(), indices.drain(..indices.len().min(BATCH)).collect()))
+                .collect();
+            for (index, said) in self.exchange(&batches, requests) {
+                answers[index] = Some(match said {
+                    Said::Answer(value) => Ok(value),
+                    other => self.pursue(&requests[index], Some(other), deadline),
+                });
+            }
+        }
+        for index in homeless {
+            answers[index] = Some(self.pursue(&requests[index], None, deadline));
+        }
+        for (index, twin) in twins {
+            answers[index] = answers[twin].clone();
+        }
+        let lost = || Err(Failure::NotDone(Error::new("ask the Redis cluster", "the request had no home")));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+    }
+
+    /// Writes, all to the node of the first one, and asks how many replicas have them: WAIT. Nothing is tried again, so
+    /// the caller knows what became of each.
+    pub fn write_and_wait(
+        &mut self,
+        requests: &[Request],
+        replicas: u32,
+        patience: Duration,
+    ) -> (Vec<Result<Value, Failure>>, u64) {
+        let fail = |said: Said| match said {
+            Said::Answer(value) => Ok(value),
+            Said::Silent(cause) => Err(Failure::Unknown(Error::new("write to the Redis cluster", cause))),
+            other => Err(Failure::NotDone(Error::new("write to the Redis cluster", other.reason()))),
+        };
+        let Some(home) = requests.first().and_then(|request| self.home(request)) else {
+            let cause = || Said::Unreached("nobody is known to hold the slot".into());
+            return (requests.iter().map(|_| fail(cause())).collect(), 0);
+        };
+        let mut all = requests.to_vec();
+        // To the server, no time at all means for ever.
+        all.push(Request::wait(replicas, patience.max(Duration::from_millis(1))));
+        let batch = [(home, (0..all.len()).collect::<Vec<usize>>())];
+        let mut said: Vec<Said> = self.exchange(&batch, &all).into_iter().map(|(_, said)| said).collect();
+        let reached = match said.pop() {
+            Some(Said::Answer(Value::Int(count))) => u64::try_from(count).unwrap_or(0),
+            _ => 0,
+        };
+        // What went wrong may be over; the next write should know.
+        for said in &said {
+            match said {
+                Said::Moved(slot, address) => self.map.set_owner(*slot, address),
+                Said::Unreached(_) | Said::Silent(_) | Said::Down(_) => {
+                    let _ = self.try_refresh(Some(&batch[0].0.0));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        (said.into_iter().map(fail).collect(), reached)
+    }
+
+    /// Follows a request from what was said to it last, until it is done.
+    fn pursue(&mut self, request: &Request, said: Option<Said>, deadline: Instant) -> Result<Value, Failure> {
+        let (mut said, mut pause) = (said, PAUSE.0);
+        let mut unknown = false;
+        loop {
+            let mut ask = None;
+            let mut rest = true;
+            let reason = match said.take() {
+                None => None,
+                Some(Said::Answer(value)) => return Ok(value),
+                Some(Said::Refused(cause)) => return Err(Failure::NotDone(self.error(request, cause))),
+                Some(said) => {
+                    match &said {
+                        Said::Moved(slot, address) => {
+                            self.detours.moved += 1;
+                            self.map.set_owner(*slot, address);
+                            rest = self.options.flaw == Some(Flaw::IgnoresAsk);
+                        }
+                        Said::Ask(address) => {
+                            self.detours.asked += 1;
+                            ask = Some(address.clone());
+                            rest = false;
+                        }
+                        Said::TryAgain => self.detours.tried_again += 1,
+                        Said::Down(_) => {
+                            self.detours.down += 1;
+                            let _ = self.try_refresh(None);
+                        }
+                        Said::Unreached(_) | Said::Silent(_) => {
+                            self.detours.broken += 1;
+                            let silent = matches!(said, Said::Silent(_));
+                            if silent && request.effect == Effect::Once {
+                                return Err(Failure::Unknown(self.error(request, said.reason())));
+                            }
+                            unknown |= silent && request.effect == Effect::Repeatable;
+                            let gone = self.home(request).map(|(address, _)| address);
+                            let _ = self.try_refresh(gone.as_deref());
+                        }
+                        Said::Answer(_) | Said::Refused(_) => {}
+                    }
+                    Some(said.reason())
+                }
+            };
+            if let Some(reason) = reason {
+                if Instant::now() >= deadline {
+                    let error = self.error(request, reason);
+                    return Err(if unknown { Failure::Unknown(error) } else { Failure::NotDone(error) });
+                }
+                if rest {
+                    std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+            said = Some(match (ask, self.home(request)) {
+                (Some(address), _) => self.ask_once(request, &address),
+                (None, Some(home)) => self.ask_at(request, &home),
+                (None, None) => Said::Down("nobody is known to hold the slot".into()),
+            });
+        }
+    }
+
+    fn error(&self, request: &Request, cause: String) -> Error {
+        Error::new(format!("{} in the Redis cluster", request.verb), cause).at(String::from_utf8_lossy(request.key()))
+    }
+
+    /// Where a request goes, by the map: the master's address, or that of one of its replicas in turn.
+    fn home(&mut self, request: &Request) -> Option<(String, bool)> {
+        let owner = self.map.owner(self.slot(request))?;
+        let replicas = self.map.replicas(owner);
+        if request.from_replica && !replicas.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+            return Some((replicas[self.turn % replicas.len()].clone(), true));
+        }
+        Some((owner.to_owned(), false))
+    }
+
+    fn ask_at(&mut self, request: &Request, home: &(String, bool)) -> Said {
+        let batch = [(home.clone(), vec![0])];
+        let said = self.exchange(&batch, std::slice::from_ref(request));
+        said.into_iter().next().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
+    }
+
+    /// Asks a node that does not hold the slot yet, which it will only answer after ASKING.
+    fn ask_once(&mut self, request: &Request, address: &str) -> Said {
+        let batch: Vec<Request> = match self.options.flaw {
+            Some(Flaw::IgnoresAsk) => vec![request.clone()],
+            _ => vec![Request::asking(), request.clone()],
+        };
+        let indices = (0..batch.len()).collect();
+        let said = self.exchange(&[((address.to_owned(), false), indices)], &batch);
+        said.into_iter().next_back().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
+    }
+
+    /// Sends each node its requests, then reads all answers.
+    fn exchange(&mut self, batches: &[((String, bool), Vec<usize>)], requests: &[Request]) -> Vec<(usize, Said)> {
+        let mut said: Vec<(usize, Said)> = Vec::new();
+        let mut sent: Vec<bool> = Vec::new();
+        for (home, indices) in batches {
+            let unreached = match self.wire(home) {
+                Err(cause) => Some(Said::Unreached(cause)),
+                Ok(wire) => {
+                    let packed: Vec<u8> =
+                        indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
+                    let keep = indices.iter().map(|&index| {
+                        let request = &requests[index];
+                        request.keep.then(|| request.key().to_vec())
+                    });
+                    wire.send(&packed, keep).err().map(Said::Silent)
+                }
+            };
+            sent.push(unreached.is_none());
+            if let Some(unreached) = unreached {
+                self.give_up(home);
+                said.extend(indices.iter().map(|&index| (index, unreached.again())));
+            }
+        }
+        for ((home, indices), _) in batches.iter().zip(sent).filter(|(_, sent)| *sent) {
+            let mut broken: Option<String> = None;
+            for &index in indices {
+                let answer = match (&broken, self.wires.get_mut(home)) {
+                    (None, Some(wire)) => {
+                        wire.receive(deadline_in(self.options.patience.saturating_add(requests[index].takes)))
+                    }
+                    (Some(cause), _) => Err(cause.clone()),
+                    (None, None) => Err("the connection is gone".into()),
+                };
+                said.push(match answer {
+                    Ok(value) => (index, Said::read(value, &home.0)),
+                    Err(cause) => {
+                        broken = Some(cause.clone());
+                        (index, Said::Silent(cause))
+                    }
+                });
+            }
+            if broken.is_some() {
+                // With it goes what it had kept: nobody would tell us any more when that changes.
+                self.give_up(home);
+            }
+        }
+        said
+    }
+
+    fn wire(&mut self, home: &(String, bool)) -> Result<&mut Wire, String> {
+        if !self.wires.contains_key(home) {
+            let mut greetings: Vec<&[&str]> = Vec::new();
+            if home.1 {
+                greetings.push(&["READONLY"]);
+            } else if self.options.lease.is_some() {
+                greetings.push(&["CLIENT", "TRACKING", "ON"]);
+            }
+            let (dial, patience) = (self.options.dial(&home.0), self.options.patience);
+            let mut wire = Wire::open(dial, &self.login, &greetings, self.options.flaw, patience)?;
+            wire.introduce(deadline_in(patience))?;
+            self.wires.insert(home.clone(), wire);
+        }
+        let wire = self.wires.get_mut(home).ok_or("the connection is gone")?;
+        if let Some(names) = self.abandoned.get(wire.node()) {
+            wire.end_others(names, deadline_in(self.options.patience))?;
+            self.abandoned.remove(wire.node());
+        }
+        Ok(wire)
+    }
+
+    fn give_up(&mut self, home: &(String, bool)) {
+        if let Some((node, name)) = self.wires.remove(home).and_then(Wire::owed) {
+            self.abandoned.entry(node).or_default().push(name);
+        }
+    }
+
+    /// The value that the connection to the key's master still answers for.
+    fn hit(&mut self, request: &Request) -> Option<Vec<u8>> {
+        let lease = self.options.lease?;
+        let home = (self.map.owner(self.slot(request))?.to_owned(), false);
+        let wire = self.wires.get_mut(&home)?;
+        let alive = wire.drain().and_then(|()| {
+            if wire.confirmed().elapsed() < lease {
+                return Ok(());
+            }
+            // Silence may mean that nothing has changed, or that the wire is dead, or that the slot is somebody else's now: a
+            // question about the key finds out, where a PING would not.
+            let question: [&[u8]; 2] = [b"EXISTS", request.key()];
+            wire.send(&super::wire::pack(&question), [None])?;
+            match wire.receive(deadline_in(self.options.patience))? {
+                Value::ServerError(error) => Err(error.to_string()),
+                // It had expired, and this question made the server notice: its word of that comes behind the answer.
+                Value::Int(0) => {
+                    wire.forget(request.key());
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        });
+        match alive {
+            Ok(()) => wire.kept().get(request.key()).map(<[u8]>::to_vec),
+            Err(_) => {
+                self.give_up(&home);
+                None
+            }
+        }
+    }
+
+    /// Asks one node after the other who holds what, the one that just failed not at all.
+    fn try_refresh(&mut self, but: Option<&str>) -> Result<(), String> {
+        let mut addresses = self.map.addresses();
+        addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
+        let mut last = "there is no other node to ask".to_owned();
+        for address in addresses.into_iter().filter(|address| Some(address.as_str()) != but) {
+            let said = self.ask_at(&Request::slots(), &(address.clone(), false));
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            let map = match said {
+                Said::Answer(value) => SlotMap::read(&value, host).map_err(|error| error.cause().to_owned()),
+                other => Err(other.reason()),
+            };
+            match map {
+                Ok(map) if map.covered() > 0 => {
+                    self.map = map;
+                    self.detours.refreshed += 1;
+                    return Ok(());
+                }
+                Ok(_) => last = format!("{address} knows of nobody who holds a slot"),
+                Err(cause) => last = format!("{address}: {cause}"),
+            }
+        }
+        Err(last)
+    }
+}
