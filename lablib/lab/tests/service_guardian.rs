@@ -78,10 +78,10 @@ fn role() {
         }),
         Some("owner that answers") => {
             let (redis, db) = (service::redis(), service::mysql());
-            redis.ask("SET here yes");
+            redis.ask("SET here yes").unwrap();
             Owned::say(&[redis.pid().unwrap(), db.pid().unwrap()]);
             hear();
-            say(&format!("{} {} {}", redis.ask("GET here"), db.ask("SELECT 7"), redis.port()));
+            say(&format!("{} {} {}", redis.ask("GET here").unwrap(), db.ask("SELECT 7").unwrap(), redis.port()));
             sleep();
         }
         Some("kernel") => {
@@ -122,7 +122,7 @@ fn whose_guardian_is_killed() {
     assert!(error.contains("guardian") && error.contains("gone"), "{error}");
     assert!(run.is_dir(), "nobody was left to remove it");
     let other = service::redis();
-    assert_eq!(other.ask("PING"), "PONG");
+    assert_eq!(other.ask("PING").unwrap(), "PONG");
     assert_ne!(service::guardian_pid().unwrap(), guardian);
     assert!(!run.exists(), "the next guardian sweeps what a killed one left");
 }
@@ -222,7 +222,7 @@ fn a_run_directory_with_passwords_in_it_is_its_owners_alone() {
 fn a_server_outlives_the_thread_that_started_it() {
     let redis = std::thread::spawn(service::redis).join().unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(redis.ask("PING"), "PONG");
+    assert_eq!(redis.ask("PING").unwrap(), "PONG");
 }
 
 #[test]

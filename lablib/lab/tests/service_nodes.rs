@@ -56,12 +56,12 @@ fn dies_when_killed(node: &Node) {
 #[test]
 fn redis_serves_with_the_pinned_configuration() {
     let redis = service::redis();
-    assert_eq!(redis.ask("SET greeting hello"), "OK");
-    assert_eq!(redis.ask("GET greeting"), "hello");
+    assert_eq!(redis.ask("SET greeting hello").unwrap(), "OK");
+    assert_eq!(redis.ask("GET greeting").unwrap(), "hello");
     assert!(redis.version().starts_with("Redis 7."), "{}", redis.version());
-    assert_eq!(redis.ask("CONFIG GET save").trim(), "save");
-    assert_eq!(redis.ask("CONFIG GET bind"), "bind 127.0.0.1");
-    assert_eq!(redis.ask("CONFIG GET appendonly"), "appendonly no");
+    assert_eq!(redis.ask("CONFIG GET save").unwrap().trim(), "save");
+    assert_eq!(redis.ask("CONFIG GET bind").unwrap(), "bind 127.0.0.1");
+    assert_eq!(redis.ask("CONFIG GET appendonly").unwrap(), "appendonly no");
     assert!(redis.url().starts_with("redis://:") && redis.url().contains(redis.address()));
     assert_eq!(redis.address(), format!("127.0.0.1:{}", redis.port()));
     assert!(redis.name().starts_with("redis-"));
@@ -82,22 +82,25 @@ fn nobody_uses_redis_or_mariadb_without_the_password() {
         let error = mysql::Conn::new(stranger.prefer_socket(false)).expect_err("strangers stay outside").to_string();
         assert!(error.contains("Access denied"), "{user:?}: {error}");
     }
-    assert_eq!(db.ask("SELECT COUNT(*) FROM mysql.global_priv WHERE user NOT IN ('lab', 'root', 'mariadb.sys')"), "0");
+    assert_eq!(
+        db.ask("SELECT COUNT(*) FROM mysql.global_priv WHERE user NOT IN ('lab', 'root', 'mariadb.sys')").unwrap(),
+        "0"
+    );
 }
 
 #[test]
 fn a_durable_redis_has_its_data_after_a_kill_and_a_plain_one_does_not() {
     let (durable, plain) = (Redis::durable().start().unwrap(), service::redis());
     for redis in [&durable, &plain] {
-        redis.ask("SET kept yes");
+        redis.ask("SET kept yes").unwrap();
         let (pid, port) = (redis.pid(), redis.port());
         redis.kill();
         redis.restart();
         assert_ne!(redis.pid(), pid);
         assert_eq!(redis.port(), port);
     }
-    assert_eq!(durable.ask("GET kept"), "yes");
-    assert_eq!(plain.ask("GET kept"), "(nil)");
+    assert_eq!(durable.ask("GET kept").unwrap(), "yes");
+    assert_eq!(plain.ask("GET kept").unwrap(), "(nil)");
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn a_paused_redis_can_be_killed_stopped_and_restarted() {
     let redis = service::redis();
     redis.pause();
     redis.restart();
-    assert_eq!(redis.ask("PING"), "PONG");
+    assert_eq!(redis.ask("PING").unwrap(), "PONG");
     redis.pause();
     redis.stop();
     assert!(!redis.is_running() && !redis.is_paused());
@@ -151,19 +154,19 @@ fn mariadb_serves_with_the_pinned_configuration() {
         ("tx_isolation", "REPEATABLE-READ"),
         ("read_only", "0"),
     ] {
-        assert_eq!(db.ask(&format!("SELECT @@GLOBAL.{variable}")), value, "{variable}");
+        assert_eq!(db.ask(&format!("SELECT @@GLOBAL.{variable}")).unwrap(), value, "{variable}");
     }
-    assert_eq!(db.ask("SELECT DATABASE()"), "lab");
-    assert_eq!(db.ask("SELECT '🦀'"), "🦀");
-    assert_eq!(db.ask("SELECT NULL"), "NULL");
-    assert_eq!(db.ask("SELECT 1 FROM DUAL WHERE 1 = 0"), "");
+    assert_eq!(db.ask("SELECT DATABASE()").unwrap(), "lab");
+    assert_eq!(db.ask("SELECT '🦀'").unwrap(), "🦀");
+    assert_eq!(db.ask("SELECT NULL").unwrap(), "NULL");
+    assert_eq!(db.ask("SELECT 1 FROM DUAL WHERE 1 = 0").unwrap(), "");
     assert!(db.version().starts_with("MariaDB 1"), "{}", db.version());
     assert!(db.url().starts_with("mysql://lab:") && db.url().ends_with(&format!("@{}/lab", db.address())));
-    assert_eq!(db.ask("SELECT @@gtid_binlog_pos"), "", "what the lab makes is not in the binary log");
+    assert_eq!(db.ask("SELECT @@gtid_binlog_pos").unwrap(), "", "what the lab makes is not in the binary log");
     db.execute("CREATE USER someone@'127.0.0.1' IDENTIFIED BY 'else'");
     db.execute("GRANT SELECT ON lab.* TO someone@'127.0.0.1'");
     db.execute("SET GLOBAL max_connections = 77");
-    assert!(db.try_ask("SELECT nonsense FROM nowhere").unwrap_err().to_string().contains("nowhere"));
+    assert!(db.ask("SELECT nonsense FROM nowhere").unwrap_err().to_string().contains("nowhere"));
     let late = "SELECT (SELECT 1 UNION SELECT 2)";
     assert!(
         db.try_execute(late).unwrap_err().to_string().contains("more than 1 row"),
@@ -179,16 +182,16 @@ fn mariadb_has_every_commit_its_users_and_its_port_after_a_kill() {
     for id in 0..20 {
         db.execute(&format!("INSERT INTO kept VALUES ({id}, 'row {id}')"));
     }
-    let (port, position) = (db.port(), db.position());
+    let (port, position) = (db.port(), db.position().unwrap());
     db.kill();
-    assert!(db.try_ask("SELECT 1").is_err());
+    assert!(db.ask("SELECT 1").is_err());
     db.restart();
     assert_eq!(db.port(), port);
-    assert_eq!(db.ask("SELECT COUNT(*), MAX(id) FROM kept"), "20");
-    assert_eq!(db.ask("SELECT COUNT(*) FROM mysql.user WHERE user = 'someone'"), "1");
-    assert_eq!(db.position(), position);
+    assert_eq!(db.ask("SELECT COUNT(*), MAX(id) FROM kept").unwrap(), "20");
+    assert_eq!(db.ask("SELECT COUNT(*) FROM mysql.user WHERE user = 'someone'").unwrap(), "1");
+    assert_eq!(db.position().unwrap(), position);
     db.restart();
-    assert_eq!(db.ask("SELECT words FROM kept WHERE id = 19"), "row 19");
+    assert_eq!(db.ask("SELECT words FROM kept WHERE id = 19").unwrap(), "row 19");
 }
 
 #[test]
@@ -205,16 +208,16 @@ fn a_paused_mariadb_answers_nobody_until_it_is_resumed() {
     assert!(!client.hears(SHORT));
     db.resume();
     assert!(client.hears(LONG));
-    assert_eq!(db.ask("SELECT 1"), "1");
+    assert_eq!(db.ask("SELECT 1").unwrap(), "1");
 }
 
 #[test]
 fn a_setting_of_ones_own_replaces_the_labs() {
     let small = MariaDb::with("innodb-buffer-pool-size", "6M").with("max_connections", "20").start().unwrap();
-    assert_eq!(small.ask("SELECT @@innodb_buffer_pool_size"), (6 << 20).to_string());
-    assert_eq!(small.ask("SELECT @@max_connections"), "20");
+    assert_eq!(small.ask("SELECT @@innodb_buffer_pool_size").unwrap(), (6 << 20).to_string());
+    assert_eq!(small.ask("SELECT @@max_connections").unwrap(), "20");
     let redis = Redis::with("maxmemory", "5mb").named("little").start().unwrap();
-    assert_eq!(redis.ask("CONFIG GET maxmemory"), "maxmemory 5242880");
+    assert_eq!(redis.ask("CONFIG GET maxmemory").unwrap(), "maxmemory 5242880");
     assert_eq!(redis.name(), "little-1");
 }
 
@@ -223,14 +226,14 @@ fn independent_instances_share_nothing_and_start_side_by_side() {
     let shards = service::mysql_instances(3);
     shards[0].execute("CREATE TABLE here (id INT)");
     for other in &shards[1..] {
-        assert!(other.try_ask("SELECT * FROM here").is_err());
+        assert!(other.ask("SELECT * FROM here").is_err());
     }
     let mut ports: Vec<u16> = shards.iter().map(|shard| shard.port()).collect();
     ports.sort_unstable();
     ports.dedup();
     assert_eq!(ports.len(), 3);
     shards[0].kill();
-    assert_eq!(shards[1].ask("SELECT 1"), "1");
+    assert_eq!(shards[1].ask("SELECT 1").unwrap(), "1");
 }
 
 #[test]
@@ -277,7 +280,7 @@ fn what_cannot_be_a_setting_is_refused_before_anything_starts() {
 fn a_failing_cell_says_the_sentence_and_nothing_else() {
     let redis = service::redis();
     redis.kill();
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.ask("PING"))).unwrap_err();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.ask("PING").unwrap())).unwrap_err();
     let sentence = panic.downcast_ref::<String>().unwrap();
     assert!(sentence.starts_with("could not ask \"PING\" (redis-"), "{sentence}");
 }
@@ -301,7 +304,7 @@ fn a_stop_lets_the_server_finish_what_it_does() {
     // Stopping what is stopped is no failure.
     redis.stop();
     redis.restart();
-    assert_eq!(redis.ask("PING"), "PONG");
+    assert_eq!(redis.ask("PING").unwrap(), "PONG");
 }
 
 #[test]
@@ -319,7 +322,7 @@ fn the_dialect_is_what_the_server_really_speaks() {
     for count in [1, 5] {
         first.exec_drop(&upsert, ("home", count)).unwrap();
     }
-    assert_eq!(db.ask("SELECT count FROM hits"), "5");
+    assert_eq!(db.ask("SELECT count FROM hits").unwrap(), "5");
 
     first.query_drop("BEGIN").unwrap();
     first.query_drop(format!("SELECT * FROM hits {}", dialect.for_share())).unwrap();
@@ -347,5 +350,5 @@ fn the_dialect_is_what_the_server_really_speaks() {
     assert!(seen.iter().any(|table| table.contains("hits")), "{seen:?}");
     first.query_drop("COMMIT").unwrap();
     waiter.join().unwrap();
-    assert_eq!(db.ask("SELECT count FROM hits"), "9");
+    assert_eq!(db.ask("SELECT count FROM hits").unwrap(), "9");
 }

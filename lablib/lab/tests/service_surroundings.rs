@@ -29,7 +29,7 @@ fn role() {
             assert_eq!(redis.url(), std::env::var("LAB_REDIS_URL").unwrap());
             assert!(!redis.is_private() && redis.is_running() && redis.pid().is_none() && redis.log_path().is_none());
             assert!(redis.version().starts_with("Redis "), "{}", redis.version());
-            redis.ask("SET visited yes");
+            redis.ask("SET visited yes").unwrap();
             for refused in
                 [redis.try_kill(), redis.try_pause(), redis.try_resume(), redis.try_restart(), redis.try_stop()]
             {
@@ -53,13 +53,13 @@ fn role() {
             let db = service::mysql_replicated(1);
             db.primary.execute("INSERT INTO followed VALUES (5)");
             db.catch_up();
-            assert_eq!(db.replicas[0].ask("SELECT MAX(id) FROM followed"), "5");
+            assert_eq!(db.replicas[0].ask("SELECT MAX(id) FROM followed").unwrap(), "5");
             assert_eq!(service::mysql_instances(2).len(), 2);
         }
         "user of an own redis cluster" => {
             let cluster = service::redis_cluster(3, 0);
-            assert_eq!((cluster.masters().len(), cluster.nodes().len()), (3, 3));
-            assert!(cluster.master_for("key").try_kill().is_err());
+            assert_eq!((cluster.masters().unwrap().len(), cluster.nodes().len()), (3, 3));
+            assert!(cluster.master_for("key").unwrap().try_kill().is_err());
             assert!(RedisCluster::start(3, 3).unwrap_err().to_string().contains("3 masters and 0 replicas"));
         }
         what => match start(what) {
@@ -81,7 +81,7 @@ fn complaint(what: &str, environment: &[(&str, &str)]) -> String {
 fn ones_own_redis_is_used_and_left_alone() {
     let mine = Redis::with("maxclients", "100").start().unwrap();
     perform("user of an own redis", &[("LAB_REDIS_URL", mine.url())]);
-    assert_eq!(mine.ask("GET visited"), "yes");
+    assert_eq!(mine.ask("GET visited").unwrap(), "yes");
     assert!(mine.is_running() && !mine.is_paused());
 }
 
@@ -89,7 +89,7 @@ fn ones_own_redis_is_used_and_left_alone() {
 fn ones_own_mysql_is_used_and_left_alone() {
     let mine = MariaDb::with("max_connections", "50").start().unwrap();
     perform("user of an own mysql", &[("LAB_MYSQL_URL", mine.url())]);
-    assert_eq!(mine.ask("SELECT COUNT(*) FROM visited"), "0");
+    assert_eq!(mine.ask("SELECT COUNT(*) FROM visited").unwrap(), "0");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn ones_own_primary_and_replica_are_used_when_they_are_listed() {
 fn ones_own_redis_cluster_is_used_and_left_alone() {
     let mine = RedisCluster::of(3, 0).start().unwrap();
     perform("user of an own redis cluster", &[("LAB_REDIS_CLUSTER_URL", &mine.urls().join(","))]);
-    assert_eq!(mine.masters().len(), 3);
+    assert_eq!(mine.masters().unwrap().len(), 3);
 }
 
 #[test]

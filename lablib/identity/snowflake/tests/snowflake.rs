@@ -328,7 +328,7 @@ fn old_fleet(redis: &Redis, layout: Layout, terms: Terms) -> Fleet {
     let fleet = fleet_on(redis, layout, terms);
     let error = fleet.try_take().unwrap_err().to_string();
     assert!(error.contains("may have forgotten leases"), "{error}");
-    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", fleet.name()));
+    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", fleet.name())).unwrap();
     fleet
 }
 
@@ -459,7 +459,7 @@ fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
         link.delay_toward(Direction::ToClient, ms(400));
         std::thread::scope(|scope| {
             let giving = scope.spawn(|| lease.release());
-            while redis.ask(&holder) == "1" {
+            while redis.ask(&holder).unwrap() == "1" {
                 std::thread::sleep(ms(1));
             }
             // Redis has done it. The answer is on its way, and will never come.
@@ -598,7 +598,7 @@ fn a_record_that_was_lost_in_part_is_no_record() {
         let short = Terms { length: ms(150), max_skew: ms(40), trust_disk: false };
         let fleet = fleet_on(&redis, ONE(), short);
         let lease = fleet.take_on(SystemClock).unwrap();
-        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", fleet.name()));
+        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", fleet.name())).unwrap();
         assert!(lease.renew().is_err(), "{part}");
         let next = loop {
             // Where nothing but the holder's name was lost, the worker is known to be taken.
@@ -618,12 +618,12 @@ fn a_snapshot_from_before_the_last_renewal_is_not_believed() {
     let fleet = fleet_on(&redis, ONE(), terms);
     let lease = fleet.take_on(SystemClock).unwrap();
     let known = lease.interval().until;
-    redis.ask("SAVE");
+    redis.ask("SAVE").unwrap();
     SystemClock.sleep_until(ms(known - 100));
     lease.renew().unwrap();
     redis.kill();
     redis.restart();
-    assert_eq!(redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name())), known.to_string());
+    assert_eq!(redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name())).unwrap(), known.to_string());
     SystemClock.sleep_until(ms(known + 1));
     // Redis believes that the worker is free.
     assert!(lease.renew().is_err(), "somebody may have had it since, for all that this Redis knows");
@@ -642,11 +642,11 @@ fn clocks_that_are_off_by_as_much_as_they_may_are_waited_for() {
     let holders_clock = || clock_from_now().skewed(3 * skew as i64);
     let founding = ahead.take_on(holders_clock()).unwrap_err().to_string();
     assert!(founding.contains("ahead of its Redis's"), "a virtual clock that jumped over the wait: {founding}");
-    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", behind.name()));
+    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", behind.name())).unwrap();
     let old = ahead.take_on(holders_clock()).unwrap();
     old.next_id().unwrap();
     for part in ["fleet", "until", "holder"] {
-        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", behind.name()));
+        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", behind.name())).unwrap();
     }
     let new = behind.take().unwrap();
     assert!(new.interval().from >= old.interval().until, "{} after {}", new.interval(), old.interval());
@@ -659,23 +659,23 @@ fn a_redis_that_took_over_what_another_one_knew_may_have_forgotten() {
     let follow = |who: &Redis, whom: &Redis| {
         let (host, port) = whom.address().rsplit_once(':').unwrap();
         let password = whom.url().split([':', '@']).nth(2).unwrap();
-        who.ask(&format!("CONFIG SET masterauth {password}"));
-        who.ask(&format!("REPLICAOF {host} {port}"));
-        while !who.ask("INFO replication").contains("master_link_status:up") {
+        who.ask(&format!("CONFIG SET masterauth {password}")).unwrap();
+        who.ask(&format!("REPLICAOF {host} {port}")).unwrap();
+        while !who.ask("INFO replication").unwrap().contains("master_link_status:up") {
             std::thread::sleep(ms(5));
         }
     };
     let fleet = fleet_on(&one, ONE(), Terms { length: ms(1_500), max_skew: ms(50), trust_disk: false });
     follow(&two, &one);
     fleet.take().unwrap().release().unwrap();
-    while two.ask(&format!("EXISTS snowflake:{{{}}}:given", fleet.name())) == "0" {
+    while two.ask(&format!("EXISTS snowflake:{{{}}}:given", fleet.name())).unwrap() == "0" {
         std::thread::sleep(ms(5));
     }
-    two.ask("REPLICAOF NO ONE");
+    two.ask("REPLICAOF NO ONE").unwrap();
     let lease = fleet.take_on(SystemClock).unwrap();
     lease.next_id().unwrap();
     follow(&one, &two);
-    one.ask("REPLICAOF NO ONE");
+    one.ask("REPLICAOF NO ONE").unwrap();
     assert!(lease.renew().is_err(), "nobody knows any more who has it");
     let next = fleet.take_on(SystemClock).unwrap();
     assert!(next.interval().from >= lease.interval().until, "{} after {}", next.interval(), lease.interval());
@@ -750,9 +750,9 @@ fn a_blog_on_four_servers_needs_no_column_for_the_time() {
     // And where posts on two servers have the same id, of either kind, it is noticed.
     let newest = "SELECT table_schema FROM information_schema.tables WHERE table_name = 'posts_uuid' \
                   ORDER BY create_time DESC LIMIT 1";
-    let name = servers[0].ask(newest);
+    let name = servers[0].ask(newest).unwrap();
     for table in ["posts", "posts_uuid"] {
-        let id = servers[0].ask(&format!("SELECT HEX(MIN(id)) FROM {name}.{table}"));
+        let id = servers[0].ask(&format!("SELECT HEX(MIN(id)) FROM {name}.{table}")).unwrap();
         servers[1].execute(&format!("UPDATE {name}.{table} SET id = 0x{id} LIMIT 1"));
     }
     let shared = blog.shared_ids();

@@ -99,7 +99,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// println!("{} at {}", db.version(), db.address());
 /// db.execute("CREATE TABLE greeting (words TEXT)");
 /// db.execute("INSERT INTO greeting VALUES ('hello')");
-/// assert_eq!(db.ask("SELECT words FROM greeting"), "hello");
+/// assert_eq!(db.ask("SELECT words FROM greeting").unwrap(), "hello");
 /// ```
 pub struct MariaDb {
     node: Node,
@@ -144,7 +144,7 @@ impl MariaDb {
     /// use lab::service::MariaDb;
     ///
     /// let small = MariaDb::with("innodb_buffer_pool_size", "6M").with("max_connections", "20").start().unwrap();
-    /// assert_eq!(small.ask("SELECT @@max_connections"), "20");
+    /// assert_eq!(small.ask("SELECT @@max_connections").unwrap(), "20");
     /// ```
     pub fn with(setting: &str, value: &str) -> MariaDbBuilder {
         MariaDbBuilder::default().with(setting, value)
@@ -180,13 +180,7 @@ impl MariaDb {
     }
 
     /// The first column of a question's first row, as text: empty when there is no row, "NULL" for a null.
-    #[track_caller]
-    pub fn ask(&self, question: &str) -> String {
-        self.try_ask(question).or_fail()
-    }
-
-    /// As [`ask`](Self::ask).
-    pub fn try_ask(&self, question: &str) -> Result<String> {
+    pub fn ask(&self, question: &str) -> Result<String> {
         let first: Option<mysql::Row> = self
             .connect()?
             .query_first(question)

@@ -47,7 +47,7 @@ use crate::{OrFail, Result, joined};
 ///
 /// ```
 /// let db = lab::service::mysql();
-/// assert_eq!(db.ask("SELECT 6 * 7"), "42");
+/// assert_eq!(db.ask("SELECT 6 * 7").unwrap(), "42");
 /// ```
 #[track_caller]
 pub fn mysql() -> MariaDb {
@@ -71,7 +71,7 @@ pub fn private_mysql() -> MariaDb {
 /// ```
 /// let shards = lab::service::mysql_instances(2);
 /// shards[0].execute("CREATE TABLE here (id INT)");
-/// assert_eq!(shards[1].ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'here'"), "0");
+/// assert_eq!(shards[1].ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'here'").unwrap(), "0");
 /// ```
 #[track_caller]
 pub fn mysql_instances(count: usize) -> Vec<MariaDb> {
@@ -82,7 +82,7 @@ pub fn mysql_instances(count: usize) -> Vec<MariaDb> {
 ///
 /// ```
 /// let db = lab::service::mysql_replicated(1);
-/// assert_eq!(db.replicas[0].ask("SELECT @@read_only"), "1");
+/// assert_eq!(db.replicas[0].ask("SELECT @@read_only").unwrap(), "1");
 /// ```
 #[track_caller]
 pub fn mysql_replicated(replicas: usize) -> Replicated {
@@ -93,7 +93,7 @@ pub fn mysql_replicated(replicas: usize) -> Replicated {
 ///
 /// ```
 /// let redis = lab::service::redis();
-/// assert_eq!(redis.ask("INCR visits"), "1");
+/// assert_eq!(redis.ask("INCR visits").unwrap(), "1");
 /// ```
 #[track_caller]
 pub fn redis() -> Redis {
@@ -104,7 +104,7 @@ pub fn redis() -> Redis {
 ///
 /// ```
 /// let cluster = lab::service::redis_cluster(3, 3);
-/// assert_eq!(cluster.masters().len(), 3);
+/// assert_eq!(cluster.masters().unwrap().len(), 3);
 /// ```
 #[track_caller]
 pub fn redis_cluster(masters: usize, replicas: usize) -> RedisCluster {
@@ -116,8 +116,8 @@ pub fn redis_cluster(masters: usize, replicas: usize) -> RedisCluster {
 ///
 /// ```
 /// let cluster = lab::service::private_redis_cluster(3, 3);
-/// cluster.replicas()[0].kill();
-/// assert_eq!(cluster.replicas().len(), 2);
+/// cluster.replicas().unwrap()[0].kill();
+/// assert_eq!(cluster.replicas().unwrap().len(), 2);
 /// ```
 #[track_caller]
 pub fn private_redis_cluster(masters: usize, replicas: usize) -> RedisCluster {

@@ -52,8 +52,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ///
 /// let redis = service::redis();
 /// println!("{} at {}", redis.version(), redis.address());
-/// assert_eq!(redis.ask("SET greeting hello"), "OK");
-/// assert_eq!(redis.ask("GET greeting"), "hello");
+/// assert_eq!(redis.ask("SET greeting hello").unwrap(), "OK");
+/// assert_eq!(redis.ask("GET greeting").unwrap(), "hello");
 /// ```
 pub struct Redis {
     node: Node,
@@ -83,7 +83,7 @@ impl Redis {
     /// use lab::service::Redis;
     ///
     /// let small = Redis::with("maxmemory", "10mb").with("maxmemory-policy", "allkeys-lru").start().unwrap();
-    /// assert_eq!(small.ask("CONFIG GET maxmemory"), "maxmemory 10485760");
+    /// assert_eq!(small.ask("CONFIG GET maxmemory").unwrap(), "maxmemory 10485760");
     /// ```
     pub fn with(setting: &str, value: &str) -> RedisBuilder {
         RedisBuilder::default().with(setting, value)
@@ -112,13 +112,7 @@ impl Redis {
     }
 
     /// Sends one command, its words split at spaces, and shows the answer as redis-cli would in a pipe, in one line.
-    #[track_caller]
-    pub fn ask(&self, command: &str) -> String {
-        self.try_ask(command).or_fail()
-    }
-
-    /// As [`ask`](Self::ask).
-    pub fn try_ask(&self, command: &str) -> Result<String> {
+    pub fn ask(&self, command: &str) -> Result<String> {
         self.command(&command.split_whitespace().collect::<Vec<_>>(), ANSWER)
     }
 

@@ -34,10 +34,10 @@ const SETTINGS: &[(&str, &str)] = &[
 /// use lab::service;
 ///
 /// let cluster = service::redis_cluster(3, 3);
-/// let master = cluster.master_for("user:7");
+/// let master = cluster.master_for("user:7").unwrap();
 /// master.kill();
 /// cluster.settle();
-/// assert_ne!(cluster.master_for("user:7").name(), master.name());
+/// assert_ne!(cluster.master_for("user:7").unwrap().name(), master.name());
 /// ```
 pub struct RedisCluster {
     nodes: Vec<Redis>,
@@ -72,7 +72,7 @@ impl RedisCluster {
         let asked = Instant::now();
         let nodes = urls.iter().map(|url| Redis::own(VARIABLE, url)).collect::<Result<Vec<_>>>()?;
         let cluster = Self { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
-        let (has_masters, has_replicas) = (cluster.try_masters()?.len(), cluster.try_replicas()?.len());
+        let (has_masters, has_replicas) = (cluster.masters()?.len(), cluster.replicas()?.len());
         if has_masters < masters || has_replicas < replicas {
             let cause =
                 format!("it lists {has_masters} masters and {has_replicas} replicas, not {masters} and {replicas}");
@@ -115,23 +115,17 @@ impl RedisCluster {
     /// use lab::service;
     ///
     /// let cluster = service::private_redis_cluster(3, 3);
-    /// let wire = cluster.replicate_through_link(cluster.masters()[0]);
+    /// let wire = cluster.replicate_through_link(cluster.masters().unwrap()[0]).unwrap();
     /// wire.delay(std::time::Duration::from_millis(5));
-    /// assert_eq!(cluster.masters().len(), 3);
+    /// assert_eq!(cluster.masters().unwrap().len(), 3);
     /// ```
-    #[track_caller]
-    pub fn replicate_through_link(&self, master: &Redis) -> Link {
-        self.try_replicate_through_link(master).or_fail()
-    }
-
-    /// As [`replicate_through_link`](Self::replicate_through_link).
-    pub fn try_replicate_through_link(&self, master: &Redis) -> Result<Link> {
+    pub fn replicate_through_link(&self, master: &Redis) -> Result<Link> {
         let operation = "put a link between a master and its replicas";
         if !master.is_private() {
             let cause = "this is your own server, which the lab leaves alone";
             return Err(Error::new(operation, cause).at(master.address()));
         }
-        if !self.try_masters()?.iter().any(|one| one.address() == master.address()) {
+        if !self.masters()?.iter().any(|one| one.address() == master.address()) {
             return Err(Error::new(operation, "it is no master of this cluster").at(master.name()));
         }
         let link = Link::to(master.address())?;
@@ -141,7 +135,7 @@ impl RedisCluster {
     }
 
     /// Takes a link away again: the replicas follow their master directly before it is closed.
-    pub fn try_replicate_directly(&self, link: Link) -> Result<()> {
+    pub fn replicate_directly(&self, link: Link) -> Result<()> {
         let master = self.routes().get(link.address()).cloned();
         let Some(master) = self.nodes.iter().find(|node| Some(node.address()) == master.as_deref()) else {
             return Err(Error::new("take a link away", "it is none of this cluster's").at(link.address()));
@@ -187,13 +181,7 @@ impl RedisCluster {
     }
 
     /// The nodes that are masters at this moment and alive, in the order of their slots.
-    #[track_caller]
-    pub fn masters(&self) -> Vec<&Redis> {
-        self.try_masters().or_fail()
-    }
-
-    /// As [`masters`](Self::masters).
-    pub fn try_masters(&self) -> Result<Vec<&Redis>> {
+    pub fn masters(&self) -> Result<Vec<&Redis>> {
         let view = self.view()?;
         let mut masters: Vec<&Member> = view.0.iter().filter(|member| member.is_serving_master()).collect();
         masters.sort_by_key(|member| member.slots.first().copied());
@@ -201,25 +189,13 @@ impl RedisCluster {
     }
 
     /// The nodes that are replicas at this moment and alive.
-    #[track_caller]
-    pub fn replicas(&self) -> Vec<&Redis> {
-        self.try_replicas().or_fail()
-    }
-
-    /// As [`replicas`](Self::replicas).
-    pub fn try_replicas(&self) -> Result<Vec<&Redis>> {
+    pub fn replicas(&self) -> Result<Vec<&Redis>> {
         let view = self.view()?;
         Ok(self.these(view.0.iter().filter(|member| !member.failed && !member.master)))
     }
 
     /// The master that holds the key's slot at this moment.
-    #[track_caller]
-    pub fn master_for(&self, key: &str) -> &Redis {
-        self.try_master_for(key).or_fail()
-    }
-
-    /// As [`master_for`](Self::master_for).
-    pub fn try_master_for(&self, key: &str) -> Result<&Redis> {
+    pub fn master_for(&self, key: &str) -> Result<&Redis> {
         let fail = |cause: &str| Error::new("find the key's master", cause).at(key);
         let slot = self.ask_any(&["CLUSTER", "KEYSLOT", key])?;
         let slot: u16 = slot.parse().map_err(|_| fail(&format!("its slot is {slot:?}")))?;

@@ -21,7 +21,7 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 /// db.primary.execute("CREATE TABLE seen (id INT PRIMARY KEY)");
 /// db.primary.execute("INSERT INTO seen VALUES (42)");
 /// db.catch_up();
-/// assert_eq!(db.replicas[0].ask("SELECT id FROM seen"), "42");
+/// assert_eq!(db.replicas[0].ask("SELECT id FROM seen").unwrap(), "42");
 /// ```
 #[derive(Debug)]
 pub struct Replicated {
@@ -63,7 +63,7 @@ impl Replicated {
     /// use lab::service::Replicated;
     ///
     /// let db = Replicated::of(1).with("rpl_semi_sync_slave_enabled", "ON").start().unwrap();
-    /// assert_eq!(db.replicas[0].ask("SELECT @@rpl_semi_sync_slave_enabled"), "1");
+    /// assert_eq!(db.replicas[0].ask("SELECT @@rpl_semi_sync_slave_enabled").unwrap(), "1");
     /// assert!(db.links[0].stats().total >= 1);
     /// ```
     pub fn of(replicas: usize) -> ReplicatedBuilder {
@@ -93,7 +93,7 @@ impl Replicated {
         let primary = servers.remove(0);
         let links = servers.iter().map(|_| Link::to(primary.address())).collect::<Result<Vec<_>>>()?;
         for (replica, link) in servers.iter().zip(&links) {
-            replica.try_replicate_through(&primary, link.address())?;
+            replica.replicate_through(&primary, link.address())?;
         }
         Ok(Self { primary, replicas: servers, links })
     }
@@ -122,10 +122,10 @@ impl Replicated {
     /// As [`catch_up`](Self::catch_up).
     pub fn try_catch_up(&self) -> Result<Duration> {
         let asked = Instant::now();
-        let position = self.primary.try_position()?;
+        let position = self.primary.position()?;
         for replica in &self.replicas {
-            if !replica.try_wait_for(&position, CATCH_UP)? {
-                let why = replica.try_replication_error()?.unwrap_or_else(|| "it only is slow".into());
+            if !replica.wait_for(&position, CATCH_UP)? {
+                let why = replica.replication_error()?.unwrap_or_else(|| "it only is slow".into());
                 let cause = format!("the replica has not replayed {position} after {} s ({why})", CATCH_UP.as_secs());
                 return Err(Error::new("wait for a replica", cause).at(replica.name()));
             }
@@ -136,24 +136,12 @@ impl Replicated {
 
 impl MariaDb {
     /// Follows `primary` from where it last stopped.
-    #[track_caller]
-    pub fn replicate_from(&self, primary: &MariaDb) {
-        self.try_replicate_from(primary).or_fail();
-    }
-
-    /// As [`replicate_from`](Self::replicate_from).
-    pub fn try_replicate_from(&self, primary: &MariaDb) -> Result<()> {
-        self.try_replicate_through(primary, primary.address())
+    pub fn replicate_from(&self, primary: &MariaDb) -> Result<()> {
+        self.replicate_through(primary, primary.address())
     }
 
     /// Follows `primary`, which it reaches at `address`: that of a link which delays or cuts the connection.
-    #[track_caller]
-    pub fn replicate_through(&self, primary: &MariaDb, address: &str) {
-        self.try_replicate_through(primary, address).or_fail();
-    }
-
-    /// As [`replicate_through`](Self::replicate_through).
-    pub fn try_replicate_through(&self, primary: &MariaDb, address: &str) -> Result<()> {
+    pub fn replicate_through(&self, primary: &MariaDb, address: &str) -> Result<()> {
         let failure = |cause: &str| Error::new("follow a primary", cause).at(self.name());
         let port = |text: &str| text.parse::<u16>().ok();
         let (host, port) = address
@@ -168,13 +156,7 @@ impl MariaDb {
     }
 
     /// Replays everything from now on this many seconds late.
-    #[track_caller]
-    pub fn delay_replication(&self, seconds: u32) {
-        self.try_delay_replication(seconds).or_fail();
-    }
-
-    /// As [`delay_replication`](Self::delay_replication).
-    pub fn try_delay_replication(&self, seconds: u32) -> Result<()> {
+    pub fn delay_replication(&self, seconds: u32) -> Result<()> {
         self.administer(&self.dialect().delay(seconds))
     }
 
@@ -192,47 +174,35 @@ impl MariaDb {
     }
 
     /// The position of its last transaction, for [`wait_for`](Self::wait_for) on a replica.
-    #[track_caller]
-    pub fn position(&self) -> String {
-        self.try_position().or_fail()
-    }
-
-    /// As [`position`](Self::position).
-    pub fn try_position(&self) -> Result<String> {
-        self.try_ask(self.dialect().position())
+    pub fn position(&self) -> Result<String> {
+        self.ask(self.dialect().position())
     }
 
     /// Waits until it has replayed a primary's position; says whether it has within `patience`.
-    #[track_caller]
-    pub fn wait_for(&self, position: &str, patience: Duration) -> bool {
-        self.try_wait_for(position, patience).or_fail()
-    }
-
-    /// As [`wait_for`](Self::wait_for).
-    pub fn try_wait_for(&self, position: &str, patience: Duration) -> Result<bool> {
-        self.try_ask(&self.dialect().wait_for_position(position, patience.as_secs_f64())).map(|answer| answer == "0")
+    pub fn wait_for(&self, position: &str, patience: Duration) -> Result<bool> {
+        self.ask(&self.dialect().wait_for_position(position, patience.as_secs_f64())).map(|answer| answer == "0")
     }
 
     /// The position of what a replica has received, replayed or not.
-    pub fn try_received(&self) -> Result<String> {
+    pub fn received(&self) -> Result<String> {
         let (column, also_executed) = match self.dialect().is_mariadb() {
             true => ("Gtid_IO_Pos", false),
             // Counted since the replica was last started, so what it had replayed by then is missing in it.
             false => ("Retrieved_Gtid_Set", true),
         };
-        let received = self.try_replica_status(column)?;
+        let received = self.replica_status(column)?;
         match also_executed {
-            true => Ok([received, self.try_position()?].join(",").trim_matches(',').to_owned()),
+            true => Ok([received, self.position()?].join(",").trim_matches(',').to_owned()),
             false => Ok(if received == "NULL" { String::new() } else { received }),
         }
     }
 
     /// How many seconds a replica says that it is behind, in its own words: `NULL` where it says nothing.
-    pub fn try_seconds_behind(&self) -> Result<String> {
-        self.try_replica_status(self.dialect().seconds_behind())
+    pub fn seconds_behind(&self) -> Result<String> {
+        self.replica_status(self.dialect().seconds_behind())
     }
 
-    fn try_replica_status(&self, column: &str) -> Result<String> {
+    fn replica_status(&self, column: &str) -> Result<String> {
         let doing = "ask a replica how it does";
         let status: Option<mysql::Row> =
             self.connect()?.query_first(self.dialect().replica_status()).doing(doing).map_err(|e| e.at(self.name()))?;
@@ -242,13 +212,7 @@ impl MariaDb {
     }
 
     /// Why it does not replicate; nothing when it does.
-    #[track_caller]
-    pub fn replication_error(&self) -> Option<String> {
-        self.try_replication_error().or_fail()
-    }
-
-    /// As [`replication_error`](Self::replication_error).
-    pub fn try_replication_error(&self) -> Result<Option<String>> {
+    pub fn replication_error(&self) -> Result<Option<String>> {
         let doing = || "ask a replica how it does";
         let status: Option<mysql::Row> = self.connect()?.query_first(self.dialect().replica_status()).doing(doing())?;
         let Some(status) = status else { return Ok(Some("it follows nobody".into())) };

@@ -304,10 +304,11 @@ fn a_mover_that_wakes_up_when_its_slots_are_on_their_way_again_leaves_the_notes_
 
 /// Waits until somebody holds the fence of a slot.
 fn until_fence_is_held(server: &MariaDb, slot: Slot) {
-    let database = server.ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'");
+    let database =
+        server.ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'").unwrap();
     let look = format!("SELECT state FROM {database}.fences WHERE slot = {slot} LOCK IN SHARE MODE NOWAIT");
     let asked = Instant::now();
-    while server.try_ask(&look).is_ok() {
+    while server.ask(&look).is_ok() {
         assert!(asked.elapsed() < PATIENCE, "nobody does");
     }
 }
@@ -536,7 +537,8 @@ fn a_slot_that_is_handed_over_between_two_answers_is_neither_counted_twice_nor_l
 fn rows_that_lie_at_the_target_by_mistake_do_not_come_to_life() {
     let servers = servers(2);
     let (cluster, users) = loaded(&servers, 1, 16, 200);
-    let database = servers[1].ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'");
+    let database =
+        servers[1].ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'").unwrap();
     let slot = cluster.map().unwrap().plan(&instances(2)).unwrap()[0].slot;
     let ghost = (1_000..).find(|&id| cluster.slot_of(id) == slot).unwrap();
     servers[1].execute(&format!("INSERT INTO {database}.users VALUES ({slot}, {ghost}, 'ghost', 0, 1)"));

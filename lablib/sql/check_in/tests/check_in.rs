@@ -283,7 +283,9 @@ fn a_lost_server_and_a_lost_table_are_one_sentence() {
 fn no_connection_and_no_transaction_is_left_behind() {
     let server = service::mysql();
     let count = || {
-        server.ask("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'lab' AND id <> CONNECTION_ID()")
+        server
+            .ask("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'lab' AND id <> CONNECTION_ID()")
+            .unwrap()
     };
     let before = count();
     let spec = SaleSpec { layout: cabin(5, 6), travellers: 40, desks: 8, failing: 300, seed: 5 };
@@ -291,5 +293,5 @@ fn no_connection_and_no_transaction_is_left_behind() {
     broken_connections(&server).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(count(), before);
-    assert_eq!(server.ask("SELECT COUNT(*) FROM information_schema.innodb_trx"), "0");
+    assert_eq!(server.ask("SELECT COUNT(*) FROM information_schema.innodb_trx").unwrap(), "0");
 }

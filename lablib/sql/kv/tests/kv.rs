@@ -153,7 +153,7 @@ fn while_a_row_is_held<T>(server: &MariaDb, url: &str, key: &str, hold: Duration
             "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE {database}.kv%' \
              AND state = 'User sleep'"
         );
-        until("the row is held", || server.ask(&asleep) == "1");
+        until("the row is held", || server.ask(&asleep).unwrap() == "1");
         let done = work();
         held.join().unwrap();
         done
@@ -174,7 +174,7 @@ fn until_within(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool)
 
 fn rows(server: &MariaDb, url: &str) -> u64 {
     let database = url.rsplit('/').next().unwrap();
-    server.ask(&format!("SELECT COUNT(*) FROM {database}.kv")).parse().unwrap()
+    server.ask(&format!("SELECT COUNT(*) FROM {database}.kv")).unwrap().parse().unwrap()
 }
 
 /// The same shards by way of a link.
@@ -231,7 +231,7 @@ fn what_has_expired_is_absent_to_a_swap_also_while_it_is_swept_away() {
             let swap = scope.spawn(|| client.compare_and_set(b"lock", Expected::Absent, b"mine", None));
             until("the server has answered", || link.stats().in_flight > 0);
             let sweeper = Sweeper::start(&urls[0], 10, Duration::from_millis(1), |_| ()).unwrap();
-            until("all is swept", || server.ask(&expired) == "0");
+            until("all is swept", || server.ask(&expired).unwrap() == "0");
             sweeper.stop().unwrap();
             link.heal();
             assert_eq!(swap.join().unwrap().unwrap().is_some(), right, "{skip:?}");
@@ -339,7 +339,7 @@ fn what_is_in_doubt_may_still_come_but_a_swap_not_after_another_one() {
     until("the put came late", || direct.get(b"put").unwrap().unwrap().value == b"late");
     until("both connections are gone", || {
         let (mine, here) = ("SELECT COUNT(*) FROM information_schema.processlist WHERE db = ", &urls[0]);
-        server.ask(&format!("{mine}'{}'", here.rsplit('/').next().unwrap())) == "1"
+        server.ask(&format!("{mine}'{}'", here.rsplit('/').next().unwrap())).unwrap() == "1"
     });
     assert_eq!(direct.get(b"swapped").unwrap().unwrap().value, b"2");
 }
@@ -492,7 +492,7 @@ fn a_sweeper_goes_on_after_errors_and_its_owner_hears_of_each_at_once() {
         reader.connection_id()
     );
     said.extend(heard.try_iter());
-    server.ask(&kill).split(';').for_each(|kill| server.execute(kill));
+    server.ask(&kill).unwrap().split(';').for_each(|kill| server.execute(kill));
     said.push(next());
     server.kill();
     said.push(next());

@@ -145,11 +145,13 @@ fn truth(server: &MariaDb, order: &[(String, Direction)], filter: Option<(&str, 
     }
     let filter = filter.map_or(String::new(), |(name, value)| format!("WHERE {name} <=> {value}"));
     // Not GROUP_CONCAT's own ORDER BY: MariaDB takes NULL for 0 there.
-    let all = server.ask(&format!(
-        "SELECT GROUP_CONCAT(name ORDER BY place SEPARATOR ',') FROM (SELECT CONCAT(region, ':', id) AS name, \
+    let all = server
+        .ask(&format!(
+            "SELECT GROUP_CONCAT(name ORDER BY place SEPARATOR ',') FROM (SELECT CONCAT(region, ':', id) AS name, \
          ROW_NUMBER() OVER (ORDER BY {}) AS place FROM kinds {filter}) AS ordered",
-        terms.join(", ")
-    ));
+            terms.join(", ")
+        ))
+        .unwrap();
     if all == "NULL" { Vec::new() } else { all.split(',').map(str::to_string).collect() }
 }
 
@@ -275,7 +277,7 @@ fn what_cannot_be_paged_is_refused_with_one_sentence() {
         let said = refusal(&server, &query);
         assert!(said.contains(words) && !said.contains('\n'), "{query}: {said}");
     }
-    assert_eq!(server.ask("SELECT COUNT(*) FROM posts"), "10");
+    assert_eq!(server.ask("SELECT COUNT(*) FROM posts").unwrap(), "10");
 }
 
 #[test]
@@ -506,9 +508,9 @@ fn a_connection_that_was_ended_between_two_pages_is_made_anew() {
     let query = posts(&server, 40);
     let mut pager = open(&server, &query);
     let first = pager.first().unwrap();
-    let before = server.ask(
-        "SELECT GROUP_CONCAT(id) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'lab'",
-    );
+    let before = server
+        .ask("SELECT GROUP_CONCAT(id) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'lab'")
+        .unwrap();
     before.split(',').for_each(|id| server.execute(&format!("KILL {id}")));
     assert_eq!(pager.after(first.next.as_ref().unwrap()).unwrap().rows.len(), 4);
 }

@@ -118,7 +118,7 @@ impl Manager for Server {
         while self.0.silent.load(SeqCst) {
             sleep(ms(1)).await;
         }
-        wire.ask()
+        wire.ask().unwrap()
     }
 
     async fn clean(&self, wire: &mut Wire) -> Result<(), Refused> {
@@ -127,7 +127,7 @@ impl Manager for Server {
         }
         self.0.cleaned.fetch_add(1, SeqCst);
         wire.dirty = false;
-        wire.ask()
+        wire.ask().unwrap()
     }
 
     fn condition(&self, wire: &Wire) -> Condition {
@@ -749,7 +749,7 @@ proptest! {
                     for _ in 0..pauses {
                         tokio::task::yield_now().await;
                     }
-                    let _ = wire.ask();
+                    let _ = wire.ask().unwrap();
                     match act {
                         Act::Dirty => wire.dirty = true,
                         Act::Break => wire.broken = true,
@@ -800,7 +800,7 @@ mod on_a_real_server {
 
     fn connected(server: &MariaDb) -> u64 {
         // The one that asks is one of them.
-        server.ask("SELECT VARIABLE_VALUE - 1 FROM information_schema.global_status WHERE VARIABLE_NAME = 'Threads_connected'").parse().unwrap()
+        server.ask("SELECT VARIABLE_VALUE - 1 FROM information_schema.global_status WHERE VARIABLE_NAME = 'Threads_connected'").unwrap().parse().unwrap()
     }
 
     #[test]
@@ -850,7 +850,7 @@ mod on_a_real_server {
             connection.query_drop("INSERT INTO t VALUES (11)").await.unwrap();
             connection.query_drop("ROLLBACK").await.unwrap();
         });
-        assert_eq!(server.ask("SELECT COUNT(*) FROM t"), "0");
+        assert_eq!(server.ask("SELECT COUNT(*) FROM t").unwrap(), "0");
     }
 
     /// What no flag of an answer tells.
@@ -931,9 +931,9 @@ mod on_a_real_server {
             drop(other);
             until("its permit is back", || pool.stats().in_use == 0).await;
         });
-        assert_eq!(server.ask("SELECT v FROM t"), "2");
+        assert_eq!(server.ask("SELECT v FROM t").unwrap(), "2");
         assert_eq!(
-            server.ask("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(30)' "),
+            server.ask("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%SLEEP(30)' ").unwrap(),
             "0"
         );
     }

@@ -117,7 +117,7 @@ impl Cluster {
 
     /// The position of the primary's last transaction.
     pub fn position(&self) -> Result<Position> {
-        self.server(self.primary())?.try_position()?.parse()
+        self.server(self.primary())?.position()?.parse()
     }
 
     /// Waits until those who follow the primary have replayed everything that it has committed by now.
@@ -132,10 +132,10 @@ impl Cluster {
 
     pub(super) fn wait_for(&self, server: usize, position: &Position, patience: Duration) -> Result<()> {
         let server = self.server(server)?;
-        if position.is_start() || server.try_wait_for(&position.to_string(), patience)? {
+        if position.is_start() || server.wait_for(&position.to_string(), patience)? {
             return Ok(());
         }
-        let why = server.try_replication_error()?.unwrap_or_else(|| "it only is slow".into());
+        let why = server.replication_error()?.unwrap_or_else(|| "it only is slow".into());
         let cause = format!("it has not replayed {position} after {:.1} s ({why})", patience.as_secs_f64());
         Err(Error::new("wait for a replica", cause).at(server.name()))
     }

@@ -114,7 +114,7 @@ impl Cluster {
         let server = self.server(chosen.server)?;
         if skip != Some(Skip::Drain) && !chosen.received.is_start() {
             // What it has received was acknowledged, perhaps only because it was received.
-            let replayed = server.try_wait_for(&chosen.received.to_string(), patience)?;
+            let replayed = server.wait_for(&chosen.received.to_string(), patience)?;
             if !replayed {
                 let cause = format!(
                     "it has received {} and not replayed it in {:.1} s",
@@ -147,7 +147,7 @@ impl Cluster {
             .query_first(format!("SELECT {}", replica.dialect().replayed()))
             .doing("ask a replica how far it is")?;
         let replayed: Position = replayed.flatten().unwrap_or_default().parse()?;
-        let mut received: Position = replica.try_received()?.parse()?;
+        let mut received: Position = replica.received()?.parse()?;
         received.join(&replayed);
         Ok(Candidate { server, received, replayed })
     }
@@ -156,7 +156,7 @@ impl Cluster {
         let (replica, primary) = (self.server(server)?, self.server(primary)?);
         let link = self.link(server)?;
         link.heal().retarget(primary.address())?;
-        replica.try_replicate_through(primary, link.address())
+        replica.replicate_through(primary, link.address())
     }
 
     /// Lets a server that was a primary, and is running again, follow the present one.
@@ -179,11 +179,11 @@ impl Cluster {
         self.follow(server, self.primary())?;
         let began = Instant::now();
         loop {
-            let why = old.try_replication_error()?;
+            let why = old.replication_error()?;
             let followed = why.is_none()
                 && self.position().is_ok_and(|position| {
                     position.is_start()
-                        || old.try_wait_for(&position.to_string(), Duration::from_millis(100)).unwrap_or(false)
+                        || old.wait_for(&position.to_string(), Duration::from_millis(100)).unwrap_or(false)
                 });
             if followed {
                 self.following().insert(server);
@@ -232,7 +232,7 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        let own: Position = old.try_position()?.parse()?;
+        let own: Position = old.position()?.parse()?;
         // A replica goes on where its last replayed transaction was; this one's last are its own.
         administrator.query_drop(format!("SET GLOBAL gtid_slave_pos = '{own}'")).doing(doing).map_err(at)?;
         Ok(own)
@@ -242,7 +242,7 @@ impl Cluster {
     /// both servers went on counting from where they parted. The state of its binary log has a number for each server that it
     /// ever had a transaction of.
     fn parted(&self, own: &Position) -> Result<Option<Gtid>> {
-        let state = self.server(self.primary())?.try_ask("SELECT @@GLOBAL.gtid_binlog_state")?;
+        let state = self.server(self.primary())?.ask("SELECT @@GLOBAL.gtid_binlog_state")?;
         let listed = state.split(',').filter(|part| !part.trim().is_empty());
         let has: Vec<Gtid> = listed.map(str::parse).collect::<Result<_>>()?;
         let covers = |gtid: &Gtid| {

@@ -83,20 +83,20 @@ impl Prototype {
             connection.query_drop(statement).doing(doing)?;
         }
         self.cluster.catch_up(Duration::from_secs(20))?;
-        let row_appeared = replica.try_ask("SELECT COUNT(*) FROM test_table WHERE id = 1000")? == "1";
+        let row_appeared = replica.ask("SELECT COUNT(*) FROM test_table WHERE id = 1000")? == "1";
         replica
             .administer(&["SET sql_log_bin = 0".into(), "INSERT INTO test_table VALUES (2000, 'by', 'root')".into()])?;
         let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'orders'";
         let count = |server: &lab::service::MariaDb, where_: &str| -> Result<u64> {
-            let answer = server.try_ask(&format!("SELECT COUNT(*) FROM test_table WHERE {where_}"))?;
+            let answer = server.ask(&format!("SELECT COUNT(*) FROM test_table WHERE {where_}"))?;
             answer.parse().doing(doing)
         };
         let seeming = Seeming {
-            threads_run: replica.try_replication_error()?.is_none(),
-            seconds_behind: replica.try_seconds_behind()?,
+            threads_run: replica.replication_error()?.is_none(),
+            seconds_behind: replica.seconds_behind()?,
             row_appeared,
             without_snapshot: count(primary, "id <= 1000")? - count(replica, "id <= 1000")?,
-            filtered_table_missing: primary.try_ask(tables)? == "1" && replica.try_ask(tables)? == "0",
+            filtered_table_missing: primary.ask(tables)? == "1" && replica.ask(tables)? == "0",
             written_by_root: count(replica, "id = 2000")?,
             comparison: self.cluster.compare(&["test_table"], 50)?,
         };

@@ -72,7 +72,7 @@ impl Cluster {
                 continue;
             }
             expected += 1;
-            if replica.try_ask("SELECT @@rpl_semi_sync_slave_enabled")? == "0" {
+            if replica.ask("SELECT @@rpl_semi_sync_slave_enabled")? == "0" {
                 // A replica says at its log-in whether it will acknowledge.
                 let statements =
                     ["SET GLOBAL rpl_semi_sync_slave_enabled = ON", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"];
@@ -108,7 +108,7 @@ impl Cluster {
     /// What the primary has counted so far.
     pub fn semi_sync_status(&self) -> Result<SemiSyncStatus> {
         let primary = self.mariadb(self.primary())?;
-        let on = primary.try_ask(
+        let on = primary.ask(
             "SELECT variable_value FROM information_schema.global_status \
              WHERE variable_name = 'Rpl_semi_sync_master_status'",
         )? == "ON";

@@ -15,13 +15,14 @@ const REPEATABLE: Setting = Setting { level: Level::RepeatableRead, snapshot_iso
 fn connections(server: &MariaDb) -> u64 {
     server
         .ask("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'lab' AND id <> CONNECTION_ID()")
+        .unwrap()
         .parse()
         .unwrap()
 }
 
 fn open_transactions(server: &MariaDb) -> String {
     std::thread::sleep(Duration::from_millis(150));
-    server.ask("SELECT COUNT(*) FROM information_schema.innodb_trx")
+    server.ask("SELECT COUNT(*) FROM information_schema.innodb_trx").unwrap()
 }
 
 #[test]
@@ -84,7 +85,10 @@ fn whoever_is_left_in_the_middle_is_rolled_back() {
     drop(stage);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(connections(&server), before);
-    assert_eq!(server.ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE 'hermitage%'"), "0");
+    assert_eq!(
+        server.ask("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE 'hermitage%'").unwrap(),
+        "0"
+    );
 }
 
 #[test]
@@ -255,7 +259,7 @@ fn a_client_begins_again_after_each_error_that_asks_for_it() {
         .unwrap();
     assert_eq!((tries, client.tries()), (2, Tries { done: 2, timeouts: 1, stale: 1, ..Tries::default() }));
     // What failed was rolled back as a whole: row 2 has counted one change, and row 1 all of them.
-    assert_eq!(server.ask("SELECT GROUP_CONCAT(n ORDER BY id) FROM again"), "22,10");
+    assert_eq!(server.ask("SELECT GROUP_CONCAT(n ORDER BY id) FROM again").unwrap(), "22,10");
 
     // Any other error is the caller's, and nothing of its transaction stays, neither a change nor a lock.
     let error = client.transaction(|connection| {
@@ -263,7 +267,7 @@ fn a_client_begins_again_after_each_error_that_asks_for_it() {
         connection.query_drop("INSERT INTO nowhere VALUES (1)")
     });
     assert!(error.unwrap_err().to_string().contains("nowhere"));
-    assert_eq!(server.ask("SELECT n FROM again WHERE id = 2 FOR UPDATE NOWAIT"), "10");
+    assert_eq!(server.ask("SELECT n FROM again WHERE id = 2 FOR UPDATE NOWAIT").unwrap(), "10");
     assert_eq!(client.tries().done, 2);
     server.execute("DROP TABLE again");
 }

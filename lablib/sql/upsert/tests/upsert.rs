@@ -239,7 +239,7 @@ fn a_killed_server_keeps_every_acknowledged_batch_whole() {
 #[test]
 fn an_acknowledged_put_has_been_synced() {
     let server = service::private_mysql();
-    assert_eq!(server.ask("SELECT @@sync_binlog = 1 AND @@log_bin = 1"), "1");
+    assert_eq!(server.ask("SELECT @@sync_binlog = 1 AND @@log_bin = 1").unwrap(), "1");
     for way in Way::ALL {
         let table = table(&server);
         let mut writer = Writer::new(&server, &table, way).unwrap();

@@ -168,7 +168,7 @@ fn against_its_lease(times: &[u64], lease: Range<u64>, next: u64) -> (u64, f64) 
 
 /// The first timestamp of the one worker that is not leased, as its Redis knows it.
 fn redis_until(redis: &Redis, fleet: &Fleet) -> Result<u64> {
-    let until = redis.try_ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name()))?;
+    let until = redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name()))?;
     until.parse::<f64>().map(|until| until as u64).doing("read a lease's end")
 }
 

@@ -115,12 +115,12 @@ impl FailoverSpec {
         for deaths_of_one in self.deaths.chunks(2) {
             let timeout = self.node_timeout.as_millis().to_string();
             let cluster = RedisCluster::of(3, 3).with("cluster-node-timeout", &timeout).start()?;
-            let masters: Vec<&Redis> = cluster.try_masters()?;
+            let masters: Vec<&Redis> = cluster.masters()?;
             let victims = || deaths_of_one.iter().zip(&masters);
             // Side by side, because it takes the news a second to get around.
             let links = std::thread::scope(|scope| {
                 let links: Vec<_> =
-                    victims().map(|(_, victim)| scope.spawn(|| cluster.try_replicate_through_link(victim))).collect();
+                    victims().map(|(_, victim)| scope.spawn(|| cluster.replicate_through_link(victim))).collect();
                 links.into_iter().map(|link| joined("open a link", link.join())).collect::<Result<Vec<Link>>>()
             })?;
             for ((death, victim), link) in victims().zip(&links) {
@@ -134,7 +134,7 @@ impl FailoverSpec {
     fn kill(&self, cluster: &RedisCluster, victim: &Redis, link: &Link, death: Death, number: usize) -> Result<Died> {
         let coverage = if death.full_coverage { "yes" } else { "no" };
         for node in cluster.nodes().iter().filter(|node| node.is_running()) {
-            node.try_ask(&format!("CONFIG SET cluster-require-full-coverage {coverage}"))?;
+            node.ask(&format!("CONFIG SET cluster-require-full-coverage {coverage}"))?;
         }
         let options = ClientOptions::of(cluster).deadline(Duration::from_millis(40));
         let map = options.connect()?.map().clone();
@@ -457,7 +457,7 @@ mod tests {
         let (start, over) = (Instant::now(), AtomicBool::new(false));
         let probes = std::thread::scope(|scope| {
             let probing = scope.spawn(|| probe(&options, "tag", start, &over));
-            let node = cluster.master_for("{tag}:probe");
+            let node = cluster.master_for("{tag}:probe").unwrap();
             std::thread::sleep(Duration::from_millis(100));
             node.pause();
             std::thread::sleep(Duration::from_millis(300));

@@ -131,8 +131,8 @@ impl MoveSpec {
     fn move_it(&self, cluster: &RedisCluster, start: Instant) -> Result<Carried> {
         let mut steps: Vec<(String, f64)> = Vec::new();
         let mut note = |what: &str| steps.push((what.to_owned(), start.elapsed().as_secs_f64()));
-        let masters = cluster.try_masters()?;
-        let source = cluster.try_master_for(&key(0))?;
+        let masters = cluster.masters()?;
+        let source = cluster.master_for(&key(0))?;
         let place = masters.iter().position(|master| master.name() == source.name()).unwrap_or(0);
         let target = masters[(place + 1) % masters.len()];
         std::thread::sleep(self.rest);

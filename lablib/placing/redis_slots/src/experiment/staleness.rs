@@ -82,8 +82,8 @@ impl StalenessSpec {
     }
 
     fn try_run(&self, cluster: &RedisCluster) -> Result<Staleness> {
-        let master = cluster.try_master_for(KEY)?;
-        let link = cluster.try_replicate_through_link(master)?;
+        let master = cluster.master_for(KEY)?;
+        let link = cluster.replicate_through_link(master)?;
         with_replicas(&ClientOptions::of(cluster))?;
         let near = [Source::Master, Source::Cache, Source::DeafCache, Source::Replica];
         let mut seen = self.watch(cluster, &near, "")?;
@@ -92,7 +92,7 @@ impl StalenessSpec {
         seen.extend(self.watch(cluster, &[Source::Replica], &wire)?);
         let own = read_own_writes(cluster, self.own_writes)?;
         link.heal();
-        cluster.try_replicate_directly(link)?;
+        cluster.replicate_directly(link)?;
         Ok(Staleness { seen, own })
     }
 

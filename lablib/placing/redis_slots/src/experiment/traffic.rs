@@ -80,7 +80,7 @@ fn try_check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> Result<SlotCheck
 pub fn slot_by_the_server(cluster: &RedisCluster, key: &str) -> u64 {
     let ask = || -> Result<u64> {
         let node = cluster.nodes().first().ok_or_else(|| Error::new("ask for a slot", "the cluster has no nodes"))?;
-        node.try_ask(&format!("CLUSTER KEYSLOT {key}"))?.parse().doing("read a slot")
+        node.ask(&format!("CLUSTER KEYSLOT {key}"))?.parse().doing("read a slot")
     };
     ask().or_fail()
 }

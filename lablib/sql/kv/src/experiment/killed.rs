@@ -124,7 +124,7 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
     }
     let connections = || -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE 'kv\\_%'";
-        Ok(server.try_ask(sql)?.parse().unwrap_or(u64::MAX))
+        Ok(server.ask(sql)?.parse().unwrap_or(u64::MAX))
     };
     drop(stores);
     // A server hears of a connection's end a moment after its client.

@@ -48,7 +48,7 @@ pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diver
         let clean = cluster.compare(&TABLES, chunk)?;
         let planted = plant(bank, replica)?;
         let found = cluster.compare(&TABLES, chunk)?;
-        let healthy = cluster.server(replica)?.try_replication_error()?.is_none();
+        let healthy = cluster.server(replica)?.replication_error()?.is_none();
         let snapshots = [bank.snapshot(replica)?, bank.snapshot(other)?];
         let mut rows = Vec::new();
         for difference in &found.differences {

@@ -203,7 +203,7 @@ pub fn silence(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
             .with(|_| bank.writer(seed))
             .arriving(60.0, lasting + 2 * margin)
             .looking(Duration::from_millis(40), |look| {
-                look.note_or_missing(OWN, "s", server.try_seconds_behind()?.parse().ok());
+                look.note_or_missing(OWN, "s", server.seconds_behind()?.parse().ok());
                 look.note_or_missing(ROUTER, "s", router.lag(replica).map(|lag| lag.as_secs_f64()));
                 Ok(())
             })
