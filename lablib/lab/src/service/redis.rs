@@ -13,7 +13,7 @@ use redis::{Client, Connection};
 use super::node::{Launch, Node, Recipe};
 use super::secret::{secret, write_private};
 use super::surroundings;
-use crate::{Doing, Error, OrFail, Result};
+use crate::{Doing, Error, Result};
 
 /// Names the user's own server.
 pub(super) const VARIABLE: &str = "LAB_REDIS_URL";

@@ -267,10 +267,10 @@ impl Pager {
         let doing = "read a page";
         let name = self.address.name.clone();
         let used_before = self.connection.is_some();
-        let answer = self.ask(statement)?;
+        let answer = self.try_ask(statement)?;
         match answer {
             // The server may have been away and back since the last page; reading again does no harm.
-            Err(error) if used_before && is_lost(&error) && !took_too_long(&error) => self.ask(statement)?,
+            Err(error) if used_before && is_lost(&error) && !took_too_long(&error) => self.try_ask(statement)?,
             answer => answer,
         }
         .map_err(|error| {
@@ -283,7 +283,7 @@ impl Pager {
         })
     }
 
-    fn ask(&mut self, statement: &Statement) -> Result<mysql::Result<Vec<mysql::Row>>> {
+    fn try_ask(&mut self, statement: &Statement) -> Result<mysql::Result<Vec<mysql::Row>>> {
         let parameters = Params::Positional(statement.parameters.iter().map(mysql::Value::from).collect());
         let connection = self.connection()?;
         let answer = match statement.once {

@@ -82,6 +82,18 @@ impl Cells {
         faults
     }
 
+    /// Links to files that are not there, seen from the folder in which the notebook lies.
+    pub fn dead_links(&self, folder: &Path) -> Vec<String> {
+        let text: Vec<String> = self.of_type("markdown").map(source).collect();
+        let text = text.join("\n");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
+        let files = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+        files
+            .filter(|file| !folder.join(file).exists())
+            .map(|file| format!("a link leads to {file}, which is not there"))
+            .collect()
+    }
+
     /// Cells whose failure the kernel would pass off as a success.
     pub fn hidden_failures(&self) -> Vec<String> {
         let line = |(number, cell)| {

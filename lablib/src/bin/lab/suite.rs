@@ -115,9 +115,9 @@ fn clean_notebooks() -> Result<()> {
     let mut faults = Vec::new();
     for notebook in report::all_notebooks()? {
         let cells = Cells::read(&notebook)?;
-        faults.extend(
-            cells.faults(&report::stem(&notebook)).into_iter().map(|fault| format!("{}: {fault}", notebook.display())),
-        );
+        let found =
+            [cells.faults(&report::stem(&notebook)), cells.dead_links(&place::root().join("notebooks"))].concat();
+        faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", notebook.display())));
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the notebooks", faults.join("; "))) }
 }

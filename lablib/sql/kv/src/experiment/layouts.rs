@@ -1,7 +1,5 @@
 //! The same entries in other layouts, and in Redis.
 
-use std::time::Instant;
-
 use super::databases;
 use crate::Store;
 use crate::rivals::{Client, Layout};
