@@ -118,7 +118,7 @@ impl Manager for Server {
         while self.0.silent.load(SeqCst) {
             sleep(ms(1)).await;
         }
-        wire.ask().unwrap()
+        wire.ask()
     }
 
     async fn clean(&self, wire: &mut Wire) -> Result<(), Refused> {
@@ -127,7 +127,7 @@ impl Manager for Server {
         }
         self.0.cleaned.fetch_add(1, SeqCst);
         wire.dirty = false;
-        wire.ask().unwrap()
+        wire.ask()
     }
 
     fn condition(&self, wire: &Wire) -> Condition {
@@ -631,7 +631,7 @@ fn closing_refuses_new_borrowers_and_waits_for_the_old_ones() {
         let working = tokio::spawn(async move {
             let mut wire = held.pop().unwrap();
             sleep(ms(60)).await;
-            wire.ask().unwrap()
+            wire.ask()
         });
         let too_soon = pool.close(ms(5)).await;
         assert_eq!((too_soon.still_out, pool.is_closed()), (2, true), "{too_soon:?}");
