@@ -1,5 +1,7 @@
 //! The servers under the same load, in turns: what a request costs, how many there can be, and what users wait.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -11,7 +13,6 @@ use lab::{Crowd, Doing, Error, Figures, Result, Trial};
 /// The load, the same for every server.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadSpec {
-    /// Connections.
     pub connections: u64,
     /// Requests in each round, as fast as they are answered, one under way on each connection.
     pub requests: u64,

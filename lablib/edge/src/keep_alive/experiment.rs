@@ -1,5 +1,7 @@
 //! A connection for each request against connections that stay open: what it costs, and when it ends.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;

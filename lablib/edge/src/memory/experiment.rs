@@ -1,5 +1,7 @@
 //! Connections opened, left idle, weighed and closed again; several times, so that what others do on the machine averages out.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};

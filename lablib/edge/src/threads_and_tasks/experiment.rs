@@ -1,5 +1,7 @@
 //! Threads beside tasks: memory, what it takes to make them, switches, and the number at which threads stop.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +25,6 @@ pub fn relay(spec: &RelaySpec) -> Result<Relayed> {
 /// A number of threads, or of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// Threads or tasks.
     pub kind: Kind,
     /// Number of threads or tasks.
     pub count: u64,
@@ -108,11 +109,9 @@ impl Limits {
 /// A limit that was reached on purpose.
 #[derive(Debug, Clone)]
 pub struct Reached {
-    /// Which one was expected.
     pub limit: String,
     /// How many threads it was to allow.
     pub predicted: f64,
-    /// How many there were.
     pub alive: u64,
     /// What happened then; or why it was not tried.
     pub error: String,

@@ -7,7 +7,6 @@ use lab::{Crowd, Error, OrFail, Result, Rng};
 /// What came of the groups.
 #[derive(Debug, Clone)]
 pub struct Seated {
-    /// Groups that asked.
     pub groups: u64,
     /// Groups that got seats, all of them.
     pub seated: u64,
@@ -19,7 +18,6 @@ pub struct Seated {
     pub sent_away: u64,
     /// What was told, against the table.
     pub audit: Audit,
-    /// The cabin.
     pub map: SeatMap,
 }
 

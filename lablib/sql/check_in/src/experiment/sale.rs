@@ -8,9 +8,7 @@ use lab::{Progress, Result, Rng, Table};
 /// A sale.
 #[derive(Debug, Clone, Copy)]
 pub struct SaleSpec {
-    /// The cabin.
     pub layout: Layout,
-    /// Travellers, in all.
     pub travellers: u64,
     /// Desks, each with a connection.
     pub desks: usize,
@@ -29,13 +27,11 @@ pub struct Sale {
     pub audit: Audit,
     /// Travellers who were told that the flight is full.
     pub full: u64,
-    /// Travellers whose payment failed.
     pub unpaid: u64,
     /// Travellers who got no answer of these, or two.
     pub unanswered: u64,
     /// Seconds that it took.
     pub seconds: f64,
-    /// The cabin.
     pub map: SeatMap,
 }
 

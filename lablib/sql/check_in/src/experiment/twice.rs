@@ -12,7 +12,6 @@ use lab::{Frame, Result, Rng};
 /// What keeps a traveller from having two seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// Nothing.
     Nothing,
     /// Each desk looks whether the traveller has a seat before it gives one.
     LookFirst,

@@ -104,7 +104,6 @@ pub struct CleaningSpec {
     pub expired: u64,
     /// Entries that have not, among them.
     pub alive: u64,
-    /// Clients that put.
     pub clients: u64,
     /// Entries that the sweeper takes at once.
     pub batch: usize,

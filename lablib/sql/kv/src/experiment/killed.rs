@@ -19,7 +19,6 @@ pub struct Survived {
     pub acknowledged: u64,
     /// Those of them that are not there, or with another value.
     pub lost: u64,
-    /// Puts in doubt.
     pub in_doubt: u64,
     /// Those of them that are there.
     pub happened: u64,

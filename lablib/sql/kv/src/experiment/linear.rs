@@ -17,7 +17,6 @@ use lab::{Crowd, Error, Link, OrFail, Result, Rng};
 pub struct ConcurrentSpec {
     /// Clients, each with a connection through a link of its own to each of two shards.
     pub clients: usize,
-    /// Operations of each.
     pub operations: u64,
     /// Keys that all of them use.
     pub keys: u64,
@@ -32,9 +31,7 @@ pub struct ConcurrentSpec {
 /// What the clients saw, judged.
 #[derive(Debug, Clone)]
 pub struct Concurrent {
-    /// Operations that were answered.
     pub answered: u64,
-    /// Compare-and-sets that wrote.
     pub swapped: u64,
     /// Writes whose answer was lost with a connection.
     pub in_doubt: u64,
@@ -128,7 +125,6 @@ pub struct FoundOut {
     pub skip: Skip,
     /// In which run; one more than there were where in none.
     pub run: u64,
-    /// What the checker said.
     pub sentence: String,
 }
 

@@ -17,9 +17,7 @@ pub const WAYS: [&str; 3] = ["OFFSET", "deferred join", "keyset"];
 /// Pages to be read, each in all three ways in turn.
 #[derive(Debug, Clone)]
 pub struct DepthSpec {
-    /// In which order.
     pub order: Order,
-    /// Rows in a page.
     pub page_size: u64,
     /// Rows before each page.
     pub depths: Vec<u64>,
@@ -30,7 +28,6 @@ pub struct DepthSpec {
 /// A page in one of the [`WAYS`], behind so many rows: an arm of the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageAt {
-    /// In which way.
     pub way: &'static str,
     /// Rows before the page.
     pub depth: u64,

@@ -15,20 +15,15 @@ use lab::{Doing, Error, Frame, Result, Rng, joined};
 /// What happens to the table between two pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// Rows are inserted.
     Inserts,
-    /// Rows are deleted.
     Deletes,
-    /// As many of both.
     Both,
 }
 
 /// A reader of the newest first, and a writer who disturbs.
 #[derive(Debug, Clone, Copy)]
 pub struct DriftSpec {
-    /// Rows at the start.
     pub rows: u64,
-    /// Rows in a page.
     pub page_size: u64,
     /// Rows that change between two pages.
     pub changes: u64,
@@ -196,7 +191,6 @@ struct Writer {
     table: String,
     rng: Rng,
     next: u64,
-    /// All rows.
     there: Vec<u64>,
     /// Rows of the start that are still there.
     stayed: BTreeSet<u64>,

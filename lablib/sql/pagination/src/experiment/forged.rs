@@ -10,7 +10,6 @@ use lab::{Error, Result, Table};
 pub struct Forgery {
     /// What was done to it.
     pub what: String,
-    /// How many were tried.
     pub tried: u64,
     /// How many were refused.
     pub refused: u64,

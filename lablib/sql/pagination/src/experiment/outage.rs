@@ -10,13 +10,11 @@ use lab::service::MariaDb;
 /// What a reader saw of it.
 #[derive(Debug, Clone, Default)]
 pub struct Outage {
-    /// Rows in the table.
     pub rows: u64,
     /// Rows seen before the kill, and after the restart.
     pub seen: (u64, u64),
     /// Rows seen more than once.
     pub twice: u64,
-    /// Rows never seen.
     pub missed: u64,
     /// Pages asked for while the server was down, and how many of them were answered with an error.
     pub asked: (u64, u64),

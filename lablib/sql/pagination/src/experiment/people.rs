@@ -11,14 +11,12 @@ use lab::{Doing, Error, OrFail, Progress, Result};
 pub struct People {
     /// What it is called.
     pub table: String,
-    /// How many there are.
     pub rows: u64,
 }
 
 /// An order of people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// By the primary key.
     Id,
     /// The newest first: nearly a key, and in no relation to the primary key.
     Newest,

@@ -15,9 +15,7 @@ use lab::{Crowd, Doing, Error, Result, Trial};
 /// The contest: clients that borrow, ask and give back, again and again.
 #[derive(Debug, Clone, Copy)]
 pub struct ContestSpec {
-    /// Connections of each pool.
     pub size: usize,
-    /// Clients that share them.
     pub clients: usize,
     /// Queries of each client in one round: as many for one as for another.
     pub queries: u64,

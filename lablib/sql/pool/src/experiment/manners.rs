@@ -46,7 +46,6 @@ enum Manner {
 pub struct Aftermath {
     /// Which pool, or which step it left out.
     pub name: String,
-    /// Borrowers of all kinds.
     pub borrowers: usize,
     /// Borrowers with good manners who got a connection.
     pub served: u64,

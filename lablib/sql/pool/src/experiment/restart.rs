@@ -14,9 +14,7 @@ use lab::{Chart, Crowd, Doing, Frame, Link, Result};
 /// The outage.
 #[derive(Debug, Clone, Copy)]
 pub struct OutageSpec {
-    /// Connections of each pool.
     pub size: usize,
-    /// Clients of each pool.
     pub clients: usize,
     /// How long they work before the server is killed.
     pub before: Duration,

@@ -45,7 +45,6 @@ struct Look {
 /// What came of all the looks so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PrefixChecks {
-    /// Looks at a server.
     pub looks: u64,
     /// … that showed fewer transfers than had been acknowledged by then: a prefix that is not simply the whole.
     pub behind: u64,

@@ -18,13 +18,11 @@ pub struct Diverged {
     pub clean: Comparison,
     /// Rows that were changed, removed and added on a replica, each once: key and fault.
     pub planted: Vec<(i128, RowFault)>,
-    /// What the comparison found.
     pub found: Comparison,
     /// The rows that differ, by looking into the chunks.
     pub rows: Vec<(i128, RowFault)>,
     /// Rows that were put right.
     pub repaired: u64,
-    /// A comparison after that.
     pub after: Comparison,
     /// Whether the replica said all along that all is well.
     pub healthy: bool,

@@ -30,7 +30,6 @@ pub struct FailoverSpec {
     pub rate: f64,
     /// Clients write for this long before anything happens.
     pub writing: Duration,
-    /// The seed.
     pub seed: u64,
 }
 

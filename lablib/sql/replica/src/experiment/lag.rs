@@ -25,7 +25,6 @@ pub struct LagSpec<'a> {
     pub loads: &'a [f64],
     /// How long each lasts.
     pub lasting: Duration,
-    /// The seed.
     pub seed: u64,
 }
 

@@ -12,11 +12,9 @@ use lab::{Crowd, Error, Frame, Result};
 /// What happens to a replica while clients are at work, and how long each part lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct OutageSpec {
-    /// Sessions.
     pub sessions: usize,
     /// Each part.
     pub part: Duration,
-    /// The seed.
     pub seed: u64,
 }
 
@@ -29,7 +27,6 @@ pub struct Outage {
     pub lags: Frame,
     /// What happened to replica 1: `paused`, `goes on`, `killed`, `back`, `caught up`.
     pub events: Frame,
-    /// What was not kept.
     pub broken: Broken,
     /// What the sessions went through.
     pub stats: SessionStats,

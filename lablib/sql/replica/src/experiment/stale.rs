@@ -25,7 +25,6 @@ pub struct ReadersSpec {
     pub think: Duration,
     /// How long a read waits on a replica before it goes to the primary.
     pub wait: Duration,
-    /// The seed.
     pub seed: u64,
 }
 

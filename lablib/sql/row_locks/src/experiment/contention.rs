@@ -52,7 +52,6 @@ impl fmt::Display for Way {
 pub struct ContentionSpec {
     /// Numbers of rows that all clients want, one point each.
     pub rows: Vec<u64>,
-    /// Clients.
     pub clients: usize,
     /// What each client adds in a round.
     pub each: u64,
@@ -65,7 +64,6 @@ pub struct ContentionSpec {
 /// One way at one number of rows: an arm of the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
-    /// Which way.
     pub way: Way,
     /// How many rows all want.
     pub rows: u64,

@@ -26,11 +26,8 @@ pub struct Cell {
 /// The whole matrix: a row for each schedule, a column for each setting.
 #[derive(Debug, Clone)]
 pub struct Matrix {
-    /// The rows.
     pub traps: Vec<Trap>,
-    /// The columns.
     pub settings: Vec<Setting>,
-    /// By row and column.
     pub cells: Vec<Vec<Cell>>,
 }
 

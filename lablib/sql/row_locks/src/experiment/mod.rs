@@ -1,5 +1,7 @@
 //! What is played and measured: the seed's three cases, the matrix of anomalies, who waits for whom, and what it costs.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 mod compatibility;
 mod contention;
 mod gaps;
@@ -13,6 +15,6 @@ pub use compatibility::{compatibility, surprises};
 pub use contention::{ContentionSpec, Point, Way, contention};
 pub use gaps::{gap_deadlock, gap_waits, gaps, waits_table};
 pub use matrix::{Cell, Matrix, matrix};
-pub use random::{Shuffled, random_histories, shuffled_chart, shuffled_table};
+pub use random::random_histories;
 pub use timeouts::{Refused, Timeouts, timeouts};
 pub use transfers::transfers;

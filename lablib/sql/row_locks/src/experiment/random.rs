@@ -7,40 +7,26 @@ use mysql::{Conn, Error as Said};
 
 use crate::Setting;
 use crate::stage::ROLLED_BACK;
-use lab::chart::{Bars, Chart};
 use lab::history::serializable::{AnomalyKind, Isolation, Report};
 use lab::history::{TransactionCall, Transactions};
 use lab::service::MariaDb;
-use lab::{Crowd, Doing, Error, OrFail, Progress, Result, Rng, Table};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng};
 
 const TABLE: &str = "lists";
 const LISTS: u64 = 4;
 
-/// What the checker says of many random transactions at a setting.
-#[derive(Debug, Clone)]
-pub struct Shuffled {
-    /// The setting.
-    pub setting: Setting,
-    /// Transactions that were committed.
-    pub committed: u64,
-    /// Transactions that the server rolled back: deadlocks, and rows that were not as in the snapshot.
-    pub refused: u64,
-    report: Report,
-}
-
-/// Lets `clients` run `transactions` each, of two to four reads and appends over four lists, at each setting.
-pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Result<Vec<Shuffled>> {
+/// Lets `clients` run `transactions` each, of two to four reads and appends over four lists, at each setting. A row a `setting`:
+/// transactions that were `committed`, and those that the server `rolled back`, for deadlocks and rows that were not as in the
+/// snapshot; `anomalies` that the checker found, but those of real time, and of which kind; whether there is a `serial order` of what
+/// was committed (1 or 0), and whether snapshot isolation allows it (`snapshots`).
+pub fn random_histories(server: &MariaDb, clients: usize, transactions: u64, seed: u64) -> Result<Frame> {
     let settings = Setting::all(server.dialect());
     let mut progress = Progress::new("random transactions", settings.len() as u64);
-    let mut run = |setting: Setting| -> Result<Shuffled> {
-        let shuffled = shuffle(server, setting, clients, transactions, seed)?;
-        progress.step();
-        Ok(shuffled)
-    };
-    settings.into_iter().map(&mut run).collect()
+    let one = |setting| shuffle(server, setting, clients, transactions, seed).inspect(|_| progress.step());
+    settings.into_iter().map(one).collect()
 }
 
-fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64, seed: u64) -> Result<Shuffled> {
+fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64, seed: u64) -> Result<Frame> {
     server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
     server.try_execute(&format!(
         "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, items MEDIUMTEXT NOT NULL) ENGINE = InnoDB"
@@ -71,7 +57,16 @@ fn shuffle(server: &MariaDb, setting: Setting, clients: usize, transactions: u64
     last.commit();
     server.try_execute(&format!("DROP TABLE {TABLE}"))?;
     let report = history.check()?;
-    Ok(Shuffled { setting, committed: clients as u64 * transactions - refused, refused, report })
+    let found = |word: &str| KINDS.iter().filter(|kind| kind.1 == word).map(|kind| report.count(kind.0) as u64).sum();
+    let frame = Frame::new()
+        .text("setting", [setting])
+        .counts("committed", "", [clients as u64 * transactions - refused])
+        .counts("rolled back", "", [refused])
+        .counts("anomalies", "", [KINDS.iter().map(|kind| report.count(kind.0) as u64).sum()])
+        .counts("serial order", "", [u64::from(report.serializable)])
+        .counts("snapshots", "", [u64::from(report.satisfies(Isolation::SnapshotIsolation))]);
+    let words = ["dirty", "fuzzy", "lost", "read skew", "write skew", "corrupt"];
+    Ok(words.into_iter().fold(frame, |frame, word| frame.counts(word, "", [found(word)])))
 }
 
 fn connect(server: &MariaDb, setting: Setting) -> Result<Conn> {
@@ -119,77 +114,19 @@ fn one(connection: &mut Conn, mut call: TransactionCall, reads: &str, first: i64
     }
 }
 
-impl Shuffled {
-    /// How many anomalies of a kind were found.
-    pub fn count(&self, kind: AnomalyKind) -> u64 {
-        self.report.count(kind) as u64
-    }
-
-    /// What was found at a setting.
-    pub fn at(all: &[Self], setting: Setting) -> Self {
-        let found = all.iter().find(|one| one.setting == setting).cloned();
-        found.ok_or_else(|| Error::new("find a history", format!("none was made at {setting}"))).or_fail()
-    }
-
-    /// All anomalies but those of real time.
-    pub fn anomalies(&self) -> u64 {
-        KINDS.iter().map(|(kind, _)| self.count(*kind)).sum()
-    }
-
-    /// Whether there is a serial order of these transactions.
-    pub fn serializable(&self) -> bool {
-        self.report.serializable
-    }
-
-    /// Whether the history is one that snapshot isolation allows.
-    pub fn snapshot_isolated(&self) -> bool {
-        self.report.satisfies(Isolation::SnapshotIsolation)
-    }
-}
-
 /// What is counted, and under which word.
 const KINDS: [(AnomalyKind, &str); 13] = [
     (AnomalyKind::DirtyWrite, "dirty write"),
-    (AnomalyKind::AbortedRead, "dirty read"),
-    (AnomalyKind::IntermediateRead, "dirty read"),
-    (AnomalyKind::CircularInformation, "dirty read"),
-    (AnomalyKind::PhantomValue, "corruption"),
-    (AnomalyKind::DuplicateAppend, "corruption"),
-    (AnomalyKind::IncompatibleOrder, "dirty read"),
-    (AnomalyKind::Internal, "corruption"),
-    (AnomalyKind::NonRepeatableRead, "non-repeatable read"),
-    (AnomalyKind::LostUpdate, "lost update"),
+    (AnomalyKind::AbortedRead, "dirty"),
+    (AnomalyKind::IntermediateRead, "dirty"),
+    (AnomalyKind::CircularInformation, "dirty"),
+    (AnomalyKind::PhantomValue, "corrupt"),
+    (AnomalyKind::DuplicateAppend, "corrupt"),
+    (AnomalyKind::IncompatibleOrder, "dirty"),
+    (AnomalyKind::Internal, "corrupt"),
+    (AnomalyKind::NonRepeatableRead, "fuzzy"),
+    (AnomalyKind::LostUpdate, "lost"),
     (AnomalyKind::ReadSkew, "read skew"),
     (AnomalyKind::NonAdjacent, "read skew"),
     (AnomalyKind::WriteSkew, "write skew"),
 ];
-
-/// Anomalies by setting.
-pub fn shuffled_chart(shuffled: &[Shuffled], title: &str) -> Bars {
-    let transactions = shuffled.first().map_or(0, |one| one.committed + one.refused);
-    shuffled.iter().fold(
-        Chart::bars(title)
-            .subtitle(format!("{transactions} random transactions at each setting, judged by the checker"))
-            .y("anomalies found", "")
-            .horizontal(),
-        |chart, one| chart.bar(one.setting, one.anomalies()),
-    )
-}
-
-/// What was found at each setting, by kind.
-pub fn shuffled_table(shuffled: &[Shuffled]) -> Table {
-    let count = |word: &'static str| {
-        shuffled
-            .iter()
-            .map(move |one| KINDS.iter().filter(|(_, of)| *of == word).map(|(kind, _)| one.count(*kind)).sum())
-    };
-    Table::new("What the checker found in the random histories")
-        .text("setting", shuffled.iter().map(|one| one.setting.to_string()))
-        .counts("committed", "", shuffled.iter().map(|one| one.committed))
-        .counts("rolled back", "", shuffled.iter().map(|one| one.refused))
-        .counts("dirty", "", count("dirty read"))
-        .counts("fuzzy", "", count("non-repeatable read"))
-        .counts("lost", "", count("lost update"))
-        .counts("read skew", "", count("read skew"))
-        .counts("write skew", "", count("write skew"))
-}

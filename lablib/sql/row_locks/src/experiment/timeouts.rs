@@ -31,7 +31,6 @@ pub struct Timeouts {
     pub patient: Refused,
     /// A [`Client`] that gives up at once, and rolls back.
     pub client: Refused,
-    /// What the [`Client`] said.
     pub client_said: String,
     /// Says `NOWAIT`, and commits.
     pub nowait: Refused,

@@ -45,7 +45,6 @@ pub struct Deadlocks {
     pub as_they_come: u64,
     /// The same batches, each in the order of the addresses.
     pub sorted: u64,
-    /// Batches of each arm.
     pub batches: u64,
     /// Rows that have not counted each of their changes, in both tables.
     pub miscounted: u64,

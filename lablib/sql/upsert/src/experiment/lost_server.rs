@@ -12,7 +12,6 @@ use lab::{Error, Result, joined};
 /// What was found after the server's restart.
 #[derive(Debug, Clone)]
 pub struct Survived {
-    /// Which way.
     pub way: Way,
     /// Batches that were acknowledged.
     pub acknowledged: u64,

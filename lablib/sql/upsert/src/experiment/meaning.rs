@@ -10,7 +10,6 @@ use lab::{self, Doing, Error, Result};
 /// What one way did to the same rows with the same contacts as the others.
 #[derive(Debug, Clone)]
 pub struct Meaning {
-    /// Which way.
     pub way: Way,
     /// Known contacts whose row has another number now.
     pub renumbered: u64,
@@ -18,7 +17,6 @@ pub struct Meaning {
     pub notes_lost: u64,
     /// Known contacts whose count of changes is not one more than before.
     pub miscounted: u64,
-    /// Orders that are gone.
     pub orders_lost: u64,
     /// Contacts that have not the phone that was put, or are there twice, or not at all.
     pub wrong: u64,
@@ -100,7 +98,6 @@ pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
 /// What one way was answered for a known contact with an order that does not let it go.
 #[derive(Debug, Clone)]
 pub struct Held {
-    /// Which way.
     pub way: Way,
     /// What the server refused it with, if it did.
     pub refused: Option<String>,
@@ -133,7 +130,6 @@ pub fn restricted(server: &MariaDb) -> Result<Vec<Held>> {
 /// What a server does with a name that does not fit, told in two ways.
 #[derive(Debug, Clone)]
 pub struct Cut {
-    /// How the statement began.
     pub statement: String,
     /// What the server answered: an error, or how many rows.
     pub answer: String,

@@ -20,11 +20,8 @@ const ORDERS: [[Way; 2]; 2] = [[Way::OnDuplicateKey, Way::Replace], [Way::Replac
 /// The prototype's benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSpec {
-    /// Connections.
     pub size: usize,
-    /// Rows of the table.
     pub rows: u64,
-    /// Updates in each phase.
     pub updates: u64,
     /// Pairs of runs, one in each order of the phases.
     pub pairs: usize,
