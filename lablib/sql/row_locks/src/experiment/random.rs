@@ -7,7 +7,7 @@ use mysql::{Conn, Error as Said};
 
 use crate::Setting;
 use crate::stage::ROLLED_BACK;
-use lab::history::serializable::{AnomalyKind, Isolation, Report};
+use lab::history::serializable::{AnomalyKind, Isolation};
 use lab::history::{TransactionCall, Transactions};
 use lab::service::MariaDb;
 use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng};
