@@ -321,7 +321,7 @@ fn of_two_copies_the_one_stays_that_the_caller_says() {
     // Somebody else's move, of which this source knows nothing any more.
     let mut at_the_target = alone(target);
     target.ask(
-        &format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID").u.unwrap()nwrap()),
+        &format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID").unwrap()),
     );
     for number in 0..3 {
         client.call(&set(&key(number), "at the source")).unwrap();
@@ -373,7 +373,7 @@ fn a_move_is_begun_again_from_wherever_it_was_left_and_goes_nowhere_else() {
     drop(slot);
 
     // A mover that dies between the last two steps, and one that dies behind them.
-    target.ask(&format!("CLUSTER SETSLOT {number} NODE {}", target.ask("CLUSTER MYID").u.unwrap()nwrap()));
+    target.ask(&format!("CLUSTER SETSLOT {number} NODE {}", target.ask("CLUSTER MYID").unwrap()));
     for _ in 0..2 {
         let mut slot = SlotMove::begin(number, source, target).unwrap();
         assert_eq!(slot.carry(3).unwrap(), 0);
