@@ -1,9 +1,9 @@
 //! Every system of the system design lab, and the workbench that measures them.
 //!
-//! One crate is one room, and its folder beside this one's `src` carries its name; one file or folder in it is one system. [`sql`] is
-//! large enough to be a list of crates, a system each. Imports run one way: notebooks, chapters, [`lab`]. Chapters do not import each
-//! other, except that any may use `placing` and `identity`: Cargo knows which crate depends on which, and an edit compiles that crate
-//! and this map. Here they come together, for notebooks and for the binary `lab`.
+//! A room is a folder beside this one's `src`, and a system in it is a crate of that name: `placing/sharding`. The room's own crate is
+//! the list of them; [`edge`], whose systems share what drives them, is one crate. Imports run one way: notebooks, chapters, [`lab`].
+//! Chapters do not import each other, except that any may use `placing` and `identity`: Cargo knows which crate depends on which, and
+//! an edit compiles that crate and this map. Here they come together, for notebooks and for the binary `lab`.
 //!
 //! | room | what is in it | notebooks |
 //! |---|---|---|
