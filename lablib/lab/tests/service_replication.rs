@@ -30,7 +30,7 @@ fn a_replica_replays_its_primary_by_gtid() {
     for id in 2..=50 {
         db.primary.execute(&format!("INSERT INTO events VALUES ({id}, 'more')"));
     }
-    assert!(db.replicas[0].wait_for(&db.primary.position().unwrap(), Duration::from_.unwrap()secs(30)));
+    assert!(db.replicas[0].wait_for(&db.primary.position().unwrap(), Duration::from_secs(30)).unwrap());
     assert_eq!(count(&db.replicas[0]), "50");
     assert_eq!(db.replicas[0].position().unwrap(), db.primary.position().unwrap());
     assert_eq!(db.replicas[0].ask("SELECT @@GLOBAL.gtid_slave_pos").unwrap(), db.primary.position().unwrap());

@@ -320,9 +320,7 @@ fn of_two_copies_the_one_stays_that_the_caller_says() {
     let (source, target) = owner_and_next(&key(0));
     // Somebody else's move, of which this source knows nothing any more.
     let mut at_the_target = alone(target);
-    target.ask(
-        &format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID").unwrap()),
-    );
+    target.ask(&format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID").unwrap()));
     for number in 0..3 {
         client.call(&set(&key(number), "at the source")).unwrap();
         asked(&mut at_the_target, &["SET", &key(number), "at the target"]);
