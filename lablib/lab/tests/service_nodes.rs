@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use lab::OrFail;
 use lab::service::{self, MariaDb, Node, Redis};
 use mysql::prelude::Queryable;
 
@@ -280,7 +281,7 @@ fn what_cannot_be_a_setting_is_refused_before_anything_starts() {
 fn a_failing_cell_says_the_sentence_and_nothing_else() {
     let redis = service::redis();
     redis.kill();
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.ask("PING").unwrap())).unwrap_err();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| redis.ask("PING").or_fail())).unwrap_err();
     let sentence = panic.downcast_ref::<String>().unwrap();
     assert!(sentence.starts_with("could not ask \"PING\" (redis-"), "{sentence}");
 }
