@@ -3,10 +3,12 @@
 //! RLIMIT_NOFILE bounds the *numbers* in a descriptor table, and a thread may leave the table of its process for a copy of
 //! it. What it opens then counts there alone, and is closed when the thread ends.
 
+use std::os::fd::RawFd;
 use std::sync::mpsc::channel;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::close;
 
 use lab::{Doing, Error, Result, joined};
 
@@ -39,6 +41,13 @@ pub(crate) fn threads_may_have_tables() -> bool {
     std::thread::spawn(|| unshare(CloneFlags::CLONE_FILES).is_ok()).join().unwrap_or(false)
 }
 
+/// Closes what this thread's table has copied of the process's. The end of a thread would do so, too, but a moment after whoever joins
+/// it goes on: a listener's port would still be taken by the copy when its owner has closed it.
+fn close_copies() -> Result<()> {
+    let mut copies = open_descriptors()?.into_iter().filter(|number| *number > 2);
+    copies.try_for_each(|number| close(number as RawFd).doing("close a copied descriptor"))
+}
+
 /// Makes `hold` fill one table after another, each in a thread of its own, until it is done; everything is held until then, and
 /// closed.
 ///
@@ -59,7 +68,7 @@ pub(crate) fn fill_tables<H>(each: u64, hold: impl Fn(u64) -> (Vec<H>, bool) + S
                 let _ = said.send(done);
                 let _ = released.recv(); // until the sender is gone
                 drop(holding);
-                Ok(())
+                close_copies()
             }));
             releases.push(release);
             // Where it could not begin, joining says why.
@@ -70,4 +79,23 @@ pub(crate) fn fill_tables<H>(each: u64, hold: impl Fn(u64) -> (Vec<H>, bool) + S
         drop(releases);
         threads.into_iter().try_for_each(|thread| joined("hold connections", thread.join()))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_a_table_has_copied_is_closed_by_the_time_it_is_done() {
+        for _ in 0..200 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            fill_tables(1, |_| (Vec::<()>::new(), true)).unwrap();
+            drop(listener);
+            TcpListener::bind(address).unwrap();
+        }
+    }
 }
