@@ -22,14 +22,14 @@ mod fence;
 mod gather;
 mod mover;
 mod picture;
+pub mod prototype;
 mod route;
-pub mod seed;
 
 pub use client::{Client, ClientStats, Served, at_odds};
 pub use cluster::{Audit, Cluster, Instance, User};
 pub use gather::{Cursor, Gathered, Gatherer, Missing, Page, Policy};
 pub use mover::{Moved, Mover, MoverSpec, POINTS, mover_process};
-pub use route::{Modulo, Parity, Route, Slot, SlotMap, Transfer, Weight, moved_share, slot_of};
+pub use route::{Slot, SlotMap, Transfer, Weight, slot_of};
 
 /// A step of the system that can be left out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
