@@ -625,6 +625,15 @@ fn a_users_slot_never_changes() {
 const GOLDEN: [Slot; 5] = [217, 302, 579, 352, 19];
 
 #[test]
+fn the_picture_shows_what_is_planned() {
+    let (four, two) = (instances(4), SlotMap::level(1_024, &instances(2)).unwrap());
+    let after = two.after(&two.plan(&four).unwrap());
+    assert_eq!((slot_of(4_711, 1_024), two.owner(511), two.owner(512)), (783, "A", "B"));
+    let runs = [(0..256, "A"), (256..512, "C"), (512..768, "B"), (768..1_024, "D")];
+    assert!(runs.into_iter().all(|(mut slots, owner)| slots.all(|slot| after.owner(slot) == owner)));
+}
+
+#[test]
 fn lists_that_cannot_be_shared_out_over_are_refused_in_one_sentence() {
     let error = |instances: &[Weight]| SlotMap::level(16, instances).unwrap_err().to_string();
     assert!(error(&[]).contains("there are no instances"));

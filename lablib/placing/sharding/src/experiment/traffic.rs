@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
-use super::instances;
+use super::{instances, users};
 use crate::{Client, Cluster, Gatherer, Policy, Served, Skip, User, at_odds};
 use lab::history::History;
 use lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
@@ -59,7 +59,7 @@ pub struct Ran {
 /// nobody changes, had one twice, or failed. `slots of two owners`, `slots of none`: by the instances' fences, afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
-    counts: Vec<(&'static str, u64, u64)>,
+    counts: BTreeMap<&'static str, (u64, u64)>,
     /// The first fault, in words.
     pub first_fault: Option<String>,
 }
@@ -78,19 +78,11 @@ pub(super) struct Own {
     mirror: HashMap<u64, Option<User>>,
     ids: Vec<u64>,
     rng: Rng,
-    written: i64,
     /// Reads of something else, in words.
     stale: Vec<String>,
 }
 
 impl TrafficSpec {
-    /// The users that must be there at the start.
-    pub fn start(&self) -> Vec<User> {
-        let champions =
-            (0..CHAMPIONS).map(|n| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64));
-        super::users(self.users, self.seed).into_iter().chain(champions).collect()
-    }
-
     /// The share of all operations that the busiest instance has to serve once the slots are shared out over all of them, in
     /// per cent: not the same for all, because the shared users are few. Clients choose among their own users, and every
     /// [`SHARED`]th time among the shared ones, whoever serves them and however fast.
@@ -113,7 +105,9 @@ impl TrafficSpec {
         cluster: &Cluster,
         plan: impl FnOnce(Crowd<'a, Worker>) -> Crowd<'a, Worker>,
     ) -> Result<Ran> {
-        let (users, history) = (self.start(), SharedHistory::new());
+        let champion = |n: u64| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64);
+        let champions: Vec<User> = (0..CHAMPIONS).map(champion).collect();
+        let (users, history) = ([users(self.users, self.seed), champions.clone()].concat(), SharedHistory::new());
         cluster.load(&users)?;
         let mut workers =
             (0..self.clients).map(|number| self.client(cluster, number, &users)).collect::<Result<Vec<_>>>()?;
@@ -132,8 +126,7 @@ impl TrafficSpec {
         }
         checked.count("stale reads", 0, operations.filter("kind", "read").height());
         let mut evidence: Vec<Served> = Vec::new();
-        let champions = users.into_iter().filter(|user| user.id >= FIRST_CHAMPION);
-        let mut mirror: HashMap<u64, Option<User>> = champions.map(|user| (user.id, Some(user))).collect();
+        let mut mirror: HashMap<u64, Option<User>> = champions.into_iter().map(|user| (user.id, Some(user))).collect();
         for worker in ran.states {
             let Worker::Client(own) = worker else { continue };
             mirror.extend(own.mirror);
@@ -162,15 +155,14 @@ impl TrafficSpec {
         ids.sort_unstable();
         let client = Client::new(cluster)?.without(self.skip).keeping_evidence();
         let rng = Rng::seeded(self.seed, &format!("client {number}"));
-        Ok(Worker::Client(Box::new(Own { client, mirror, ids, rng, written: 0, stale: Vec::new() })))
+        Ok(Worker::Client(Box::new(Own { client, mirror, ids, rng, stale: Vec::new() })))
     }
 }
 
 impl Own {
     fn operate(&mut self, spec: &TrafficSpec, history: &SharedHistory, call: &mut Call) -> Result<()> {
         // A score that nobody else writes, ever: it tells which write a reader saw.
-        self.written += 1;
-        let score = self.written * spec.clients as i64 + call.client() as i64;
+        let score = (call.number() as i64 + 1) * spec.clients as i64 + call.client() as i64;
         let (dice, waits, refusals) =
             (self.rng.below(100), self.client.stats().waits.len(), self.client.stats().refused);
         let done = if self.rng.below(SHARED) == 0 && spec.shared > 0 {
@@ -249,25 +241,19 @@ impl Checked {
 
     /// All faults together.
     pub fn faults(&self) -> u64 {
-        self.counts.iter().map(|(_, found, _)| found).sum()
+        self.counts.values().map(|(found, _)| found).sum()
     }
 
     /// A row for each `fault`: how many were `found`, and at how many it was `looked at`.
     pub fn frame(&self) -> Frame {
-        Frame::new()
-            .text("fault", self.counts.iter().map(|(fault, ..)| fault))
-            .counts("found", "", self.counts.iter().map(|(_, found, _)| *found))
-            .counts("looked at", "", self.counts.iter().map(|(.., among)| *among))
+        let (found, among): (Vec<u64>, Vec<u64>) = self.counts.values().copied().unzip();
+        Frame::new().text("fault", self.counts.keys()).counts("found", "", found).counts("looked at", "", among)
     }
 
     /// More of a fault, found among so many more.
     pub(super) fn count(&mut self, fault: &'static str, found: usize, among: usize) {
-        let place = self.counts.iter().position(|known| known.0 == fault).unwrap_or_else(|| {
-            self.counts.push((fault, 0, 0));
-            self.counts.len() - 1
-        });
-        self.counts[place].1 += found as u64;
-        self.counts[place].2 += among as u64;
+        let counts = self.counts.entry(fault).or_default();
+        *counts = (counts.0 + found as u64, counts.1 + among as u64);
     }
 
     /// A fault in words, if it is the first.
