@@ -1,5 +1,6 @@
 //! A client: it keeps a copy of the map, and believes the instances' fences more than the map.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -31,14 +32,10 @@ pub struct Client {
 /// What a client went through.
 #[derive(Debug, Clone, Default)]
 pub struct ClientStats {
-    /// Answers by instance.
-    pub served: BTreeMap<String, u64>,
     /// Refusals, each followed by another try.
     pub refused: u64,
     /// How often the directory was asked for changes.
     pub refreshed: u64,
-    /// Tries again for a lock that took too long, or a connection that broke.
-    pub retried: u64,
     /// Seconds from an operation's first refusal to its answer, one for each operation that was refused.
     pub waits: Vec<f64>,
 }
@@ -85,12 +82,6 @@ impl From<mysql::Error> for Failed {
             _ => Self::Never(error),
         }
     }
-}
-
-/// What is done to a user's row.
-enum Change<'a> {
-    Put(&'a str, i64),
-    Delete,
 }
 
 impl Client {
@@ -174,15 +165,17 @@ impl Client {
 
     /// Writes a user: creates it with one visit, or replaces name and score and counts the visit.
     pub fn put(&mut self, id: u64, name: &str, score: i64) -> Result<()> {
-        self.change(id, &Change::Put(name, score)).map(drop)
+        let sql = "INSERT INTO users (slot, id, name, score, visits) VALUES (?, ?, ?, ?, 1) \
+                   ON DUPLICATE KEY UPDATE name = VALUES(name), score = VALUES(score), visits = visits + 1";
+        self.change(id, sql, |slot| (slot, id, name, score).into()).map(drop)
     }
 
     /// Removes a user; returns whether there was one.
     pub fn delete(&mut self, id: u64) -> Result<bool> {
-        self.change(id, &Change::Delete)
+        self.change(id, "DELETE FROM users WHERE slot = ? AND id = ?", |slot| (slot, id).into())
     }
 
-    fn change(&mut self, id: u64, change: &Change<'_>) -> Result<bool> {
+    fn change(&mut self, id: u64, sql: &str, values: impl Fn(Slot) -> mysql::Params) -> Result<bool> {
         self.until_served(id, "write", |connection, slot, skip| {
             let mut epoch = 0;
             connection.query_drop("START TRANSACTION")?;
@@ -198,14 +191,7 @@ impl Client {
                     connection.exec_drop("INSERT INTO changes (slot, id) VALUES (?, ?)", (slot, id))?;
                 }
             }
-            match change {
-                Change::Put(name, score) => {
-                    let sql = "INSERT INTO users (slot, id, name, score, visits) VALUES (?, ?, ?, ?, 1) \
-                               ON DUPLICATE KEY UPDATE name = VALUES(name), score = VALUES(score), visits = visits + 1";
-                    connection.exec_drop(sql, (slot, id, *name, *score))?;
-                }
-                Change::Delete => connection.exec_drop("DELETE FROM users WHERE slot = ? AND id = ?", (slot, id))?,
-            }
+            connection.exec_drop(sql, values(slot))?;
             let changed = connection.affected_rows() > 0;
             connection.query_drop("COMMIT").map_err(Failed::Unknown)?;
             Ok(Tried::Done(changed, epoch))
@@ -229,12 +215,11 @@ impl Client {
             let from = Instant::now();
             let skip = self.skip;
             let tried = match self.connection(&name) {
-                Ok(connection) => attempt(connection, slot, skip).map_err(|failed| (failed, name.clone())),
+                Ok(connection) => attempt(connection, slot, skip),
                 Err(error) => {
                     if began.elapsed() > self.patience {
                         return Err(Error::new(doing(), error.cause()).at(&name).remedy("start the instance again"));
                     }
-                    self.stats.retried += 1;
                     // It may be gone for good, and its slots elsewhere.
                     if !self.learn(slot, believed, None) {
                         std::thread::sleep(Duration::from_millis(10));
@@ -244,7 +229,6 @@ impl Client {
             };
             match tried {
                 Ok(Tried::Done(value, epoch)) => {
-                    *self.stats.served.entry(name.clone()).or_default() += 1;
                     self.stats.waits.extend(refused.map(|at: Instant| at.elapsed().as_secs_f64()));
                     if let Some(evidence) = &mut self.evidence {
                         let epoch = if epoch == 0 { believed } else { epoch };
@@ -265,22 +249,19 @@ impl Client {
                         pause = (pause * 2).min(Duration::from_millis(4));
                     }
                 }
-                Err((Failed::Again(error), name)) => {
+                Err(failed) => {
                     self.connections.remove(&name);
-                    self.stats.retried += 1;
-                    if began.elapsed() > self.patience {
-                        return Err(Error::new(doing(), error).at(name).remedy("start the instance again"));
-                    }
-                }
-                Err((Failed::Unknown(error), name)) => {
-                    self.connections.remove(&name);
-                    return Err(Error::new(doing(), error)
-                        .at(name)
-                        .remedy("it may have happened: read before you write again"));
-                }
-                Err((Failed::Never(error), name)) => {
-                    self.connections.remove(&name);
-                    return Err(Error::new(doing(), error).at(name));
+                    let (error, remedy) = match failed {
+                        Failed::Again(_) if began.elapsed() <= self.patience => continue,
+                        Failed::Again(error) => (error, Some("start the instance again")),
+                        Failed::Unknown(error) => (error, Some("it may have happened: read before you write again")),
+                        Failed::Never(error) => (error, None),
+                    };
+                    let error = Error::new(doing(), error).at(name);
+                    return Err(match remedy {
+                        Some(remedy) => error.remedy(remedy),
+                        None => error,
+                    });
                 }
             }
         }
@@ -289,10 +270,8 @@ impl Client {
     /// Learns who owns the slot now, from the instance that refused or from the directory. False where that is no news.
     fn learn(&mut self, slot: Slot, believed: u64, fence: Option<Fence>) -> bool {
         if let Some(Fence { next_owner: Some(name), epoch, .. }) = fence
-            && epoch > believed
-            && let Some(owner) = self.map.owners.get_mut(usize::from(slot))
+            && self.map.learn(slot, Owner { name, epoch })
         {
-            *owner = Owner { name, epoch };
             return true;
         }
         self.stats.refreshed += 1;
@@ -307,16 +286,10 @@ impl Client {
     }
 
     fn connection(&mut self, name: &str) -> Result<&mut Conn> {
-        if !self.connections.contains_key(name) {
-            self.connections.insert(name.to_string(), self.cluster.connect(name)?);
-        }
-        self.connections.get_mut(name).ok_or_else(|| Error::new("connect to an instance", "it is gone").at(name))
-    }
-
-    /// Reads the map again, whole.
-    pub fn refresh(&mut self) -> Result<()> {
-        self.map = self.cluster.map()?;
-        Ok(())
+        Ok(match self.connections.entry(name.to_string()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => place.insert(self.cluster.connect(name)?),
+        })
     }
 }
 
@@ -353,44 +326,4 @@ pub fn at_odds(evidence: &[Served]) -> Vec<String> {
         }
     }
     faults
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn served(epoch: u64, instance: &str, from: u64, to: u64) -> Served {
-        // Any moment that is the same for all.
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        let start = *START.get_or_init(Instant::now);
-        let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        Served { slot: 7, epoch, instance: instance.into(), from: at(from), to: at(to) }
-    }
-
-    #[test]
-    fn an_orderly_hand_over_is_no_contradiction() {
-        let evidence = [served(1, "A", 0, 1), served(1, "A", 1, 5), served(2, "B", 4, 6), served(2, "B", 7, 8)];
-        assert_eq!(at_odds(&evidence), [""; 0]);
-        assert_eq!(at_odds(&[]), [""; 0]);
-    }
-
-    #[test]
-    fn two_owners_and_an_owner_of_the_past_are_found() {
-        let two = [served(1, "A", 0, 1), served(1, "B", 2, 3)];
-        assert_eq!(at_odds(&two), ["slot 7, epoch 1: served by A and by B"]);
-        let past = [served(2, "B", 0, 1), served(1, "A", 2, 3)];
-        assert_eq!(at_odds(&past), ["slot 7: A served epoch 1 after epoch 2 had been served"]);
-        // The other order of the same evidence.
-        let past = [served(1, "A", 2, 3), served(2, "B", 0, 1)];
-        assert_eq!(at_odds(&past).len(), 1);
-        // Only one that was over counts.
-        assert_eq!(at_odds(&[served(2, "B", 0, 5), served(1, "A", 2, 3)]), [""; 0]);
-    }
-
-    #[test]
-    fn slots_do_not_testify_against_each_other() {
-        let mut other = served(1, "B", 2, 3);
-        other.slot = 8;
-        assert_eq!(at_odds(&[served(1, "A", 0, 1), served(2, "B", 1, 2), other]), [""; 0]);
-    }
 }

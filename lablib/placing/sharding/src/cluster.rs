@@ -1,6 +1,6 @@
 //! The instances, their tables, and a look at all of them from outside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub struct User {
     pub visits: u64,
 }
 
-/// A user's slot, and the user.
-type Lying = (Slot, User);
+/// A user's row: slot, id, name, score, visits.
+pub(crate) type Row = (Slot, u64, String, i64, u64);
 
 impl User {
     /// A user as it is before it has been written.
@@ -194,7 +194,8 @@ impl Cluster {
     fn load_one(&self, name: &str, users: &[&User]) -> Result<()> {
         let mut connection = self.connect(name)?;
         for chunk in users.chunks(ROWS_AT_ONCE) {
-            let rows: Vec<Lying> = chunk.iter().map(|&user| (self.slot_of(user.id), user.clone())).collect();
+            let row = |user: &&User| (self.slot_of(user.id), user.id, user.name.clone(), user.score, user.visits);
+            let rows: Vec<Row> = chunk.iter().map(row).collect();
             put_rows(&mut connection, &rows).doing("load users").map_err(|error| error.at(name))?;
         }
         Ok(())
@@ -206,25 +207,21 @@ impl Cluster {
         let mut audit = Audit { slots: self.slots, ..Audit::default() };
         for instance in &self.instances {
             let mut connection = self.connect(&instance.name)?;
-            let fences: Vec<(Slot, u8)> = connection.query("SELECT slot, state FROM fences").doing(doing)?;
-            let served: BTreeSet<Slot> =
-                fences.iter().filter(|(_, state)| State::from(*state).serves()).map(|(slot, _)| *slot).collect();
-            let here: BTreeSet<Slot> = fences
-                .iter()
-                .filter(|(_, state)| State::from(*state) != State::Absent)
-                .map(|(slot, _)| *slot)
-                .collect();
-            for &slot in &served {
+            let state = |(slot, state): (Slot, u8)| (slot, State::from(state));
+            let states: BTreeMap<Slot, State> =
+                connection.query_map("SELECT slot, state FROM fences", state).doing(doing)?.into_iter().collect();
+            for (&slot, _) in states.iter().filter(|(_, state)| state.serves()) {
                 audit.owners.entry(slot).or_default().push(instance.name.clone());
             }
-            let rows: Vec<(Slot, u64, String, i64, u64)> =
-                connection.query("SELECT slot, id, name, score, visits FROM users").doing(doing)?;
+            let rows: Vec<Row> = connection.query("SELECT slot, id, name, score, visits FROM users").doing(doing)?;
             for (slot, id, name, score, visits) in rows {
-                let user = User { id, name, score, visits };
-                audit.strays += u64::from(!here.contains(&slot));
-                audit.hidden += u64::from(here.contains(&slot) && !served.contains(&slot));
-                if served.contains(&slot) {
-                    audit.rows.entry(id).or_default().push((instance.name.clone(), user));
+                match states.get(&slot).copied().unwrap_or(State::Absent) {
+                    State::Serving | State::Captured => {
+                        let user = User { id, name, score, visits };
+                        audit.rows.entry(id).or_default().push((instance.name.clone(), user));
+                    }
+                    State::Absent => audit.strays += 1,
+                    State::Incoming | State::Released => audit.hidden += 1,
                 }
             }
             let left: Option<u64> = connection.query_first("SELECT COUNT(*) FROM changes").doing(doing)?;
@@ -282,17 +279,15 @@ fn open(url: &str, database: Option<&str>) -> Result<Conn> {
 }
 
 /// Writes rows as they are, over whatever is there.
-pub(crate) fn put_rows(connection: &mut Conn, rows: &[(Slot, User)]) -> mysql::Result<()> {
+pub(crate) fn put_rows(connection: &mut Conn, rows: &[Row]) -> mysql::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
     let places = vec!["(?,?,?,?,?)"; rows.len()].join(",");
-    let values: Vec<mysql::Value> = rows
-        .iter()
-        .flat_map(|(slot, user)| {
-            [slot.into(), user.id.into(), user.name.as_str().into(), user.score.into(), user.visits.into()]
-        })
-        .collect();
+    let row = |(slot, id, name, score, visits): &Row| -> [mysql::Value; 5] {
+        [slot.into(), id.into(), name.as_str().into(), score.into(), visits.into()]
+    };
+    let values: Vec<mysql::Value> = rows.iter().flat_map(row).collect();
     // Prepared on the server and dropped: a statement for every number of rows is not worth keeping.
     let statement = connection.prep(format!("REPLACE INTO users (slot, id, name, score, visits) VALUES {places}"))?;
     connection.exec_drop(&statement, values)?;

@@ -33,14 +33,8 @@ pub(crate) enum Step {
 
 impl From<u8> for Step {
     fn from(number: u8) -> Self {
-        match number {
-            0 => Self::Copying,
-            1 => Self::CatchingUp,
-            2 => Self::HandingOver,
-            3 => Self::Cleaning,
-            4 => Self::Abandoning,
-            _ => Self::Done,
-        }
+        let all = [Self::Copying, Self::CatchingUp, Self::HandingOver, Self::Cleaning, Self::Abandoning];
+        all.get(usize::from(number)).copied().unwrap_or(Self::Done)
     }
 }
 
@@ -73,21 +67,20 @@ pub(crate) fn map(connection: &mut Conn) -> Result<SlotMap> {
     Ok(map)
 }
 
-/// Brings a map up to date: reads only what has changed since its version. Returns whether anything had.
-pub(crate) fn refresh(connection: &mut Conn, map: &mut SlotMap) -> Result<bool> {
+/// Brings a map up to date: reads only what has changed since its version.
+pub(crate) fn refresh(connection: &mut Conn, map: &mut SlotMap) -> Result<()> {
     let sql = "SELECT slot, owner, epoch, version FROM directory_slots WHERE version > ? ORDER BY slot";
     let changed: Vec<(Slot, String, u64, u64)> = connection.exec(sql, (map.version,)).doing("read the directory")?;
-    for (slot, name, epoch, version) in &changed {
-        let owner = Owner { name: name.clone(), epoch: *epoch };
-        match map.owners.get_mut(usize::from(*slot)) {
+    for (slot, name, epoch, version) in changed {
+        let owner = Owner { name, epoch };
+        match usize::from(slot) < map.owners.len() {
             // What an instance itself has told may be newer than the directory.
-            Some(known) if known.epoch <= *epoch => *known = owner,
-            Some(_) => {}
-            None => map.owners.push(owner),
+            true => drop(map.learn(slot, owner)),
+            false => map.owners.push(owner),
         }
-        map.version = map.version.max(*version);
+        map.version = map.version.max(version);
     }
-    Ok(!changed.is_empty())
+    Ok(())
 }
 
 /// Plans a move: from now on these slots are spoken for.

@@ -29,13 +29,8 @@ impl State {
 
 impl From<u8> for State {
     fn from(number: u8) -> Self {
-        match number {
-            1 => Self::Serving,
-            2 => Self::Captured,
-            3 => Self::Incoming,
-            4 => Self::Released,
-            _ => Self::Absent,
-        }
+        let all = [Self::Absent, Self::Serving, Self::Captured, Self::Incoming, Self::Released];
+        all.get(usize::from(number)).copied().unwrap_or(Self::Absent)
     }
 }
 

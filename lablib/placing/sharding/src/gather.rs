@@ -1,7 +1,7 @@
 //! Lists over all shards: every shard is asked at once, the answers are merged, and what is missing is named.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
@@ -64,8 +64,6 @@ pub struct Gathered {
     pub missing: Vec<Missing>,
     /// How often the shards were asked until each slot was accounted for exactly once.
     pub rounds: u64,
-    /// Rows that the shards sent.
-    pub rows_sent: u64,
     /// Rows that the shards read, by their own counters; 0 unless they were asked to count.
     pub rows_read: u64,
 }
@@ -87,32 +85,24 @@ impl Gathered {
     }
 }
 
-/// Reads lists over all shards, with a thread and a connection for each.
+/// Reads lists over all shards, with a connection for each, all at once.
 #[derive(Debug)]
 pub struct Gatherer {
     cluster: Cluster,
     map: SlotMap,
-    workers: BTreeMap<String, Worker>,
+    /// One that owes an answer to a question that has been given up is not among them.
+    connections: BTreeMap<String, Conn>,
     skip: Option<Skip>,
     counting: bool,
 }
 
 /// What a shard is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Question {
-    number: u64,
     page: Page,
     limit: u64,
     filter: bool,
     counting: bool,
-    answers: Sender<Answer>,
-}
-
-#[derive(Debug)]
-struct Answer {
-    number: u64,
-    instance: String,
-    told: Result<Told>,
 }
 
 /// What a shard tells, all of one moment.
@@ -125,18 +115,11 @@ struct Told {
     rows_read: u64,
 }
 
-#[derive(Debug)]
-struct Worker {
-    questions: Sender<Question>,
-    /// It owes an answer to a question that has been given up.
-    late: bool,
-}
-
 impl Gatherer {
     /// For this cluster, with a fresh map.
     pub fn new(cluster: &Cluster) -> Result<Self> {
         let map = cluster.map()?;
-        Ok(Self { cluster: cluster.clone(), map, workers: BTreeMap::new(), skip: None, counting: false })
+        Ok(Self { cluster: cluster.clone(), map, connections: BTreeMap::new(), skip: None, counting: false })
     }
 
     /// Leaves a step out: [`Skip::Filter`] concerns lists.
@@ -165,7 +148,7 @@ impl Gatherer {
             let (told, failed) = self.ask(page, limit, until);
             let (missing, twice) = self.accounts(&told, &failed);
             let moved: Vec<(Slot, Owner)> = told.values().flat_map(|told| told.moved.clone()).collect();
-            if twice.is_empty() || self.skip == Some(Skip::Filter) {
+            if twice == 0 || self.skip == Some(Skip::Filter) {
                 let gathered = merge(page, limit, told, missing, rounds);
                 if gathered.is_whole() {
                     return Ok(gathered);
@@ -177,24 +160,23 @@ impl Gatherer {
             }
             // A slot that nobody told of, or two, was handed over while we asked: the next answers account for it.
             if until.saturating_duration_since(Instant::now()) < Duration::from_millis(2) {
-                return match (best, policy) {
-                    (Some(best), Policy::Partial) => Ok(Gathered { rounds, ..best }),
-                    (Some(best), Policy::Whole) => Err(incomplete(&best.missing)),
-                    (None, _) => Err(Error::new(
-                        "list users of all shards",
-                        format!("{} slots were told of twice until the deadline", twice.len()),
-                    )
-                    .remedy("allow it more time")),
+                let cause = match (best, policy) {
+                    (Some(best), Policy::Partial) => return Ok(Gathered { rounds, ..best }),
+                    (Some(best), Policy::Whole) => {
+                        // One sentence: which of them, and why.
+                        let said = |missing: &Missing| format!("{} ({})", missing.instance, missing.reason);
+                        let names: Vec<String> = best.missing.iter().map(said).collect();
+                        format!("{} slots are missing: {}", best.slots_missing(), names.join(", "))
+                    }
+                    (None, _) => format!("{twice} slots were told of twice until the deadline"),
                 };
+                let error = Error::new("list users of all shards", cause);
+                return Err(error.remedy("allow it more time, or accept a partial answer"));
             }
             std::thread::sleep(Duration::from_millis(1));
             self.refresh(until);
             for (slot, owner) in moved {
-                if let Some(known) =
-                    self.map.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch)
-                {
-                    *known = owner;
-                }
+                self.map.learn(slot, owner);
             }
         }
     }
@@ -216,67 +198,51 @@ impl Gatherer {
         limit: u64,
         until: Instant,
     ) -> (BTreeMap<String, Told>, BTreeMap<String, Option<String>>) {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let filter = self.skip != Some(Skip::Filter);
+        let question = Question { page, limit, filter, counting: self.counting };
+        let asked: Vec<String> = match filter {
+            true => self.map.counts().into_keys().collect(),
+            false => self.cluster.names().into_iter().map(String::from).collect(),
+        };
         let (answers, inbox) = mpsc::channel();
-        let question = Question { number, page, limit, filter, counting: self.counting, answers };
-        let mut asked: Vec<String> = self.map.counts().into_keys().collect();
-        if !filter {
-            asked = self.cluster.names().into_iter().map(String::from).collect();
+        for name in asked.clone() {
+            let (cluster, kept, answers) = (self.cluster.clone(), self.connections.remove(&name), answers.clone());
+            std::thread::spawn(move || {
+                let connected = kept.map_or_else(|| cluster.connect(&name), Ok);
+                let told = connected.and_then(|mut open| Ok((tell(&mut open, question)?, open)));
+                let _ = answers.send((name, told)); // nobody waits for a late one: its connection goes with it
+            });
         }
-        for name in &asked {
-            // A thread that is still busy with a question of before is left to it: it ends when its answer comes.
-            let worker = self.workers.get(name).filter(|worker| !worker.late);
-            if worker.is_none_or(|worker| worker.questions.send(question.clone()).is_err()) {
-                let worker = Worker::start(&self.cluster, name);
-                let _ = worker.questions.send(question.clone()); // it has only just begun to listen
-                self.workers.insert(name.clone(), worker);
-            }
-        }
-        drop(question);
         let mut told = BTreeMap::new();
         let mut failed: BTreeMap<String, Option<String>> = asked.into_iter().map(|name| (name, None)).collect();
-        while let Some(answer) = next(&inbox, until).filter(|_| !failed.is_empty()) {
-            if answer.number != number {
-                continue;
-            }
-            match answer.told {
-                Ok(rows) => {
-                    failed.remove(&answer.instance);
-                    told.insert(answer.instance, rows);
+        while failed.values().any(Option::is_none)
+            && let Ok((name, answer)) = inbox.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            match answer {
+                Ok((answer, connection)) => {
+                    failed.remove(&name);
+                    self.connections.insert(name.clone(), connection);
+                    told.insert(name, answer);
                 }
                 Err(error) => {
-                    failed.insert(answer.instance, Some(error.to_string()));
+                    failed.insert(name, Some(error.to_string()));
                 }
-            }
-            if failed.values().all(Option::is_some) {
-                break;
-            }
-        }
-        for name in failed.iter().filter(|(_, reason)| reason.is_none()).map(|(name, _)| name) {
-            if let Some(worker) = self.workers.get_mut(name) {
-                worker.late = true;
             }
         }
         (told, failed)
     }
 
-    /// Who is missing, slot by slot, and which slots were told of twice.
+    /// Who is missing, slot by slot, and how many slots were told of twice.
     fn accounts(
         &self,
         told: &BTreeMap<String, Told>,
         failed: &BTreeMap<String, Option<String>>,
-    ) -> (Vec<Missing>, Vec<Slot>) {
-        let mut times = vec![0_u8; usize::from(self.map.slots())];
-        for slot in told.values().flat_map(|told| &told.served) {
-            if let Some(times) = times.get_mut(usize::from(*slot)) {
-                *times = times.saturating_add(1);
-            }
-        }
-        let twice = (0..).zip(&times).filter(|(_, times)| **times > 1).map(|(slot, _)| slot).collect();
+    ) -> (Vec<Missing>, usize) {
+        let mut times: BTreeMap<Slot, u64> = (0..self.map.slots()).map(|slot| (slot, 0)).collect();
+        told.values().flat_map(|told| &told.served).for_each(|slot| *times.entry(*slot).or_default() += 1);
+        let twice = times.values().filter(|times| **times > 1).count();
         let mut missing: BTreeMap<&str, Vec<Slot>> = BTreeMap::new();
-        for (slot, _) in (0..).zip(&times).filter(|(_, times)| **times == 0) {
+        for (slot, _) in times.into_iter().filter(|(_, times)| *times == 0) {
             missing.entry(self.map.owner(slot)).or_default().push(slot);
         }
         let of = |(name, slots): (&str, Vec<Slot>)| {
@@ -292,56 +258,15 @@ impl Gatherer {
 }
 
 fn merge(page: Page, limit: u64, told: BTreeMap<String, Told>, missing: Vec<Missing>, rounds: u64) -> Gathered {
-    let rows_sent = told.values().map(|told| told.rows.len() as u64).sum();
     let rows_read = told.values().map(|told| told.rows_read).sum();
     let mut rows: Vec<User> = told.into_values().flat_map(|told| told.rows).collect();
     rows.sort_by_key(|user| std::cmp::Reverse((user.score, user.id)));
-    let skip = match page {
-        Page::After(_) => 0,
-        Page::Offset(offset) => offset as usize,
-    };
+    let skip = if let Page::Offset(offset) = page { offset as usize } else { 0 };
     let rows = rows.into_iter().skip(skip).take(limit as usize).collect();
-    Gathered { rows, missing, rounds, rows_sent, rows_read }
+    Gathered { rows, missing, rounds, rows_read }
 }
 
-fn incomplete(missing: &[Missing]) -> Error {
-    let slots: usize = missing.iter().map(|missing| missing.slots.len()).sum();
-    // One sentence: which of them, and why.
-    let names: Vec<String> =
-        missing.iter().map(|missing| format!("{} ({})", missing.instance, missing.reason)).collect();
-    let cause = format!("{slots} slots are missing: {}", names.join(", "));
-    Error::new("list users of all shards", cause).remedy("allow it more time, or accept a partial answer")
-}
-
-fn next(inbox: &Receiver<Answer>, until: Instant) -> Option<Answer> {
-    inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
-}
-
-impl Worker {
-    fn start(cluster: &Cluster, name: &str) -> Self {
-        let (questions, inbox) = mpsc::channel::<Question>();
-        let (cluster, instance) = (cluster.clone(), name.to_string());
-        std::thread::spawn(move || {
-            let mut connection = None;
-            // Ends when the gatherer is gone, or has another thread for this shard.
-            for question in inbox {
-                let told = tell(&cluster, &instance, &mut connection, &question);
-                if told.is_err() {
-                    connection = None;
-                }
-                let answer = Answer { number: question.number, instance: instance.clone(), told };
-                let _ = question.answers.send(answer); // nobody waits for a late one
-            }
-        });
-        Self { questions, late: false }
-    }
-}
-
-fn tell(cluster: &Cluster, name: &str, connection: &mut Option<Conn>, question: &Question) -> Result<Told> {
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(cluster.connect(name)?),
-    };
+fn tell(connection: &mut Conn, question: Question) -> Result<Told> {
     let doing = "list a shard's users";
     // Both questions see one snapshot, which the first of them takes.
     connection.query_drop("START TRANSACTION READ ONLY").doing(doing)?;

@@ -21,15 +21,25 @@ pub mod experiment;
 mod fence;
 mod gather;
 mod mover;
-mod picture;
+pub mod prototype;
 mod route;
-pub mod seed;
+
+use lab::Drawing;
 
 pub use client::{Client, ClientStats, Served, at_odds};
 pub use cluster::{Audit, Cluster, Instance, User};
 pub use gather::{Cursor, Gathered, Gatherer, Missing, Page, Policy};
 pub use mover::{Moved, Mover, MoverSpec, POINTS, mover_process};
-pub use route::{Modulo, Parity, Route, Slot, SlotMap, Transfer, Weight, moved_share, slot_of};
+pub use route::{Slot, SlotMap, Transfer, Weight, slot_of};
+
+/// The way from a user to an instance, and who owns which slots before and after two instances became four.
+pub fn picture() -> Drawing {
+    let title = "1024 slots: 512 of them move, the others stay where they are";
+    let plain = "User 4711 → hash mod 1024 = slot 783 → map → the instance, whose own fence has the last word.\n\
+                 before: slots 0 to 511 belong to A, 512 to 1023 to B\n\
+                 after: slots 0 to 255 belong to A, 256 to 511 to C, 512 to 767 to B, 768 to 1023 to D\n";
+    Drawing::committed(title, include_str!("picture.svg"), plain)
+}
 
 /// A step of the system that can be left out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! Which shard holds a user: the prototype's parity, modulo N, and logical slots with a map.
+//! Which instance holds a user: logical slots with a map, and what has to move when there are others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,79 +15,6 @@ pub type Slot = u16;
 /// Hashed, because ids carry patterns: a ticket server steps by two, a snowflake's low bits stay zero when it is idle.
 pub fn slot_of(user: u64, slots: Slot) -> Slot {
     (xxh3_64(&user.to_le_bytes()) % u64::from(slots.max(1))) as Slot
-}
-
-/// Says which of its shards holds a user.
-pub trait Route {
-    /// The shard, counted from 0.
-    fn shard_of(&self, user: u64) -> usize;
-
-    /// How many shards there are.
-    fn shards(&self) -> usize;
-
-    /// How many of these users each shard holds.
-    fn count(&self, users: impl IntoIterator<Item = u64>) -> Vec<u64>
-    where
-        Self: Sized,
-    {
-        let mut counts = vec![0; self.shards()];
-        for user in users {
-            if let Some(count) = counts.get_mut(self.shard_of(user)) {
-                *count += 1;
-            }
-        }
-        counts
-    }
-}
-
-/// The prototype's: even ids to the first shard, odd ids to the second. A third shard is impossible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parity;
-
-impl Route for Parity {
-    fn shard_of(&self, user: u64) -> usize {
-        (user % 2) as usize
-    }
-
-    fn shards(&self) -> usize {
-        2
-    }
-}
-
-/// `id mod n`: as many shards as one likes, and another number of them moves most users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Modulo {
-    shards: u64,
-}
-
-impl Modulo {
-    /// Over so many shards, at least one.
-    pub fn new(shards: usize) -> Result<Self> {
-        match shards {
-            0 => Err(Error::new("place users", "there are no shards").remedy("name at least one")),
-            shards => Ok(Self { shards: shards as u64 }),
-        }
-    }
-}
-
-impl Route for Modulo {
-    fn shard_of(&self, user: u64) -> usize {
-        (user % self.shards) as usize
-    }
-
-    fn shards(&self) -> usize {
-        self.shards as usize
-    }
-}
-
-/// The share of these users, in per cent, whose shard is another one in `after`.
-pub fn moved_share(before: &impl Route, after: &impl Route, users: impl IntoIterator<Item = u64>) -> f64 {
-    let (mut moved, mut all) = (0_u64, 0_u64);
-    for user in users {
-        moved += u64::from(before.shard_of(user) != after.shard_of(user));
-        all += 1;
-    }
-    100.0 * moved as f64 / all as f64
 }
 
 /// An instance and its weight: one of weight 2 owns twice the slots of one of weight 1.
@@ -148,7 +75,7 @@ impl SlotMap {
         let quotas = quotas(slots, instances, &BTreeMap::new())?;
         let runs = instances.iter().flat_map(|Weight { name, .. }| {
             let run = quotas.get(name).copied().unwrap_or(0);
-            std::iter::repeat_n(Owner { name: name.clone(), epoch: 1 }, run)
+            std::iter::repeat_n(Owner { name: name.clone(), epoch: 1 }, run as usize)
         });
         Ok(Self { owners: runs.collect(), version: 1 })
     }
@@ -179,23 +106,23 @@ impl SlotMap {
 
     /// What has to move so that these instances own all slots by their weights: no slot more than that takes.
     pub fn plan(&self, instances: &[Weight]) -> Result<Vec<Transfer>> {
-        let mut held: BTreeMap<String, Vec<Slot>> = BTreeMap::new();
-        for (slot, owner) in (0..).zip(&self.owners) {
-            held.entry(owner.name.clone()).or_default().push(slot);
+        let held = self.counts();
+        let quotas = quotas(self.slots(), instances, &held)?;
+        let quota = |name: &str| quotas.get(name).copied().unwrap_or(0);
+        let (mut kept, mut spare) = (BTreeMap::<&str, u64>::new(), Vec::new());
+        for (slot, Owner { name, .. }) in (0..).zip(&self.owners) {
+            let kept = kept.entry(name).or_default();
+            *kept += 1;
+            if *kept > quota(name) {
+                spare.push((name, slot));
+            }
         }
-        let counts = held.iter().map(|(name, slots)| (name.clone(), slots.len())).collect();
-        let quotas = quotas(self.slots(), instances, &counts)?;
-        let mut spare: Vec<(String, Slot)> = Vec::new();
-        for (name, slots) in &held {
-            let keep = quotas.get(name).copied().unwrap_or(0).min(slots.len());
-            spare.extend(slots[keep..].iter().map(|&slot| (name.clone(), slot)));
-        }
-        let mut spare = spare.into_iter();
-        let mut transfers = Vec::new();
+        spare.sort_unstable();
+        let (mut spare, mut transfers) = (spare.into_iter(), Vec::new());
         for Weight { name, .. } in instances {
-            let wanted = quotas.get(name).copied().unwrap_or(0).saturating_sub(held.get(name).map_or(0, Vec::len));
-            let taken = spare.by_ref().take(wanted);
-            transfers.extend(taken.map(|(from, slot)| Transfer { from, to: name.clone(), slot }));
+            let wanted = quota(name).saturating_sub(held.get(name).copied().unwrap_or(0));
+            let taken = spare.by_ref().take(wanted as usize);
+            transfers.extend(taken.map(|(from, slot)| Transfer { from: from.clone(), to: name.clone(), slot }));
         }
         transfers.sort();
         Ok(transfers)
@@ -205,51 +132,48 @@ impl SlotMap {
     /// instance to the idlest, the slot that brings the two closest together.
     pub fn plan_by_load(&self, loads: &[f64], instances: &[Weight]) -> Result<Vec<Transfer>> {
         check(instances)?;
-        let mut owners: Vec<usize> = Vec::new();
-        for owner in &self.owners {
+        let place = |owner: &Owner| {
+            let missing =
+                || Error::new("level the load", format!("{} owns slots and is not among the instances", owner.name));
             let place = instances.iter().position(|instance| instance.name == owner.name);
-            let missing = || {
-                Error::new("level the load", format!("{} owns slots and is not among the instances", owner.name))
-                    .remedy("plan its leaving first")
-            };
-            owners.push(place.ok_or_else(missing)?);
-        }
-        let load_of = |slot: usize| loads.get(slot).copied().unwrap_or(0.0);
+            place.ok_or_else(|| missing().remedy("plan its leaving first"))
+        };
+        let mut owners = self.owners.iter().map(place).collect::<Result<Vec<usize>>>()?;
+        let load = |slot: usize, instance: usize| {
+            loads.get(slot).copied().unwrap_or(0.0) / f64::from(instances[instance].weight)
+        };
         let mut totals = vec![0.0; instances.len()];
-        for (slot, &owner) in owners.iter().enumerate() {
-            totals[owner] += load_of(slot) / f64::from(instances[owner].weight);
-        }
-        let before = owners.clone();
+        owners.iter().enumerate().for_each(|(slot, &owner)| totals[owner] += load(slot, owner));
         // A hand-over for less than this is not worth its commits.
         let worth = totals.iter().sum::<f64>() / totals.len() as f64 / 1_000.0;
         for _ in 0..owners.len() {
-            let by_load = |a: &&usize, b: &&usize| totals[**a].total_cmp(&totals[**b]);
-            let all: Vec<usize> = (0..totals.len()).collect();
-            let (Some(&from), Some(&to)) = (all.iter().max_by(by_load), all.iter().min_by(by_load)) else { break };
-            let [from_weight, to_weight] = [from, to].map(|instance| f64::from(instances[instance].weight));
-            let gap = totals[from] - totals[to];
+            let by_load = |a: &usize, b: &usize| totals[*a].total_cmp(&totals[*b]);
+            let all = 0..totals.len();
+            let (Some(from), Some(to)) = (all.clone().max_by(by_load), all.min_by(by_load)) else { break };
+            let worth = worth.min((totals[from] - totals[to]) / 2.0).max(1e-9);
             // What the busier of the two would have afterwards, for each slot that could go.
-            let after = |slot: usize| {
-                let load = load_of(slot);
-                (totals[from] - load / from_weight).max(totals[to] + load / to_weight)
-            };
-            let best = (0..owners.len())
-                .filter(|&slot| owners[slot] == from && load_of(slot) > 0.0)
-                .min_by(|&a, &b| after(a).total_cmp(&after(b)));
-            let Some(slot) = best.filter(|&slot| totals[from] - after(slot) > worth.min(gap / 2.0).max(1e-9)) else {
-                break;
-            };
-            totals[from] -= load_of(slot) / from_weight;
-            totals[to] += load_of(slot) / to_weight;
+            let after = |slot: usize| (totals[from] - load(slot, from)).max(totals[to] + load(slot, to));
+            let could_go = (0..owners.len()).filter(|&slot| owners[slot] == from && load(slot, from) > 0.0);
+            let best = could_go.min_by(|&a, &b| after(a).total_cmp(&after(b)));
+            let Some(slot) = best.filter(|&slot| totals[from] - after(slot) > worth) else { break };
+            totals[from] -= load(slot, from);
+            totals[to] += load(slot, to);
             owners[slot] = to;
         }
-        let name = |index: usize| instances[index].name.clone();
-        let moved = (0..owners.len()).filter(|&slot| owners[slot] != before[slot]);
-        let mut transfers: Vec<Transfer> = moved
-            .map(|slot| Transfer { from: name(before[slot]), to: name(owners[slot]), slot: slot as Slot })
-            .collect();
+        let moved = (0..).zip(self.owners.iter().zip(owners)).map(|(slot, (owner, next))| Transfer {
+            from: owner.name.clone(),
+            to: instances[next].name.clone(),
+            slot,
+        });
+        let mut transfers: Vec<Transfer> = moved.filter(|transfer| transfer.from != transfer.to).collect();
         transfers.sort();
         Ok(transfers)
+    }
+
+    /// Learns who owns a slot, where that is news; otherwise false.
+    pub(crate) fn learn(&mut self, slot: Slot, owner: Owner) -> bool {
+        let known = self.owners.get_mut(usize::from(slot)).filter(|known| known.epoch < owner.epoch);
+        known.map(|known| *known = owner).is_some()
     }
 
     /// The map after these transfers.
@@ -261,31 +185,6 @@ impl SlotMap {
             }
         }
         map
-    }
-
-    /// The map as a route over these instances.
-    pub fn route(&self, instances: &[Weight]) -> impl Route + use<> {
-        let place = |owner: &Owner| instances.iter().position(|instance| instance.name == owner.name);
-        SlotRoute {
-            // Whoever is not among them is none of them: one past the last.
-            shards: self.owners.iter().map(|owner| place(owner).unwrap_or(instances.len())).collect(),
-            count: instances.len(),
-        }
-    }
-}
-
-struct SlotRoute {
-    shards: Vec<usize>,
-    count: usize,
-}
-
-impl Route for SlotRoute {
-    fn shard_of(&self, user: u64) -> usize {
-        self.shards[usize::from(slot_of(user, self.shards.len() as Slot))]
-    }
-
-    fn shards(&self) -> usize {
-        self.count
     }
 }
 
@@ -311,70 +210,21 @@ pub(crate) fn check(instances: &[Weight]) -> Result<()> {
 }
 
 /// Whole slots by weight: the largest remainders get the rest, of equal ones whoever has more already (so that less moves).
-fn quotas(slots: Slot, instances: &[Weight], held: &BTreeMap<String, usize>) -> Result<BTreeMap<String, usize>> {
+fn quotas(slots: Slot, instances: &[Weight], held: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>> {
     check(instances)?;
     if instances.len() > usize::from(slots) {
         let cause = format!("there are {} instances and only {slots} slots", instances.len());
-        return Err(
-            Error::new("share out the slots", cause).remedy("make more slots than there will ever be instances")
-        );
+        let error = Error::new("share out the slots", cause);
+        return Err(error.remedy("make more slots than there will ever be instances"));
     }
     let total: u64 = instances.iter().map(|instance| u64::from(instance.weight)).sum();
-    let exact = |weight: u32| u64::from(slots) * u64::from(weight);
-    let mut quotas: BTreeMap<String, usize> =
-        instances.iter().map(|i| (i.name.clone(), (exact(i.weight) / total) as usize)).collect();
-    let rest = usize::from(slots) - quotas.values().sum::<usize>();
+    let exact = |instance: &Weight| u64::from(slots) * u64::from(instance.weight);
+    let mut quotas: BTreeMap<_, _> = instances.iter().map(|i| (i.name.clone(), exact(i) / total)).collect();
+    let rest = u64::from(slots) - quotas.values().sum::<u64>();
     let mut order: Vec<&Weight> = instances.iter().collect();
-    order.sort_by_key(|i| {
-        let holds = held.get(&i.name).copied().unwrap_or(0);
-        (std::cmp::Reverse(exact(i.weight) % total), std::cmp::Reverse(holds))
-    });
-    for instance in order.into_iter().take(rest) {
+    order.sort_by_key(|i| std::cmp::Reverse((exact(i) % total, held.get(&i.name).copied().unwrap_or(0))));
+    for instance in order.into_iter().take(rest as usize) {
         *quotas.entry(instance.name.clone()).or_default() += 1;
     }
     Ok(quotas)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_users_slot_never_changes() {
-        // Golden: another hash, or another seed of it, would lose every user.
-        let slots: Vec<Slot> = [0, 1, 2, 1_000_000, u64::MAX].map(|user| slot_of(user, 1_024)).to_vec();
-        assert_eq!(slots, GOLDEN);
-        assert_eq!(slot_of(7, 0), 0);
-    }
-
-    const GOLDEN: [Slot; 5] = [217, 302, 579, 352, 19];
-
-    #[test]
-    fn lists_that_cannot_be_shared_out_over_are_refused_in_one_sentence() {
-        let error = |instances: &[Weight]| SlotMap::level(16, instances).unwrap_err().to_string();
-        assert!(error(&[]).contains("there are no instances"));
-        assert!(error(&Weight::equal(["A", " "])).contains("no name"));
-        assert!(error(&Weight::equal(["A", "B", "A"])).contains("A is named twice"));
-        assert!(error(&[Weight { name: "A".into(), weight: 0 }]).contains("weight 0"));
-        assert!(error(&Weight::equal((0..17).map(|n| n.to_string()))).contains("only 16 slots"));
-        assert!(SlotMap::level(0, &Weight::equal(["A"])).is_err());
-        assert!(Modulo::new(0).is_err());
-    }
-
-    #[test]
-    fn weights_decide_the_shares() {
-        let weights = [Weight { name: "small".into(), weight: 1 }, Weight { name: "large".into(), weight: 3 }];
-        let counts = SlotMap::level(1_024, &weights).unwrap().counts();
-        assert_eq!((counts["small"], counts["large"]), (256, 768));
-    }
-
-    #[test]
-    fn one_hot_slot_is_left_alone_and_the_others_move_away() {
-        let two = Weight::equal(["A", "B"]);
-        let map = SlotMap::level(4, &two).unwrap();
-        let transfers = map.plan_by_load(&[60.0, 20.0, 10.0, 10.0], &two).unwrap();
-        assert_eq!(transfers, [Transfer { from: "A".into(), to: "B".into(), slot: 1 }]);
-        assert_eq!(map.plan_by_load(&[100.0, 0.0, 0.0, 0.0], &two).unwrap(), []);
-    }
 }

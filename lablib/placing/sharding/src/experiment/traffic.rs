@@ -1,13 +1,14 @@
 //! Clients that know what they have written, and the checks of what they saw and what is there afterwards.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::{Client, Cluster, Gatherer, Policy, Served, Skip, SlotMap, User, at_odds, slot_of};
+use super::{instances, users};
+use crate::{Client, Cluster, Gatherer, Policy, Served, Skip, User, at_odds};
 use lab::history::History;
-use lab::history::linearizable::Verdict;
 use lab::history::models::{KeyValue, KeyValueOp, KeyValueRet};
-use lab::{Call, Crowd, Error, Frame, Result, Rng};
+use lab::{Call, Crowd, Error, Frame, Result, Rng, Row};
 
 /// Users beyond all others, which nobody changes: lists must have each of them exactly once.
 const CHAMPIONS: u64 = 50;
@@ -37,166 +38,114 @@ pub struct TrafficSpec {
 /// What the clients did and saw.
 #[derive(Debug)]
 pub struct Ran {
-    /// A row for each operation: client, at, took, `kind` (read or write), the `instance` that served it, and how long it took from its
-    /// first refusal on (`refused`), if there was one.
+    /// A row for each operation: client, at and took (s), `kind` (read or write), `what` it was (`reads, during`: while something
+    /// happened), the `instance` that served it, its `refusals`, and the time from the first of them on (`refused`, s), if there was one.
     pub operations: Frame,
-    /// When the action began and ended, in seconds from the start.
-    pub action: (f64, f64),
+    /// A row for each list over all shards, with the `rounds` that it took.
+    pub lists: Frame,
+    /// What happened meanwhile: event, began and ended (s).
+    pub events: Frame,
+    /// What somebody saw who looked on.
+    pub looks: Frame,
     /// What the checks say.
     pub checked: Checked,
 }
 
-/// What the checks say: how much there was to check, and what was wrong.
+/// What the checks say: by the fault that was looked for, how many were found, and among how many.
+///
+/// `lost writes`: users whose last acknowledged write is not there. `doubled users`: with more visits than were acknowledged, or on two
+/// instances. `deletes undone`: users that were deleted, and are there. `stray rows`: on an instance that knows nothing of their slot.
+/// `stale reads`: that showed something else than the reader's own last write. `wrong lists`: that lacked one of the fifty users whom
+/// nobody changes, had one twice, or failed. `slots of two owners`, `slots of none`: by the instances' fences, afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Checked {
-    /// Reads that were answered.
-    pub reads: u64,
-    /// Writes that were acknowledged.
-    pub writes: u64,
-    /// Refusals that clients went through.
-    pub refused: u64,
-    /// Lists over all shards.
-    pub lists: u64,
-    /// Lists that had to ask more than once.
-    pub lists_again: u64,
-    /// Operations that failed.
-    pub failed: u64,
-    /// Reads that showed something else than the reader's own last write.
-    pub stale_reads: u64,
-    /// Lists that lacked a user, had one twice, or failed.
-    pub wrong_lists: u64,
-    /// Acknowledged writes that are not there: users with an older row than the last one acknowledged, or none.
-    pub lost: u64,
-    /// Users with more visits than were acknowledged, or on two instances.
-    pub doubled: u64,
-    /// Users that were deleted, and are there.
-    pub risen: u64,
-    /// Rows compared.
-    pub rows: u64,
-    /// Slots looked at.
-    pub slots: u64,
-    /// Slots that two instances serve.
-    pub contested: u64,
-    /// Slots that nobody serves.
-    pub unserved: u64,
-    /// Rows on an instance that knows nothing of their slot.
-    pub strays: u64,
-    /// Contradictions in who served what.
-    pub at_odds: u64,
-    /// Operations of the shared users in the history.
-    pub history: u64,
-    /// Whether the history is linearizable: 0 if a checker found an order that explains it, 1 if not.
-    pub not_linearizable: u64,
+    counts: BTreeMap<&'static str, (u64, u64)>,
     /// The first fault, in words.
     pub first_fault: Option<String>,
-}
-
-impl Checked {
-    /// All faults together.
-    pub fn faults(&self) -> u64 {
-        let answers = self.failed + self.stale_reads + self.wrong_lists + self.not_linearizable;
-        let slots = self.contested + self.unserved + self.strays + self.at_odds;
-        answers + slots + self.lost + self.doubled + self.risen
-    }
-
-    fn fault(&mut self, words: impl FnOnce() -> String) {
-        self.first_fault.get_or_insert_with(words);
-    }
 }
 
 type SharedHistory = History<KeyValueOp<u64, i64>, KeyValueRet<i64>>;
 
 /// Who is at work: a client with users of its own, or one who lists the champions again and again.
-enum Worker {
+pub(super) enum Worker {
     Client(Box<Own>),
     Lister(Box<Gatherer>),
 }
 
 /// A client, and what it knows: the users that nobody else writes, so that it knows what must come back.
-struct Own {
+pub(super) struct Own {
     client: Client,
     mirror: HashMap<u64, Option<User>>,
     ids: Vec<u64>,
     rng: Rng,
-    written: i64,
     /// Reads of something else, in words.
     stale: Vec<String>,
 }
 
 impl TrafficSpec {
-    /// The users that must be there at the start.
-    pub fn start(&self) -> Vec<User> {
-        let champions =
-            (0..CHAMPIONS).map(|n| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64));
-        super::users(self.users, self.seed).into_iter().chain(champions).collect()
-    }
-
-    /// What share of all operations each instance has to serve with such a map, in per cent: clients choose among their own
-    /// users, and every [`SHARED`]th time among the shared ones, whoever serves them and however fast.
-    pub(super) fn shares_by(&self, map: &SlotMap) -> BTreeMap<String, f64> {
+    /// The share of all operations that the busiest instance has to serve once the slots are shared out over all of them, in
+    /// per cent: not the same for all, because the shared users are few. Clients choose among their own users, and every
+    /// [`SHARED`]th time among the shared ones, whoever serves them and however fast.
+    pub fn busiest_afterwards(&self, cluster: &Cluster) -> Result<f64> {
+        let map = cluster.map()?;
+        let map = map.after(&map.plan(&instances(cluster.names().len()))?);
         let shared = if self.shared > 0 { 100.0 / SHARED as f64 } else { 0.0 };
-        let mut shares: BTreeMap<String, f64> = BTreeMap::new();
+        let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
         for (first, users, share) in [(0, self.users, 100.0 - shared), (FIRST_SHARED, self.shared, shared)] {
             for user in first..first + users {
-                *shares.entry(map.owner_of(user).to_string()).or_default() += share / users as f64;
+                *shares.entry(map.owner_of(user)).or_default() += share / users as f64;
             }
         }
-        shares
+        Ok(shares.into_values().fold(0.0, f64::max))
     }
 
-    /// Loads the users, lets the clients loose, acts, and checks everything.
-    pub fn around<T>(&self, cluster: &Cluster, action: impl FnOnce() -> Result<T>) -> Result<(Ran, T)> {
-        let users = self.start();
+    /// Loads the users, lets the clients loose while happens what is planned, and checks everything.
+    pub(super) fn around<'a>(
+        &self,
+        cluster: &Cluster,
+        plan: impl FnOnce(Crowd<'a, Worker>) -> Crowd<'a, Worker>,
+    ) -> Result<Ran> {
+        let champion = |n: u64| User::new(FIRST_CHAMPION + n, format!("champion-{n}"), 1_000_000_000 + n as i64);
+        let champions: Vec<User> = (0..CHAMPIONS).map(champion).collect();
+        let (users, history) = ([users(self.users, self.seed), champions.clone()].concat(), SharedHistory::new());
         cluster.load(&users)?;
-        let (history, mut acted) = (SharedHistory::new(), None);
         let mut workers =
             (0..self.clients).map(|number| self.client(cluster, number, &users)).collect::<Result<Vec<_>>>()?;
         workers.push(Worker::Lister(Box::new(Gatherer::new(cluster)?.without(self.skip))));
-        let ran = Crowd::holding(workers)
-            .meanwhile(self.margin, "acted", || action().map(|answer| acted = Some(answer)))
-            .lasting(self.margin)
-            .within(Duration::from_secs(1_800))
-            .enduring()
-            .run(|worker, call| match worker {
-                Worker::Client(own) => own.operate(self, &history, call),
-                Worker::Lister(gatherer) => list(gatherer, call),
-            })?;
-        let action = (ran.event_began("acted"), ran.event_ended("acted"));
+        let crowd = Crowd::holding(workers).lasting(self.margin).within(Duration::from_secs(1_800)).enduring();
+        let ran = plan(crowd).run(|worker, call| match worker {
+            Worker::Client(own) => own.operate(self, &history, call),
+            Worker::Lister(gatherer) => list(gatherer, call),
+        })?;
         let (lists, operations) = (ran.frame.filter("kind", "list"), ran.frame.except("kind", "list"));
-        let count = |column: &str, word: &str| operations.filter(column, word).height() as u64;
-        let mut checked = Checked {
-            reads: count("kind", "read"),
-            writes: count("kind", "write"),
-            failed: count("outcome", "failed"),
-            lists: lists.height() as u64,
-            lists_again: lists.filter_by(|list| list.number("rounds") > 1.0).height() as u64,
-            wrong_lists: lists.filter("outcome", "failed").height() as u64,
-            first_fault: ran.frame.filter("outcome", "failed").rows().next().map(|call| call.text("why")),
-            ..Checked::default()
-        };
+        let mut checked = Checked::default();
+        for (fault, calls) in [("operations failed", &operations), ("wrong lists", &lists)] {
+            let failed = calls.filter("outcome", "failed");
+            checked.count(fault, failed.height(), calls.height());
+            checked.tell(failed.rows().next().map(|call| call.text("why")));
+        }
+        checked.count("stale reads", 0, operations.filter("kind", "read").height());
         let mut evidence: Vec<Served> = Vec::new();
-        let champions = users.into_iter().filter(|user| user.id >= FIRST_CHAMPION);
-        let mut mirror: HashMap<u64, Option<User>> = champions.map(|user| (user.id, Some(user))).collect();
+        let mut mirror: HashMap<u64, Option<User>> = champions.into_iter().map(|user| (user.id, Some(user))).collect();
         for worker in ran.states {
             let Worker::Client(own) = worker else { continue };
             mirror.extend(own.mirror);
             evidence.extend_from_slice(own.client.evidence());
-            checked.refused += own.client.stats().refused;
-            checked.stale_reads += own.stale.len() as u64;
-            own.stale.into_iter().take(1).for_each(|words| checked.fault(|| words));
+            checked.count("stale reads", own.stale.len(), 0);
+            checked.tell(own.stale.into_iter().next());
         }
         checked.compare(cluster, &mirror)?;
-        let odds = at_odds(&evidence);
-        checked.at_odds = odds.len() as u64;
-        odds.into_iter().take(1).for_each(|odd| checked.fault(|| odd));
-        checked.history = history.len() as u64;
+        checked.compare_evidence(&evidence);
         let verdict = history.check(&KeyValue::new());
-        checked.not_linearizable = u64::from(!verdict.is_linearizable());
-        if !matches!(verdict, Verdict::Linearizable { .. }) {
-            checked.fault(|| verdict.to_string());
-        }
-        let acted = acted.ok_or_else(|| Error::new("act among clients", "nothing was done"))?;
-        Ok((Ran { operations, action, checked }, acted))
+        checked.count("history without an explanation", usize::from(!verdict.is_linearizable()), history.len());
+        checked.tell((!verdict.is_linearizable()).then(|| verdict.to_string()));
+        let mut ran = Ran { operations, lists, events: ran.events, looks: ran.seen, checked };
+        let time = ran.time();
+        let when = |call: Row<'_>| if time.contains(&call.number("at")) { "during" } else { "before and after" };
+        let what: Vec<String> =
+            ran.operations.rows().map(|call| format!("{}s, {}", call.text("kind"), when(call))).collect();
+        ran.operations = ran.operations.text("what", what);
+        Ok(ran)
     }
 
     fn client(&self, cluster: &Cluster, number: usize, users: &[User]) -> Result<Worker> {
@@ -206,16 +155,16 @@ impl TrafficSpec {
         ids.sort_unstable();
         let client = Client::new(cluster)?.without(self.skip).keeping_evidence();
         let rng = Rng::seeded(self.seed, &format!("client {number}"));
-        Ok(Worker::Client(Box::new(Own { client, mirror, ids, rng, written: 0, stale: Vec::new() })))
+        Ok(Worker::Client(Box::new(Own { client, mirror, ids, rng, stale: Vec::new() })))
     }
 }
 
 impl Own {
     fn operate(&mut self, spec: &TrafficSpec, history: &SharedHistory, call: &mut Call) -> Result<()> {
         // A score that nobody else writes, ever: it tells which write a reader saw.
-        self.written += 1;
-        let score = self.written * spec.clients as i64 + call.client() as i64;
-        let (dice, waits) = (self.rng.below(100), self.client.stats().waits.len());
+        let score = (call.number() as i64 + 1) * spec.clients as i64 + call.client() as i64;
+        let (dice, waits, refusals) =
+            (self.rng.below(100), self.client.stats().waits.len(), self.client.stats().refused);
         let done = if self.rng.below(SHARED) == 0 && spec.shared > 0 {
             let id = FIRST_SHARED + self.rng.below(spec.shared);
             self.on_shared(history, call.client(), id, dice, score)
@@ -226,6 +175,7 @@ impl Own {
         };
         call.tag("kind", if dice >= 50 { "write" } else { "read" });
         call.tag("instance", self.client.evidence().last().map_or("", |served| served.instance.as_str()));
+        call.note("refusals", "", (self.client.stats().refused - refusals) as f64);
         call.note_or_missing("refused", "s", self.client.stats().waits.get(waits).copied());
         done
     }
@@ -236,19 +186,13 @@ impl Own {
             50..90 => KeyValueOp::Put(id, score),
             _ => KeyValueOp::Delete(id),
         };
+        // Of a call that fails, nobody knows whether it happened: so it stays in the history.
         let call = history.invoke(process, operation);
-        let answer = match dice {
-            0..50 => self.client.get(id).map(|user| KeyValueRet::Value(user.map(|user| user.score))),
-            50..90 => self.client.put(id, "shared", score).map(|()| KeyValueRet::Done),
-            _ => self.client.delete(id).map(KeyValueRet::Deleted),
-        };
-        match answer {
-            Ok(answer) => call.ok(answer),
-            Err(error) => {
-                call.unknown();
-                return Err(error);
-            }
-        }
+        call.ok(match dice {
+            0..50 => KeyValueRet::Value(self.client.get(id)?.map(|user| user.score)),
+            50..90 => self.client.put(id, "shared", score).map(|()| KeyValueRet::Done)?,
+            _ => KeyValueRet::Deleted(self.client.delete(id)?),
+        });
         Ok(())
     }
 
@@ -290,46 +234,78 @@ fn list(gatherer: &mut Gatherer, call: &mut Call) -> Result<()> {
 }
 
 impl Checked {
+    /// How many of these faults were found; ends the cell where one of them was not looked for.
+    pub fn found<const N: usize>(&self, faults: [&str; N]) -> u64 {
+        faults.into_iter().map(|fault| self.frame().filter("fault", fault).number("found") as u64).sum()
+    }
+
+    /// All faults together.
+    pub fn faults(&self) -> u64 {
+        self.counts.values().map(|(found, _)| found).sum()
+    }
+
+    /// A row for each `fault`: how many were `found`, and at how many it was `looked at`.
+    pub fn frame(&self) -> Frame {
+        let (found, among): (Vec<u64>, Vec<u64>) = self.counts.values().copied().unzip();
+        Frame::new().text("fault", self.counts.keys()).counts("found", "", found).counts("looked at", "", among)
+    }
+
+    /// More of a fault, found among so many more.
+    pub(super) fn count(&mut self, fault: &'static str, found: usize, among: usize) {
+        let counts = self.counts.entry(fault).or_default();
+        *counts = (counts.0 + found as u64, counts.1 + among as u64);
+    }
+
+    /// A fault in words, if it is the first.
+    pub(super) fn tell(&mut self, words: Option<String>) {
+        self.first_fault = self.first_fault.take().or(words);
+    }
+
+    /// Looks for contradictions in who served what.
+    pub(super) fn compare_evidence(&mut self, evidence: &[Served]) {
+        let odds = at_odds(evidence);
+        self.count("two owners by what clients saw", odds.len(), evidence.len());
+        self.tell(odds.into_iter().next());
+    }
+
     /// Compares what is there with what was acknowledged, row by row.
-    pub(crate) fn compare(&mut self, cluster: &Cluster, expected: &HashMap<u64, Option<User>>) -> Result<()> {
+    pub(super) fn compare(&mut self, cluster: &Cluster, expected: &HashMap<u64, Option<User>>) -> Result<()> {
         let audit = cluster.audit()?;
-        self.slots = cluster.slots().into();
-        self.contested = audit.contested();
-        self.unserved = audit.unserved();
-        self.strays = audit.strays;
         // Nobody knows what a shared user must be; but no user may be twice, and none of nobody's may be there.
-        for (id, rows) in audit.rows.iter().filter(|(id, _)| !expected.contains_key(id)) {
-            self.doubled += u64::from(rows.len() > 1);
-            self.risen += u64::from(*id < FIRST_SHARED);
-        }
-        let mut ids: Vec<&u64> = expected.keys().collect();
-        ids.sort_unstable();
-        for id in ids {
+        let others = || audit.rows.iter().filter(|(id, _)| !expected.contains_key(id));
+        let mut doubled = others().filter(|(_, rows)| rows.len() > 1).count();
+        let mut undeleted = others().filter(|(id, _)| **id < FIRST_SHARED).count();
+        let mut lost = 0;
+        let mut all: Vec<_> = expected.iter().collect();
+        all.sort_by_key(|(id, _)| **id);
+        for (id, expected) in all {
             let rows = audit.rows.get(id).map(Vec::as_slice).unwrap_or_default();
-            self.rows += 1;
-            let expected = expected.get(id).and_then(Option::as_ref);
-            let slot = slot_of(*id, cluster.slots());
-            let fault = match (expected, rows) {
-                (_, [_, _, ..]) => Some((&mut self.doubled, "is on two instances")),
-                (None, [_]) => Some((&mut self.risen, "was deleted and is there")),
-                (Some(_), []) => Some((&mut self.lost, "was acknowledged and is gone")),
-                (Some(user), [(_, row)]) if row.visits > user.visits => Some((&mut self.doubled, "was written twice")),
-                (Some(user), [(_, row)]) if row != user => Some((&mut self.lost, "is not as last acknowledged")),
-                _ => None,
+            let (count, words) = match (expected, rows) {
+                (_, [_, _, ..]) => (&mut doubled, "is on two instances"),
+                (None, [_]) => (&mut undeleted, "was deleted and is there"),
+                (Some(_), []) => (&mut lost, "was acknowledged and is gone"),
+                (Some(user), [(_, row)]) if row.visits > user.visits => (&mut doubled, "was written twice"),
+                (Some(user), [(_, row)]) if row != user => (&mut lost, "is not as last acknowledged"),
+                _ => continue,
             };
-            if let Some((count, words)) = fault {
-                *count += 1;
-                self.fault(|| format!("user {id} (slot {slot}) {words}: {rows:?}, acknowledged {expected:?}"));
-            }
+            *count += 1;
+            let slot = cluster.slot_of(*id);
+            self.tell(Some(format!("user {id} (slot {slot}) {words}: {rows:?}, acknowledged {expected:?}")));
         }
+        let (rows, slots) = (expected.len(), cluster.slots().into());
+        self.count("lost writes", lost, rows);
+        self.count("doubled users", doubled, rows);
+        self.count("deletes undone", undeleted, rows);
+        self.count("slots of two owners", audit.contested() as usize, slots);
+        self.count("slots of none", audit.unserved() as usize, slots);
+        self.count("stray rows", audit.strays as usize, rows);
         Ok(())
     }
 }
 
 impl Ran {
-    /// The operations during the action, or those before and after it.
-    pub fn operations(&self, during: bool) -> Frame {
-        let inside = |at: f64| at >= self.action.0 && at <= self.action.1;
-        self.operations.filter_by(|operation| inside(operation.number("at")) == during)
+    /// From the moment when the first thing that happened began until the last one was over, in seconds.
+    pub fn time(&self) -> Range<f64> {
+        self.events.samples("began").min()..self.events.samples("ended").max()
     }
 }

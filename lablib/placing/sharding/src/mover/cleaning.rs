@@ -9,7 +9,7 @@ use crate::fence::{Fence, State, list};
 use crate::route::Slot;
 use lab::Result;
 
-impl Mover {
+impl Mover<'_> {
     /// Takes the rows of the slots away from the source, then says that nothing is there.
     pub(super) fn clean(&mut self, job: &Move) -> Result<()> {
         let fences = self.glance(&job.source, job)?;

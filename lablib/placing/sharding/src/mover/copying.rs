@@ -7,18 +7,19 @@ use mysql::prelude::Queryable;
 
 use super::Mover;
 use crate::Skip;
-use crate::cluster::{User, put_rows};
+use crate::cluster::{Row, put_rows};
 use crate::directory::Move;
 use crate::fence::{Fence, State, list};
 use crate::route::Slot;
 use lab::{Doing, Result};
 
+const COLUMNS: &str = "SELECT slot, id, name, score, visits FROM users";
 /// Changes left for the time in which writers are held.
 const FEW: usize = 8;
 /// Rounds of catching up before it is time to hold the writers, however much is left.
 const ROUNDS: usize = 20;
 
-impl Mover {
+impl Mover<'_> {
     /// The source notes every write from here on. Waits for writers that looked before.
     pub(super) fn open_capture(&mut self, job: &Move) -> Result<()> {
         let from = [State::Serving, State::Captured];
@@ -44,36 +45,25 @@ impl Mover {
     }
 
     pub(super) fn copy(&mut self, job: &Move) -> Result<u64> {
-        let (mut copied, mut waiting) = (0, Vec::new());
+        let (chunk, mut copied, mut waiting) = (self.spec.chunk, 0, Vec::new());
+        let sql = format!("{COLUMNS} WHERE slot = ? AND id >= ? ORDER BY id LIMIT {chunk}");
         for &slot in &job.slots {
-            let mut after: Option<u64> = None;
-            loop {
-                let rows = self.rows_after(&job.source, slot, after)?;
-                let Some((_, last)) = rows.last() else { break };
-                after = Some(last.id);
+            let mut from: Option<u64> = Some(0);
+            while let Some(first) = from {
+                let rows: Vec<Row> =
+                    self.connection(&job.source)?.exec(&sql, (slot, first)).doing("read rows to be copied")?;
+                from = rows.last().and_then(|(_, id, ..)| id.checked_add(1));
                 waiting.extend(rows);
-                if waiting.len() >= self.spec.chunk {
+                if waiting.len() >= chunk {
                     copied += self.store(job, &std::mem::take(&mut waiting))?;
                 }
             }
         }
-        copied += self.store(job, &waiting)?;
-        Ok(copied)
-    }
-
-    pub(super) fn rows_after(&mut self, source: &str, slot: Slot, after: Option<u64>) -> Result<Vec<(Slot, User)>> {
-        let limit = self.spec.chunk;
-        let (from, bound) = after.map_or((0, ">="), |id| (id, ">"));
-        let sql = format!(
-            "SELECT id, name, score, visits FROM users WHERE slot = ? AND id {bound} ? ORDER BY id LIMIT {limit}"
-        );
-        let rows: Vec<(u64, String, i64, u64)> =
-            self.connection(source)?.exec(sql, (slot, from)).doing("read rows to be copied")?;
-        Ok(rows.into_iter().map(|(id, name, score, visits)| (slot, User { id, name, score, visits })).collect())
+        Ok(copied + self.store(job, &waiting)?)
     }
 
     /// Puts rows into the copy, as long as it is this mover's.
-    pub(super) fn store(&mut self, job: &Move, rows: &[(Slot, User)]) -> Result<u64> {
+    pub(super) fn store(&mut self, job: &Move, rows: &[Row]) -> Result<u64> {
         self.point("chunk-read");
         self.at_target(job, |connection| put_rows(connection, rows))?;
         self.point("chunk-copied");
@@ -126,13 +116,8 @@ impl Mover {
             let places: Vec<String> =
                 ids.iter().map(|(slot, ids)| format!("(slot = {slot} AND id IN ({}))", ids.join(","))).collect();
             let places = places.join(" OR ");
-            let sql = format!("SELECT slot, id, name, score, visits FROM users WHERE {places}");
-            let rows: Vec<(Slot, u64, String, i64, u64)> =
-                self.connection(&job.source)?.query(sql).doing("read what changed")?;
-            let rows: Vec<(Slot, User)> = rows
-                .into_iter()
-                .map(|(slot, id, name, score, visits)| (slot, User { id, name, score, visits }))
-                .collect();
+            let sql = format!("{COLUMNS} WHERE {places}");
+            let rows: Vec<Row> = self.connection(&job.source)?.query(sql).doing("read what changed")?;
             self.at_target(job, |connection| {
                 connection.query_drop(format!("DELETE FROM users WHERE {places}"))?;
                 put_rows(connection, &rows)

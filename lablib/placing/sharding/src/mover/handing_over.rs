@@ -12,7 +12,7 @@ use crate::fence::{self, Fence, State, list};
 use crate::route::Slot;
 use lab::{Doing, Error, Result};
 
-impl Mover {
+impl Mover<'_> {
     /// The hand-over. Inside: why both sides differ, where they do.
     pub(super) fn hand_over(&mut self, job: &Move, moved: &mut Moved) -> Result<Result<()>> {
         let requested = Instant::now();
@@ -32,9 +32,7 @@ impl Mover {
                 moved.last_changes += self.apply(job, &changes)?;
             }
             self.point("last-changes-applied");
-            let began = Instant::now();
             let compared = if self.skips(Skip::Verify) { Ok(()) } else { self.compare(job)? };
-            moved.compare += began.elapsed().as_secs_f64();
             if compared.is_err() {
                 self.connection(&job.source)?.query_drop("ROLLBACK").doing("let the writers go on")?;
                 // After a release there is no way back: it was compared before, so something else has written the copy.
@@ -94,23 +92,13 @@ impl Mover {
 
     /// Number of rows and checksum of every slot, on both sides.
     pub(super) fn compare(&mut self, job: &Move) -> Result<Result<()>> {
-        let sums = [self.checksums(&job.source, job)?, self.checksums(&job.target, job)?];
-        let differ = job.slots.iter().find(|slot| sums[0].get(slot) != sums[1].get(slot));
-        Ok(match differ {
-            None => Ok(()),
-            Some(slot) => {
-                let rows = |side: &BTreeMap<Slot, (u64, u64)>| side.get(slot).map_or(0, |(rows, _)| *rows);
-                let cause = format!(
-                    "slot {slot} differs: {} rows at {}, {} at {}",
-                    rows(&sums[0]),
-                    job.source,
-                    rows(&sums[1]),
-                    job.target
-                );
-                let error = Error::new(format!("hand over {} slots", job.slots.len()), cause);
-                Err(error.remedy("they stay where they were; the copy was given up"))
-            }
-        })
+        let [source, target] = [self.checksums(&job.source, job)?, self.checksums(&job.target, job)?];
+        let Some(slot) = job.slots.iter().find(|slot| source.get(slot) != target.get(slot)) else { return Ok(Ok(())) };
+        let rows = |side: &BTreeMap<Slot, (u64, u64)>| side.get(slot).map_or(0, |(rows, _)| *rows);
+        let counts = format!("{} rows at {}, {} at {}", rows(&source), job.source, rows(&target), job.target);
+        let error =
+            Error::new(format!("hand over {} slots", job.slots.len()), format!("slot {slot} differs: {counts}"));
+        Ok(Err(error.remedy("they stay where they were; the copy was given up")))
     }
 
     pub(super) fn checksums(&mut self, name: &str, job: &Move) -> Result<BTreeMap<Slot, (u64, u64)>> {

@@ -16,8 +16,8 @@
 mod cleaning;
 mod copying;
 mod handing_over;
-mod process;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
@@ -30,9 +30,7 @@ use super::cluster::Cluster;
 use super::directory::{self, Move, Step, superseded};
 use super::fence::{self, Fence, State};
 use super::route::{Slot, SlotMap, Transfer, Weight};
-use lab::{Doing, Error, Result, crash};
-pub use process::mover_process;
-pub(crate) use process::{Errand, SUPERVISOR};
+use lab::{Doing, Error, Result, crash, errand};
 
 /// The named points of a move, in their order: where it can be killed.
 ///
@@ -74,6 +72,22 @@ impl Default for MoverSpec {
     }
 }
 
+/// What a mover in a process of its own is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Errand {
+    pub(crate) cluster: Cluster,
+    pub(crate) spec: MoverSpec,
+    /// The instances that shall own all slots.
+    pub(crate) onto: Vec<String>,
+}
+
+/// What `lab mover` does. Says what each move cost.
+pub fn mover_process() -> Result<()> {
+    let told: Errand = errand::told()?;
+    let moved = Mover::new(&told.cluster, told.spec)?.reshard(&Weight::equal(told.onto))?;
+    moved.iter().try_for_each(errand::say)
+}
+
 /// What a move cost. Times are in seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
@@ -93,25 +107,23 @@ pub struct Moved {
     pub writers_held: f64,
     /// Nobody serves: from the source's release to the target's first moment of service.
     pub nobody: f64,
-    /// Comparing both sides, which is a part of the time in which writers are held.
-    pub compare: f64,
     /// The directory's change and the cleaning.
     pub clean: f64,
 }
 
 /// Moves slots. One at a time is meant to work on a move; a second one takes it over.
-pub struct Mover {
+pub struct Mover<'a> {
     cluster: Cluster,
     spec: MoverSpec,
     directory: Conn,
     connections: HashMap<String, Conn>,
-    watcher: Option<Watcher>,
+    watcher: Option<Watcher<'a>>,
 }
 
 /// Told of every named point.
-type Watcher = Box<dyn FnMut(&str) + Send>;
+type Watcher<'a> = Box<dyn FnMut(&str) + Send + 'a>;
 
-impl Mover {
+impl<'a> Mover<'a> {
     /// A mover for this cluster.
     pub fn new(cluster: &Cluster, spec: MoverSpec) -> Result<Self> {
         if spec.batch == 0 || spec.chunk == 0 {
@@ -124,7 +136,7 @@ impl Mover {
     }
 
     /// Calls `watcher` at every named point.
-    pub fn watched_by(mut self, watcher: impl FnMut(&str) + Send + 'static) -> Self {
+    pub fn watched_by(mut self, watcher: impl FnMut(&str) + Send + 'a) -> Self {
         self.watcher = Some(Box::new(watcher));
         self
     }
@@ -323,17 +335,20 @@ impl Mover {
     }
 
     fn connection(&mut self, name: &str) -> Result<&mut Conn> {
-        if !self.connections.contains_key(name) {
-            let mut connection = self.cluster.connect(name)?;
-            let doing = "set up a mover's session";
-            // Each statement sees what is committed: a move works on what is there now, not on what was there when its
-            // transaction began.
-            connection.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").doing(doing)?;
-            let grip = self.spec.grip.max(1);
-            connection.query_drop(format!("SET SESSION idle_transaction_timeout = {grip}")).doing(doing)?;
-            self.connections.insert(name.to_string(), connection);
-        }
-        self.connections.get_mut(name).ok_or_else(|| Error::new("connect to an instance", "it is gone").at(name))
+        Ok(match self.connections.entry(name.to_string()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let mut connection = self.cluster.connect(name)?;
+                // Each statement sees what is committed: a move works on what is there now, not on what was there when its
+                // transaction began.
+                let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_string();
+                let grip = format!("SET SESSION idle_transaction_timeout = {}", self.spec.grip.max(1));
+                for setting in [isolation, grip] {
+                    connection.query_drop(setting).doing("set up a mover's session")?;
+                }
+                place.insert(connection)
+            }
+        })
     }
 }
 

@@ -5,24 +5,12 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::route::{Parity, Route};
 use lab::service::MariaDb;
-use lab::{Doing, Error, Result};
+use lab::{Doing, Error, Frame, Result};
 
 /// The prototype over two servers.
 pub struct Prototype {
     shards: [Conn; 2],
-}
-
-/// A row of the prototype's list, and the shard that it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// 0 for even ids, 1 for odd ones: so the prototype has it.
-    pub shard: usize,
-    /// The id in the database.
-    pub id: u64,
-    /// The name.
-    pub name: String,
 }
 
 const DOING: &str = "run the prototype";
@@ -47,23 +35,17 @@ impl Prototype {
 
     /// `POST /users`.
     pub fn create(&mut self, id: u64, name: &str) -> Result<()> {
-        let shard = &mut self.shards[Parity.shard_of(id)];
+        let shard = &mut self.shards[(id % 2) as usize];
         shard.exec_drop("INSERT INTO users (id, name) VALUES (?, ?)", (id, name)).doing(DOING)
     }
 
-    /// `GET /users`: one shard after the other.
-    pub fn list(&mut self) -> Result<Vec<Listed>> {
-        let mut all = Vec::new();
-        for (shard, connection) in self.shards.iter_mut().enumerate() {
+    /// `GET /users`, one shard after the other: a row for each user, with the `shard`, the `id` in the database, and what it was `created as`.
+    pub fn list(&mut self) -> Result<Frame> {
+        let one = |(shard, connection): (&str, &mut Conn)| -> Result<Frame> {
             let rows: Vec<(u64, String)> = connection.query("SELECT id, name FROM users").doing(DOING)?;
-            all.extend(rows.into_iter().map(|(id, name)| Listed { shard, id, name }));
-        }
-        Ok(all)
-    }
-
-    /// What it lacks: a user by id, looked for where parity says.
-    pub fn get(&mut self, id: u64) -> Result<Option<String>> {
-        let shard = &mut self.shards[Parity.shard_of(id)];
-        shard.exec_first("SELECT name FROM users WHERE id = ?", (id,)).doing(DOING)
+            let (ids, names): (Vec<u64>, Vec<String>) = rows.into_iter().unzip();
+            Ok(Frame::new().text("shard", vec![shard; ids.len()]).counts("id", "", ids).text("created as", names))
+        };
+        ["even ids", "odd ids"].into_iter().zip(&mut self.shards).map(one).collect()
     }
 }
