@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Issuer, IssuerStats, Skip};
+use super::{Issuer, Skip};
 use lab::crash::{self, Disk, RealDisk};
 use lab::{Doing, Error, Result};
 
@@ -127,11 +127,6 @@ impl CounterFile {
         let id = counting.next;
         counting.next += 1;
         Ok(id)
-    }
-
-    /// How many numbers are reserved with one save.
-    pub fn batch(&self) -> u64 {
-        self.batch
     }
 
     /// How often the file was written since the counter was opened.
@@ -268,10 +263,6 @@ impl std::fmt::Debug for CounterFile {
 impl Issuer for Arc<CounterFile> {
     fn next_id(&mut self) -> Result<u64> {
         CounterFile::next_id(self)
-    }
-
-    fn stats(&self) -> IssuerStats {
-        IssuerStats::default()
     }
 }
 

@@ -185,6 +185,15 @@ impl Session {
         }
     }
 
+    /// As [`insist`](Self::insist), for the one number that answers a question.
+    pub(super) fn ask(&mut self, doing: &str, question: &str) -> Result<u64> {
+        let id: Option<u64> = self.insist(doing, |connection, round_trips| {
+            *round_trips += 1;
+            connection.query_first(question)
+        })?;
+        id.ok_or_else(|| Error::new(doing, "it answered nothing"))
+    }
+
     fn connect(&mut self, doing: &str) -> std::result::Result<(), Failure> {
         let connect = || {
             let mut connection = dial(self.door.opts.clone(), self.door.answer)?;

@@ -3,7 +3,7 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::super::{Fingerprint, Index, Keys, Layout, Rows};
+use crate::{Fingerprint, Index, Keys, Layout, Rows};
 use lab::service::{Counters, MariaDb};
 use lab::{Doing, Error, Result};
 
@@ -28,7 +28,7 @@ pub struct Told {
 }
 
 impl Table {
-    /// An empty table. `statistics` says when the server may count its pages again: never by itself, or when it likes.
+    /// An empty table. Whether the server may `recount` its pages when it likes; if not, it never does by itself.
     pub(super) fn create(server: &MariaDb, keys: Keys, rows: Rows, name: &str, recount: bool) -> Result<Self> {
         rows.check()?;
         let arm = keys.arm();
