@@ -75,7 +75,8 @@ impl CounterFile {
         check(batch).map_err(|cause| Error::new(doing(), cause))?;
         // Two names of one file, through a link, must find the same lock.
         let real = path.canonicalize().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => missing(&doing()),
+            ErrorKind::NotFound => Error::new(doing(), "there is none")
+                .remedy("create it, if it is new; if it is lost, its numbers would be issued again"),
             _ => Error::new(doing(), error),
         })?;
         let mut place = Place::of(&real, &doing())?;
@@ -386,11 +387,6 @@ fn check_name(name: &str) -> std::result::Result<(), String> {
         Some(end) => Err(format!("a name that ends in {end} belongs to the counter without it")),
         None => Ok(()),
     }
-}
-
-fn missing(doing: &str) -> Error {
-    Error::new(doing, "there is none")
-        .remedy("create it, if it is new; if it is lost, its numbers would be issued again")
 }
 
 /// One line that a person can read, and a checksum of it.

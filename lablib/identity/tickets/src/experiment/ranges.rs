@@ -28,8 +28,9 @@ pub fn race_by_hand(server: &MariaDb, size: u64) -> Result<ByHand> {
     let (one, two) = (first.read()?, second.read()?);
     first.write(one)?;
     // What the server said, without the client's wrapping.
-    let said =
-        |error: Error| error.cause().split("ERROR ").last().unwrap_or_default().trim_end_matches(" }").to_string();
+    let said = |error: Error| {
+        format!("error {}", error.cause().split("ERROR ").last().unwrap_or_default().trim_end_matches(" }"))
+    };
     let refused = second.write(two).err().map(said);
     let (one, two) = (first.read()?, second.read()?);
     Ok(ByHand { refused, ranges: [first.write(one)?, second.write(two)?] })
