@@ -10,7 +10,7 @@ use lab::{Error, Result};
 /// ```
 /// use key_width::Decomposition;
 ///
-/// let bytes = Decomposition::of(14.0, 26.0, 20.0, 38.0).unwrap();
+/// let bytes = Decomposition::of([14.0, 26.0, 20.0, 38.0]).unwrap();
 /// assert!((bytes.width() * bytes.order() - bytes.total()).abs() < 1e-12);
 /// assert!(bytes.width() > bytes.order());
 /// ```
@@ -27,9 +27,9 @@ pub struct Decomposition {
 }
 
 impl Decomposition {
-    /// Of four costs, all above zero: narrow and wide in order, narrow and wide out of order.
-    pub fn of(narrow: f64, wide: f64, narrow_random: f64, wide_random: f64) -> Result<Self> {
-        let costs = [narrow, wide, narrow_random, wide_random];
+    /// Of four costs, all above zero: narrow and wide in order, narrow and wide out of order, as the [two by two](crate::Arm::two_by_two).
+    pub fn of(costs: [f64; 4]) -> Result<Self> {
+        let [narrow, wide, narrow_random, wide_random] = costs;
         if costs.iter().any(|cost| !cost.is_finite() || *cost <= 0.0) {
             return Err(Error::new("take a cost apart", format!("{costs:?} are not four numbers above zero")));
         }

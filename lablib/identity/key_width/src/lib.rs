@@ -17,10 +17,12 @@
 mod decomposition;
 pub mod experiment;
 mod key;
+mod lanes;
 mod page;
 mod permutation;
 mod picture;
 mod pool;
+pub mod prototype;
 mod rows;
 mod simulated;
 mod tree;

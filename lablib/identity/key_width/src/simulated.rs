@@ -1,11 +1,12 @@
 //! What the pages of an arm should look like, before there is any.
 
 use super::key::{Arm, Keys};
+use super::lanes::in_lanes;
 use super::page::{Layout, PAGE};
 use super::pool::misses;
 use super::rows::Rows;
 use super::tree::{PageTree, Split, fill};
-use lab::{Result, joined};
+use lab::Result;
 
 /// The leaves of an index, predicted or measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,15 +97,7 @@ impl Simulated {
 
     /// As [`of`](Self::of), for several arms, two at a time.
     pub fn of_all(arms: &[Arm], rows: &Rows, split: Split) -> Result<Vec<Self>> {
-        let mut simulated = Vec::new();
-        for pair in arms.chunks(2) {
-            let pair: Vec<Result<Self>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = pair.iter().map(|arm| scope.spawn(|| Self::of(*arm, rows, split))).collect();
-                threads.into_iter().map(|thread| joined("simulate an index", thread.join())).collect()
-            });
-            simulated.extend(pair.into_iter().collect::<Result<Vec<_>>>()?);
-        }
-        Ok(simulated)
+        in_lanes(2, arms, |arm| Self::of(*arm, rows, split))
     }
 
     /// Only the secondary index, with a layout of its own: many rows in little time.

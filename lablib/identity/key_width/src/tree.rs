@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Layout, NOT_WORTH_TIDYING, PAGE, RESERVE, ROOM};
+use super::page::{Layout, NOT_WORTH_TIDYING, RESERVE, ROOM};
 use lab::{Error, Result};
 
 /// Where a full page is cut in two.
@@ -129,11 +129,6 @@ impl<K: Ord + Copy> PageTree<K> {
     /// The pages of all levels.
     pub fn pages(&self) -> u64 {
         self.leaf_pages() + self.above.iter().map(|level| level.pages.len() as u64).sum::<u64>()
-    }
-
-    /// The bytes of the leaves for each record: what a row costs in this index.
-    pub fn bytes_per_record(&self) -> f64 {
-        (self.leaf_pages() * PAGE as u64) as f64 / self.records as f64
     }
 
     /// The share of the leaves' room that records take.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Issuer, IssuerStats, Skip};
+use super::{Issuer, Skip};
 use lab::crash::{self, Disk, RealDisk};
 use lab::{Doing, Error, Result};
 
@@ -75,7 +75,8 @@ impl CounterFile {
         check(batch).map_err(|cause| Error::new(doing(), cause))?;
         // Two names of one file, through a link, must find the same lock.
         let real = path.canonicalize().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => missing(&doing()),
+            ErrorKind::NotFound => Error::new(doing(), "there is none")
+                .remedy("create it, if it is new; if it is lost, its numbers would be issued again"),
             _ => Error::new(doing(), error),
         })?;
         let mut place = Place::of(&real, &doing())?;
@@ -127,11 +128,6 @@ impl CounterFile {
         let id = counting.next;
         counting.next += 1;
         Ok(id)
-    }
-
-    /// How many numbers are reserved with one save.
-    pub fn batch(&self) -> u64 {
-        self.batch
     }
 
     /// How often the file was written since the counter was opened.
@@ -269,10 +265,6 @@ impl Issuer for Arc<CounterFile> {
     fn next_id(&mut self) -> Result<u64> {
         CounterFile::next_id(self)
     }
-
-    fn stats(&self) -> IssuerStats {
-        IssuerStats::default()
-    }
 }
 
 /// Where a counter lies, and the right to it.
@@ -395,11 +387,6 @@ fn check_name(name: &str) -> std::result::Result<(), String> {
         Some(end) => Err(format!("a name that ends in {end} belongs to the counter without it")),
         None => Ok(()),
     }
-}
-
-fn missing(doing: &str) -> Error {
-    Error::new(doing, "there is none")
-        .remedy("create it, if it is new; if it is lost, its numbers would be issued again")
 }
 
 /// One line that a person can read, and a checksum of it.

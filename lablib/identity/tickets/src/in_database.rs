@@ -61,7 +61,6 @@ fn check_shard(shard: u16) -> std::result::Result<(), String> {
 pub struct ShardIds {
     door: Door,
     database: String,
-    shard: u16,
 }
 
 impl ShardIds {
@@ -74,17 +73,12 @@ impl ShardIds {
     pub fn create_without(server: &MariaDb, shard: u16, step: Option<Skip>) -> Result<Self> {
         check_shard(shard).map_err(|cause| Error::new("create a shard", cause))?;
         let database = new_database(server, &format!("insta_{shard}"), &statements(shard, step != Some(Skip::Wait)))?;
-        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database, shard })
+        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database })
     }
 
     /// The database that is the shard.
     pub fn database(&self) -> &str {
         &self.database
-    }
-
-    /// The shard's number.
-    pub fn shard(&self) -> u16 {
-        self.shard
     }
 
     /// A client that asks for an id at a time.
@@ -117,20 +111,11 @@ impl ShardIssuer {
             connection.query(&many)
         })
     }
-
-    fn ask(&mut self, question: &str) -> Result<u64> {
-        let doing = "take an id from a shard";
-        let id: Option<u64> = self.session.insist(doing, |connection, round_trips| {
-            *round_trips += 1;
-            connection.query_first(question)
-        })?;
-        id.ok_or_else(|| Error::new(doing, "it answered nothing"))
-    }
 }
 
 impl Issuer for ShardIssuer {
     fn next_id(&mut self) -> Result<u64> {
-        self.ask("SELECT next_id()")
+        self.session.ask("take an id from a shard", "SELECT next_id()")
     }
 
     fn stats(&self) -> IssuerStats {

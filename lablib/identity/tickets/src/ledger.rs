@@ -1,38 +1,26 @@
 //! What clients really received, and what that says: how many numbers came twice, how many never, and in which order.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use super::{Issuer, IssuerStats};
-use lab::{Error, Result, Table, joined};
-
-/// A number, and when its client asked for it and had it: nanoseconds from the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// The number.
-    pub id: u64,
-    /// Before the client asked.
-    pub asked: u64,
-    /// After it had the answer.
-    pub answered: u64,
-}
+use lab::{Call, Crowd, Frame, Ran, Result};
 
 /// Who received which number when.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// One list for each client, in its order.
-    pub clients: Vec<Vec<Receipt>>,
+    /// A row for each request, as a [`Crowd`] leaves it, with the number as the word `id`: not every one fits into a column of
+    /// numbers.
+    pub requests: Frame,
     /// What all clients together went through.
     pub stats: IssuerStats,
-    /// What each of them went through.
-    pub stats_each: Vec<IssuerStats>,
-    /// Requests that ended in an error for their client.
-    pub failed: u64,
-    /// The last of these errors.
-    pub last_error: Option<String>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
+}
+
+/// A number, and when its client asked for it and had it: seconds from the start of the run.
+#[derive(Debug, Clone, Copy)]
+struct Receipt {
+    id: u64,
+    asked: f64,
+    answered: f64,
 }
 
 /// Which numbers there are to be handed out, so that it can be told which are missing.
@@ -57,153 +45,110 @@ pub struct Audit {
     pub missing: u64,
     /// Numbers that are lower than one that was there before they were asked for.
     pub disorder: u64,
-    /// The highest number.
-    pub highest: u64,
 }
 
-/// So many errors, and a client gives up: its issuer refuses for good.
-const ENOUGH: u64 = 100;
-
-/// How a client knows when to stop.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Until<'a> {
-    Each(u64),
-    Told(&'a AtomicBool),
+/// One call of a [`Crowd`]: the client takes a number, which the call keeps as the word `id`. Whose request has failed comes
+/// back after a pause.
+pub fn take(client: &mut impl Issuer, call: &mut Call) -> Result<u64> {
+    let id = client.next_id().inspect_err(|_| call.rest(Duration::from_millis(10)))?;
+    call.tag("id", id);
+    Ok(id)
 }
 
 impl Ledger {
     /// Each of these clients, in a thread of its own, takes so many numbers.
     pub fn draw<I: Issuer>(clients: Vec<I>, each: u64) -> Result<Self> {
-        Self::run(clients, Until::Each(each), || Ok(())).map(|(ledger, ())| ledger)
+        let crowd = Crowd::holding(clients).times(each).enduring();
+        crowd.run(|client, call| take(client, call).map(drop)).map(Self::of)
     }
 
-    /// The clients take numbers as fast as they can while something happens, and stop when it is over.
-    pub fn draw_during<I: Issuer, T>(clients: Vec<I>, action: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        let over = AtomicBool::new(false);
-        Self::run(clients, Until::Told(&over), || {
-            let outcome = action();
-            over.store(true, Ordering::Relaxed);
-            outcome
-        })
+    /// What these clients did.
+    pub fn of<I: Issuer>(ran: Ran<I>) -> Self {
+        let stats = ran.states.iter().fold(IssuerStats::default(), |sum, client| sum.plus(client.stats()));
+        Self { requests: ran.frame, stats }
     }
 
-    fn run<I: Issuer, T>(clients: Vec<I>, until: Until<'_>, action: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        let started = Instant::now();
-        let mut ledger = Self::default();
-        let outcome = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                clients.into_iter().map(|client| scope.spawn(move || Ok(drawn(client, until, started)))).collect();
-            let outcome = action();
-            for thread in threads {
-                let drawn: Drawn = joined("take numbers", thread.join())?;
-                ledger.clients.push(drawn.receipts);
-                ledger.stats = ledger.stats.plus(drawn.stats);
-                ledger.stats_each.push(drawn.stats);
-                ledger.failed += drawn.failed;
-                ledger.last_error = drawn.error.map(|error| error.to_string()).or(ledger.last_error.take());
-            }
-            outcome
-        })?;
-        ledger.seconds = started.elapsed().as_secs_f64();
-        Ok((ledger, outcome))
+    /// With another run's requests, as if they had come later.
+    pub fn then(self, later: Self) -> Self {
+        let end = self.receipts().iter().map(|receipt| receipt.answered).fold(0.0, f64::max) + 1.0;
+        let moved = later.requests.rename("at", "at by itself");
+        let moved = moved.clone().computed("at", "s", |row| end + row.number("at by itself"));
+        Self { requests: self.requests.stack(&moved), stats: self.stats.plus(later.stats) }
     }
 
-    /// Takes another run's receipts in, as if they had come later.
-    pub fn append(&mut self, later: Self) {
-        let end = self.receipts().map(|receipt| receipt.answered).max().unwrap_or(0);
-        let shift = |receipt: Receipt| Receipt {
-            asked: end + 1 + receipt.asked,
-            answered: end + 1 + receipt.answered,
-            ..receipt
-        };
-        self.clients.extend(later.clients.into_iter().map(|list| list.into_iter().map(shift).collect()));
-        self.stats = self.stats.plus(later.stats);
-        self.stats_each.extend(later.stats_each);
-        self.failed += later.failed;
-        self.last_error = later.last_error.or(self.last_error.take());
-        self.seconds += later.seconds;
+    /// The numbers that were received, in the order in which they were asked for.
+    pub fn ids(&self) -> Vec<u64> {
+        self.receipts().iter().map(|receipt| receipt.id).collect()
     }
 
-    /// All receipts, client by client.
-    pub fn receipts(&self) -> impl Iterator<Item = Receipt> + '_ {
-        self.clients.iter().flatten().copied()
+    /// Why requests failed for their client.
+    pub fn failures(&self) -> Vec<String> {
+        if self.requests.columns().iter().any(|column| column == "why") {
+            self.requests.filter("outcome", "failed").texts("why")
+        } else {
+            Vec::new()
+        }
     }
 
     /// Judges it.
     pub fn audit(&self, numbering: Numbering) -> Audit {
-        let mut ids: Vec<u64> = self.receipts().map(|receipt| receipt.id).collect();
+        let receipts = self.receipts();
+        let mut ids: Vec<u64> = receipts.iter().map(|receipt| receipt.id).collect();
         ids.sort_unstable();
         let received = ids.len() as u64;
-        let highest = ids.last().copied().unwrap_or(0);
         ids.dedup();
         let duplicates = received - ids.len() as u64;
-        Audit { received, duplicates, missing: missing(&ids, numbering), disorder: self.disorder(), highest }
+        Audit { received, duplicates, missing: missing(&ids, numbering), disorder: disorder(&receipts) }
     }
 
-    /// Numbers that are lower than one that had been answered before they were asked for.
-    fn disorder(&self) -> u64 {
-        let mut by_answer: Vec<Receipt> = self.receipts().collect();
-        let mut by_question = by_answer.clone();
-        by_answer.sort_by_key(|receipt| receipt.answered);
-        by_question.sort_by_key(|receipt| receipt.asked);
-        let (mut answered, mut highest, mut disorder) = (by_answer.iter().peekable(), None, 0);
-        for question in &by_question {
-            while let Some(before) = answered.next_if(|receipt| receipt.answered < question.asked) {
-                highest = highest.max(Some(before.id));
-            }
-            disorder += u64::from(highest.is_some_and(|highest| question.id < highest));
+    /// The audit in one row, with what the clients went through: `received`, `twice`, `missing` and `failed`; `deadlocks` and other
+    /// `conflicts` that were tried again, and `lost answers`; how many numbers `may be missing` for these and for another reason,
+    /// and how many are missing `beyond` that.
+    pub fn row(&self, numbering: Numbering, for_another_reason: u64) -> Frame {
+        let (audit, stats) = (self.audit(numbering), self.stats);
+        let may_be_missing = stats.may_be_missing() + for_another_reason;
+        [
+            ("received", audit.received),
+            ("twice", audit.duplicates),
+            ("missing", audit.missing),
+            ("failed", self.failures().len() as u64),
+            ("deadlocks", stats.deadlocks),
+            ("conflicts", stats.conflicts),
+            ("lost answers", stats.lost_answers),
+            ("may be missing", may_be_missing),
+            ("beyond", audit.missing.saturating_sub(may_be_missing)),
+        ]
+        .into_iter()
+        .fold(Frame::new(), |row, (name, count)| row.counts(name, "", [count]))
+    }
+
+    fn receipts(&self) -> Vec<Receipt> {
+        if !self.requests.columns().iter().any(|column| column == "id") {
+            return Vec::new(); // nobody has received any
         }
-        disorder
-    }
-
-    /// How many numbers were received in each stretch of this many seconds.
-    pub fn rate(&self, stretch: f64) -> Vec<(f64, f64)> {
-        let mut counts = BTreeMap::<u64, u64>::new();
-        let last = (self.seconds / stretch) as u64;
-        counts.extend((0..last).map(|slot| (slot, 0)));
-        for receipt in self.receipts() {
-            let slot = (receipt.answered as f64 / 1e9 / stretch) as u64;
-            if slot < last {
-                *counts.entry(slot).or_default() += 1;
-            }
-        }
-        counts.into_iter().map(|(slot, count)| ((slot as f64 + 0.5) * stretch, count as f64 / stretch)).collect()
-    }
-
-    /// The longest that any client waited for an answer, in seconds.
-    pub fn longest_wait(&self) -> f64 {
-        self.receipts().map(|receipt| receipt.answered - receipt.asked).max().unwrap_or(0) as f64 / 1e9
+        let done = self.requests.filter("outcome", "done");
+        let (at, took) = (done.samples("at"), done.samples("took"));
+        let times = at.values().iter().zip(took.values());
+        let receipt = |(id, (at, took)): (&String, (&f64, &f64))| {
+            Some(Receipt { id: id.parse().ok()?, asked: *at, answered: at + took })
+        };
+        done.texts("id").iter().zip(times).filter_map(receipt).collect()
     }
 }
 
-struct Drawn {
-    receipts: Vec<Receipt>,
-    stats: IssuerStats,
-    failed: u64,
-    error: Option<Error>,
-}
-
-fn drawn(mut client: impl Issuer, until: Until<'_>, started: Instant) -> Drawn {
-    let now = || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    let (mut receipts, mut failed, mut error) = (Vec::new(), 0, None);
-    let goes_on = |answers: u64| match until {
-        Until::Each(each) => answers < each,
-        Until::Told(over) => !over.load(Ordering::Relaxed),
-    };
-    while goes_on(receipts.len() as u64 + failed) {
-        let asked = now();
-        match client.next_id() {
-            Ok(id) => receipts.push(Receipt { id, asked, answered: now() }),
-            Err(failure) => {
-                failed += 1;
-                error = Some(failure);
-                if failed == ENOUGH {
-                    break;
-                }
-            }
+/// Numbers that are lower than one that had been answered before they were asked for.
+fn disorder(receipts: &[Receipt]) -> u64 {
+    let (mut by_answer, mut by_question) = (receipts.to_vec(), receipts.to_vec());
+    by_answer.sort_by(|a, b| a.answered.total_cmp(&b.answered));
+    by_question.sort_by(|a, b| a.asked.total_cmp(&b.asked));
+    let (mut answered, mut highest, mut disorder) = (by_answer.iter().peekable(), None, 0);
+    for question in &by_question {
+        while let Some(before) = answered.next_if(|receipt| receipt.answered < question.asked) {
+            highest = highest.max(Some(before.id));
         }
+        disorder += u64::from(highest.is_some_and(|highest| question.id < highest));
     }
-    Drawn { receipts, stats: client.stats(), failed, error }
+    disorder
 }
 
 /// `ids` are sorted, each once.
@@ -220,25 +165,19 @@ fn missing(ids: &[u64], numbering: Numbering) -> u64 {
     }
 }
 
-impl Audit {
-    /// As a row of a table.
-    pub fn table(&self, title: &str) -> Table {
-        Table::new(title)
-            .counts("received", "", [self.received])
-            .counts("twice", "", [self.duplicates])
-            .counts("missing below the highest", "", [self.missing])
-            .counts("lower than one that was there before", "", [self.disorder])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lab::Error;
 
     fn ledger(lists: &[&[(u64, u64, u64)]]) -> Ledger {
-        let receipt = |&(id, asked, answered): &(u64, u64, u64)| Receipt { id, asked, answered };
-        let clients = lists.iter().map(|list| list.iter().map(receipt).collect()).collect();
-        Ledger { clients, ..Ledger::default() }
+        let all: Vec<(u64, u64, u64)> = lists.concat();
+        let requests = Frame::new()
+            .numbers("at", "s", all.iter().map(|(_, asked, _)| *asked as f64))
+            .numbers("took", "s", all.iter().map(|(_, asked, answered)| (answered - asked) as f64))
+            .text("outcome", all.iter().map(|_| "done"))
+            .text("id", all.iter().map(|(id, ..)| id));
+        Ledger { requests, ..Ledger::default() }
     }
 
     #[test]
@@ -279,8 +218,12 @@ mod tests {
         }
         let ledger = Ledger::draw(vec![Bad(0), Bad(0)], 6).unwrap_or_default();
         let audit = ledger.audit(Numbering::From(0));
-        assert_eq!((audit.received, ledger.failed), (10, 2));
+        assert_eq!((audit.received, ledger.failures().len()), (10, 2));
         assert_eq!((audit.duplicates, audit.missing), (6, 3), "0, 2, 4 and 6 were received");
-        assert!(ledger.last_error.is_some_and(|error| error.contains("it is the fourth")));
+        assert!(ledger.failures()[0].contains("it is the fourth"));
+        let twice = ledger.clone().then(ledger);
+        let audit = twice.audit(Numbering::From(0));
+        assert_eq!((audit.received, audit.duplicates, audit.missing, twice.failures().len()), (20, 16, 3, 4));
+        assert_eq!(twice.row(Numbering::From(0), 1).samples("beyond").values(), [2.0]);
     }
 }

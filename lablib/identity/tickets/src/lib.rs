@@ -24,8 +24,8 @@ mod desk;
 pub mod experiment;
 mod in_database;
 mod ledger;
+pub mod prototype;
 mod range_table;
-pub mod seed;
 mod session;
 mod ticket_client;
 mod ticket_service;
@@ -34,7 +34,7 @@ pub use counter_file::CounterFile;
 pub use desk::{DeskClient, IssuerProcess, POINTS, issuer_process};
 pub use in_database::{InstagramId, ShardIds, ShardIssuer};
 use lab::Drawing;
-pub use ledger::{Audit, Ledger, Numbering, Receipt};
+pub use ledger::{Audit, Ledger, Numbering, take};
 pub use range_table::{RangeIssuer, RangeMethod, RangeTable};
 pub use ticket_client::TicketClient;
 pub use ticket_service::{Statement, TicketService};
@@ -49,6 +49,16 @@ pub trait Issuer: Send {
     /// What that took so far.
     fn stats(&self) -> IssuerStats {
         IssuerStats::default()
+    }
+}
+
+impl<I: Issuer + ?Sized> Issuer for Box<I> {
+    fn next_id(&mut self) -> Result<u64> {
+        (**self).next_id()
+    }
+
+    fn stats(&self) -> IssuerStats {
+        (**self).stats()
     }
 }
 

@@ -14,7 +14,6 @@ const NAME_LENGTH: usize = 64;
 #[derive(Clone)]
 pub struct RangeTable {
     door: Door,
-    database: String,
 }
 
 /// How a range is taken. Both are right; they differ in round trips.
@@ -32,12 +31,7 @@ impl RangeTable {
         let table = "CREATE TABLE ranges (name VARCHAR(64) NOT NULL PRIMARY KEY, next BIGINT UNSIGNED NOT NULL) \
                      CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
         let database = new_database(server, "ranges", &[table.into()])?;
-        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database })
-    }
-
-    /// The database that the table is in.
-    pub fn database(&self) -> &str {
-        &self.database
+        Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)? })
     }
 
     /// A caller that takes `size` numbers of the counter called `name` at a time. The counter begins with 1 at its first

@@ -45,13 +45,15 @@ pub(super) struct Door {
     opts: Opts,
     /// Without the password, so that it may stand in an error.
     pub(super) name: String,
-    first: Vec<String>,
-    look: Option<Look>,
+    /// Such sessions begin with these statements,
+    pub(super) first: Vec<String>,
+    /// and look at the server before they ask it for anything: behind every connection there may be another one.
+    pub(super) look: Option<Look>,
     answer: Duration,
 }
 
 /// A look at the server behind a new connection: an error of the inner kind says why it is not the right one.
-type Look = Arc<dyn Fn(&mut Conn) -> mysql::Result<std::result::Result<(), String>> + Send + Sync>;
+pub(super) type Look = Arc<dyn Fn(&mut Conn) -> mysql::Result<std::result::Result<(), String>> + Send + Sync>;
 
 /// One connection, made when it is needed.
 pub(super) struct Session {
@@ -85,21 +87,6 @@ impl Door {
         let opts = Opts::from_url(server.url()).doing("read the server's URL")?;
         let opts = OptsBuilder::from_opts(opts).db_name(Some(database));
         Ok(Self { opts: opts.into(), name: server.name().to_string(), first: vec![FIRST.into()], look: None, answer })
-    }
-
-    /// Such sessions begin with this statement, too.
-    pub(super) fn beginning_with(mut self, statement: String) -> Self {
-        self.first.push(statement);
-        self
-    }
-
-    /// Such sessions look at the server before they ask it for anything: behind every connection there may be another one.
-    pub(super) fn looking(
-        mut self,
-        look: impl Fn(&mut Conn) -> mysql::Result<std::result::Result<(), String>> + Send + Sync + 'static,
-    ) -> Self {
-        self.look = Some(Arc::new(look));
-        self
     }
 
     pub(super) fn session(&self) -> Session {
@@ -183,6 +170,15 @@ impl Session {
                 Err(failure) => return Err(failure.into_error()),
             }
         }
+    }
+
+    /// As [`insist`](Self::insist), for the one number that answers a question.
+    pub(super) fn ask(&mut self, doing: &str, question: &str) -> Result<u64> {
+        let id: Option<u64> = self.insist(doing, |connection, round_trips| {
+            *round_trips += 1;
+            connection.query_first(question)
+        })?;
+        id.ok_or_else(|| Error::new(doing, "it answered nothing"))
     }
 
     fn connect(&mut self, doing: &str) -> std::result::Result<(), Failure> {

@@ -27,17 +27,11 @@ struct Peer {
     left_alone_until: Option<Instant>,
     /// How often it has failed since it last served.
     failures: u64,
-    served: u64,
 }
 
 impl TicketClient {
     pub(super) fn new(service: &TicketService) -> Self {
-        let peer = |door: &super::session::Door| Peer {
-            session: door.session(),
-            left_alone_until: None,
-            failures: 0,
-            served: 0,
-        };
+        let peer = |door: &super::session::Door| Peer { session: door.session(), left_alone_until: None, failures: 0 };
         let peers = service.doors.iter().map(peer).collect();
         Self { peers, statement: service.statement, skip: service.skip, turn: 0 }
     }
@@ -46,11 +40,6 @@ impl TicketClient {
     pub fn starting_at(mut self, server: usize) -> Self {
         self.turn = server % self.peers.len();
         self
-    }
-
-    /// How many tickets came from each server.
-    pub fn served(&self) -> Vec<u64> {
-        self.peers.iter().map(|peer| peer.served).collect()
     }
 
     fn ask(&mut self, index: usize) -> std::result::Result<u64, Failure> {
@@ -65,7 +54,6 @@ impl TicketClient {
             let cause = format!("server {number} of {servers} answered {id}, which is not in its share");
             return Err(Failure::Refused(Error::new(doing, cause).remedy("repair its table before it serves again")));
         }
-        peer.served += 1;
         Ok(id)
     }
 }

@@ -1,5 +1,7 @@
 //! Ticket servers: several SQL servers that know nothing of each other, each with its share of the numbers.
 
+use std::sync::Arc;
+
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
@@ -58,9 +60,11 @@ impl TicketService {
         let mut service = Self { doors: vec![], statement, skip: None, databases: vec![] };
         for (number, server) in (1..=count).zip(servers) {
             let made = new_database(server, "tickets", &tables(number, count)).and_then(|database| {
-                let door = Door::to(server, &database, ANSWER)?.beginning_with(share(number, count));
+                let mut door = Door::to(server, &database, ANSWER)?;
                 service.databases.push(database);
-                Ok(door.looking(move |connection| check_share(connection, number, count)))
+                door.first.push(share(number, count));
+                door.look = Some(Arc::new(move |connection| check_share(connection, number, count)));
+                Ok(door)
             });
             match made {
                 Ok(door) => service.doors.push(door),

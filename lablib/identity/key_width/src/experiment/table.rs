@@ -3,7 +3,7 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::super::{Fingerprint, Index, Keys, Layout, Rows};
+use crate::{Fingerprint, Index, Keys, Layout, Rows};
 use lab::service::{Counters, MariaDb};
 use lab::{Doing, Error, Result};
 
@@ -28,7 +28,7 @@ pub struct Told {
 }
 
 impl Table {
-    /// An empty table. `statistics` says when the server may count its pages again: never by itself, or when it likes.
+    /// An empty table. Whether the server may `recount` its pages when it likes; if not, it never does by itself.
     pub(super) fn create(server: &MariaDb, keys: Keys, rows: Rows, name: &str, recount: bool) -> Result<Self> {
         rows.check()?;
         let arm = keys.arm();
@@ -197,25 +197,21 @@ impl Table {
 
     /// Reads `count` rows in the order of their keys, from the key of this row on. Returns how many there were.
     pub(super) fn walk(&mut self, from: u64, count: u64) -> Result<u64> {
-        let question = format!(
-            "SELECT COUNT(*), SUM(LENGTH(pad)) FROM (SELECT pad FROM {} FORCE INDEX (PRIMARY) WHERE id >= {} ORDER BY id \
-             LIMIT {count}) AS page",
-            self.name,
-            self.keys.literal(from)
-        );
-        let found: Option<(u64, Option<u64>)> = self.connection.query_first(question).doing("read a range of keys")?;
-        Ok(found.map_or(0, |(count, _)| count))
+        let from = self.keys.literal(from);
+        let range =
+            format!("SELECT pad FROM {} FORCE INDEX (PRIMARY) WHERE id >= {from} ORDER BY id LIMIT {count}", self.name);
+        self.read(&range)
     }
 
     /// Reads `count` rows that were inserted one after the other, from this row on. Returns how many there were.
     pub(super) fn fetch(&mut self, from: u64, count: u64) -> Result<u64> {
         let keys: Vec<String> = (from..from + count).map(|row| self.keys.literal(row)).collect();
-        let question = format!(
-            "SELECT COUNT(*), SUM(LENGTH(pad)) FROM {} FORCE INDEX (PRIMARY) WHERE id IN ({})",
-            self.name,
-            keys.join(",")
-        );
-        let found: Option<(u64, Option<u64>)> = self.connection.query_first(question).doing("read rows by age")?;
+        self.read(&format!("SELECT pad FROM {} FORCE INDEX (PRIMARY) WHERE id IN ({})", self.name, keys.join(",")))
+    }
+
+    fn read(&mut self, rows: &str) -> Result<u64> {
+        let question = format!("SELECT COUNT(*), SUM(LENGTH(pad)) FROM ({rows}) AS page");
+        let found: Option<(u64, Option<u64>)> = self.connection.query_first(question).doing("read a table's rows")?;
         Ok(found.map_or(0, |(count, _)| count))
     }
 }

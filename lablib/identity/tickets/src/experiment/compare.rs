@@ -1,110 +1,60 @@
 //! All issuers side by side: what a number costs, and what it is worth.
 
-use super::folder;
-use crate::{
-    CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, Receipt, ShardIds, Statement, TicketService,
-};
-use lab::chart::{Bars, Chart};
+use std::fmt;
+use std::time::Instant;
+
 use mysql::Conn;
 
+use super::folder;
+use crate::{
+    CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, ShardIds, Statement, TicketService, take,
+};
 use lab::service::{Counters, MariaDb};
-use lab::{Error, OrFail, Race, Raced, Result, Samples, Table};
+use lab::{Crowd, Frame, Result, Trial};
 
-/// What numbers of one issuer cost and are worth.
-#[derive(Debug, Clone)]
-pub struct Priced {
-    /// The issuer.
-    pub name: String,
-    /// Statements that the SQL servers answered, for each number: from their own counters.
-    pub round_trips: f64,
-    /// Commits for each number, from the servers' own counters.
-    pub commits: f64,
-    /// Numbers that came twice, to several clients at once.
-    pub duplicates: u64,
-    /// Numbers that are lower than one that was there before, in per cent, when clients ask in turn.
-    pub disorder: f64,
-    /// What a crash loses at most.
-    pub gap: &'static str,
-    /// Deadlocks that were tried again.
-    pub deadlocks: u64,
+/// A way to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A file that counts, behind a process of its own.
+    CounterFile,
+    /// Ranges from a table.
+    Ranges,
+    /// Two ticket servers.
+    Tickets(Statement),
+    /// A database that makes its own.
+    Shard,
 }
 
-/// The whole comparison.
-#[derive(Debug)]
-pub struct Compared {
-    /// Issuer by issuer.
-    pub priced: Vec<Priced>,
-    raced: Raced,
-}
+impl Way {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::CounterFile,
+        Self::Ranges,
+        Self::Tickets(Statement::OnDuplicateKey),
+        Self::Tickets(Statement::Replace),
+        Self::Tickets(Statement::DeleteInsert),
+        Self::Shard,
+    ];
 
-type Client = Box<dyn Issuer>;
-
-impl Issuer for Client {
-    fn next_id(&mut self) -> Result<u64> {
-        (**self).next_id()
-    }
-
-    fn stats(&self) -> crate::IssuerStats {
-        (**self).stats()
+    fn lost_by_a_crash(self) -> &'static str {
+        match self {
+            Self::CounterFile => "a batch",
+            Self::Ranges => "a range of each caller",
+            Self::Tickets(_) => "a number of each lost answer",
+            Self::Shard => "none: nothing is reserved",
+        }
     }
 }
 
-/// A way to make clients of one issuer.
-struct Arm<'a> {
-    name: String,
-    client: Box<dyn Fn() -> Result<Client> + 'a>,
-    numbering: Numbering,
-    gap: &'static str,
-}
-
-/// Prices every issuer: `ids` numbers each, in batches and ranges of `batch`, and to several clients at once.
-pub fn compared(servers: &[MariaDb], ids: u64, batch: u64, clients: usize, rounds: usize) -> Compared {
-    let run = || -> Result<Compared> {
-        let path = folder()?.join("counter");
-        drop(CounterFile::create(&path, batch)?);
-        let issuer = IssuerProcess::start(&path, batch)?;
-        let ranges = RangeTable::create(&servers[0])?;
-        let pair: Vec<&MariaDb> = servers.iter().take(2).collect();
-        let services = Statement::ALL.iter().map(|s| TicketService::create(&pair, *s)).collect::<Result<Vec<_>>>()?;
-        let shard = ShardIds::create(&servers[0], 1)?;
-        let mut arms = vec![
-            Arm {
-                name: format!("counter file, batches of {batch}"),
-                client: Box::new(|| Ok(Box::new(issuer.client()))),
-                numbering: Numbering::From(1),
-                gap: "a batch",
-            },
-            Arm {
-                name: format!("table, ranges of {batch}"),
-                client: Box::new(|| Ok(Box::new(ranges.issuer("orders", batch)?))),
-                numbering: Numbering::Sparse,
-                gap: "a range of each caller",
-            },
-        ];
-        for (statement, service) in Statement::ALL.iter().zip(&services) {
-            arms.push(Arm {
-                name: format!("tickets, {}", statement.name()),
-                client: Box::new(|| Ok(Box::new(service.client()))),
-                numbering: Numbering::Shared(2),
-                gap: "a number of each lost answer",
-            });
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CounterFile => write!(f, "counter file"),
+            Self::Ranges => write!(f, "ranges from a table"),
+            Self::Tickets(statement) => write!(f, "tickets, {}", statement.name()),
+            Self::Shard => write!(f, "ids in the database"),
         }
-        arms.push(Arm {
-            name: "ids in the database".into(),
-            client: Box::new(|| Ok(Box::new(shard.issuer()))),
-            numbering: Numbering::Sparse,
-            gap: "none: nothing is reserved",
-        });
-        let mut meter = Meter(pair.iter().map(|server| server.connect()).collect::<Result<_>>()?);
-        let priced = arms.iter().map(|arm| price(arm, &mut meter, ids, clients)).collect::<Result<Vec<_>>>()?;
-        let mut callers = arms.iter().map(|arm| (arm.client)()).collect::<Result<Vec<_>>>()?;
-        let mut race = Race::of(rounds);
-        for (arm, caller) in arms.iter().zip(&mut callers) {
-            race = race.arm(&arm.name, move || (0..ids).filter(|_| caller.next_id().is_ok()).count() as u64);
-        }
-        Ok(Compared { priced, raced: race.try_run()? })
-    };
-    run().or_fail()
+    }
 }
 
 /// The servers' own counters, read on connections that stay: one that comes or goes would be counted as well.
@@ -117,77 +67,66 @@ impl Meter {
     }
 }
 
-fn price(arm: &Arm<'_>, meter: &mut Meter, ids: u64, clients: usize) -> Result<Priced> {
-    let mut client = (arm.client)()?;
-    // Whatever is done once, such as connecting, is done before the counting.
-    for _ in 0..ids {
-        client.next_id()?;
-    }
-    let (questions, commits) = (meter.read("Questions")?, meter.read("Binlog_commits")?);
-    for _ in 0..ids {
-        client.next_id()?;
-    }
-    let commits = meter.read("Binlog_commits")? - commits;
-    // Three of them were the meter's own.
-    let questions = meter.read("Questions")? - questions - 3.0 * meter.0.len() as f64;
-    let crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
-    let ledger = Ledger::draw(crowd, ids)?;
-    let audit = ledger.audit(arm.numbering);
-    let disorder = in_turn(arm, clients, ids)?.audit(arm.numbering).disorder;
-    Ok(Priced {
-        name: arm.name.clone(),
-        round_trips: questions / ids as f64,
-        commits: commits / ids as f64,
-        duplicates: audit.duplicates,
-        disorder: 100.0 * disorder as f64 / ids as f64,
-        gap: arm.gap,
-        deadlocks: ledger.stats.deadlocks,
-    })
-}
-
-/// Several clients, one after the other in turn: so the order in which they ask is beyond doubt.
-fn in_turn(arm: &Arm<'_>, clients: usize, ids: u64) -> Result<Ledger> {
-    let mut crowd = (0..clients).map(|_| (arm.client)()).collect::<Result<Vec<_>>>()?;
-    let mut receipts = Vec::new();
-    for (turn, at) in (0..ids).zip(0..) {
-        let id = crowd[turn as usize % clients].next_id()?;
-        receipts.push(Receipt { id, asked: at, answered: at });
-    }
-    Ok(Ledger { clients: vec![receipts], ..Ledger::default() })
-}
-
-impl Compared {
-    /// Numbers per second of an issuer, as a multiple of another's, round by round. Names by their beginnings.
-    pub fn speed(&self, of: &str, against: &str) -> Samples {
-        let full = |start: &str| {
-            let found = self.priced.iter().find(|priced| priced.name.starts_with(start));
-            found.map_or_else(|| start.to_string(), |priced| priced.name.clone())
-        };
-        self.raced.ratio(&full(against), &full(of))
-    }
-
-    /// An issuer by the beginning of its name.
-    pub fn of(&self, start: &str) -> Priced {
-        let found = self.priced.iter().find(|priced| priced.name.starts_with(start)).cloned();
-        found.ok_or_else(|| Error::new("find an issuer", format!("there is none called {start:?}"))).or_fail()
-    }
-
-    /// Issuer by issuer.
-    pub fn table(&self) -> Table {
-        Table::new("What a number costs, and what it is worth")
-            .text("issuer", self.priced.iter().map(|priced| priced.name.as_str()))
-            .numbers("statements", "per id", self.priced.iter().map(|priced| priced.round_trips))
-            .numbers("commits", "per id", self.priced.iter().map(|priced| priced.commits))
-            .numbers("out of order", "%", self.priced.iter().map(|priced| priced.disorder))
-            .counts("deadlocks", "", self.priced.iter().map(|priced| priced.deadlocks))
-            .text("a crash loses at most", self.priced.iter().map(|priced| priced.gap))
-    }
-
-    /// Numbers per second, as multiples of REPLACE's.
-    pub fn chart(&self, title: &str) -> Bars {
-        let chart = Chart::bars(title).y("numbers per second, REPLACE = 1", "×").log().horizontal();
-        self.priced.iter().fold(chart, |chart, priced| {
-            chart.bar_with_spread(&priced.name, self.speed(&priced.name, "tickets, REPLACE"))
+/// Every issuer hands out `ids` numbers a round to one client, in batches and ranges of `batch`. Figures: `speed` in numbers a
+/// second; the `statements` that the SQL servers answered for each number, and their `commits`, by their own counters.
+///
+/// And what the numbers are worth, a row for each `issuer`: how many came `twice` when several clients ask at once, each for so
+/// many, and how many deadlocks were tried again; how many numbers are lower than one that was there before (`out of order`),
+/// when the clients ask in turn; and what `a crash loses` at most.
+pub fn compared(
+    servers: &[MariaDb],
+    ids: u64,
+    batch: u64,
+    clients: usize,
+    rounds: usize,
+) -> Result<(Trial<Way>, Frame)> {
+    let path = folder()?.join("counter");
+    drop(CounterFile::create(&path, batch)?);
+    let process = IssuerProcess::start(&path, batch)?;
+    let (ranges, shard) = (RangeTable::create(&servers[0])?, ShardIds::create(&servers[0], 1)?);
+    let pair: Vec<&MariaDb> = servers.iter().take(2).collect();
+    let tickets = Statement::ALL.iter().map(|statement| TicketService::create(&pair, *statement));
+    let tickets = tickets.collect::<Result<Vec<_>>>()?;
+    let client = |way: Way| -> Result<Box<dyn Issuer>> {
+        Ok(match way {
+            Way::CounterFile => Box::new(process.client()),
+            Way::Ranges => Box::new(ranges.issuer("orders", batch)?),
+            Way::Tickets(statement) => Box::new(tickets[statement as usize].client()),
+            Way::Shard => Box::new(shard.issuer()),
         })
-    }
+    };
+    let mut meter = Meter(pair.iter().map(|server| server.connect()).collect::<Result<_>>()?);
+    // Whatever is done once, such as connecting, is done in the round that warms up.
+    let cost = Trial::over(Way::ALL, rounds).open(|way| client(*way)).run(|_, client, figures| {
+        let (questions, commits, began) = (meter.read("Questions")?, meter.read("Binlog_commits")?, Instant::now());
+        for _ in 0..ids {
+            client.next_id()?;
+        }
+        figures.push("speed", "1/s", ids as f64 / began.elapsed().as_secs_f64());
+        let commits = meter.read("Binlog_commits")? - commits;
+        // Three of them were the meter's own.
+        let questions = meter.read("Questions")? - questions - 3.0 * meter.0.len() as f64;
+        figures.push("statements", "per id", questions / ids as f64);
+        figures.push("commits", "per id", commits / ids as f64);
+        figures.work("numbers", ids);
+        Ok(())
+    })?;
+    let worth = |way: Way| -> Result<Frame> {
+        let crowd = || (0..clients).map(|_| client(way)).collect::<Result<Vec<_>>>();
+        let at_once = Ledger::draw(crowd()?, ids)?.row(Numbering::Sparse, 0);
+        // Several clients, one after the other in turn: so the order in which they ask is beyond doubt.
+        let in_turn = Crowd::holding([crowd()?]).times(ids).run(|crowd, call| {
+            let turn = call.number() as usize % crowd.len();
+            take(&mut crowd[turn], call).map(drop)
+        })?;
+        let in_turn = Ledger { requests: in_turn.frame, ..Ledger::default() };
+        let disorder = in_turn.audit(Numbering::Sparse).disorder;
+        Ok(at_once
+            .select(["twice", "deadlocks"])
+            .text("issuer", [way])
+            .numbers("out of order", "%", [100.0 * disorder as f64 / ids as f64])
+            .text("a crash loses", [way.lost_by_a_crash()]))
+    };
+    let worth = Way::ALL.into_iter().map(worth).collect::<Result<Frame>>()?;
+    Ok((cost, worth))
 }

@@ -2,37 +2,42 @@
 //! walk into each other's numbers or die, ids that wrap, and what each of them costs.
 
 mod compare;
+mod counter;
 mod failover;
-mod killed;
-mod power;
 mod ranges;
-mod restarts;
-mod sizes;
-mod walking;
+mod ticket_servers;
 mod wrapping;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use compare::{Compared, Priced, compared};
-pub use failover::{Crowd, Crowded, Failover, Lost, crowded, failover, forgetful, sequence_crash};
-pub use killed::{Killed, gap_chart, killed, killed_without};
-pub use power::{CutArm, cut_chart, cut_table, power_cuts};
-pub use ranges::{ByHand, Loaded, dead_caller, race_by_hand, race_under_load};
-pub use restarts::{Restarts, restarts};
-pub use sizes::{RangeSizes, SaveSizes, once_at_each, range_sizes, save_sizes};
-pub use walking::{Walked, walk_chart, walked};
-pub use wrapping::{Shards, Wrapped, shards, shards_without, wrapped};
+pub use compare::{Way, compared};
+pub use counter::{Saved, killed, once_at_each, power_cuts, restarts, save_sizes};
+pub use failover::{Failover, failover, forgetful, sequence_crash};
+pub use ranges::{ByHand, Ranges, dead_caller, race_by_hand, race_under_load, range_sizes};
+pub use ticket_servers::{crowded, walked};
+pub use wrapping::{shards, wrapped};
 
-use crate::{Issuer, IssuerStats};
+use crate::{Issuer, Ledger, take};
 use lab::service::run_directory;
-use lab::{Doing, Result};
+use lab::{Crowd, Doing, Error, Frame, Result};
 
 /// The prototype's times for a million ids, in milliseconds, by how many ids go between two saves.
-pub const SEED_MILLION: [(u64, f64); 4] = [(100, 681.0), (500, 357.0), (1_000, 315.0), (10_000, 275.0)];
+pub const PUBLISHED_MILLION: [(u64, f64); 4] = [(100, 681.0), (500, 357.0), (1_000, 315.0), (10_000, 275.0)];
 /// The same for ten million.
-pub const SEED_TEN_MILLION: [(u64, f64); 3] = [(100, 6_899.0), (1_000, 3_222.0), (10_000, 2_880.0)];
+pub const PUBLISHED_TEN_MILLION: [(u64, f64); 3] = [(100, 6_899.0), (1_000, 3_222.0), (10_000, 2_880.0)];
+
+/// How many rows of a frame repeat what a row before them has in this column.
+pub fn repeated(frame: &Frame, column: &str) -> usize {
+    frame.height() - frame.distinct(column).len()
+}
+
+/// How many of these are repetitions.
+fn again(ids: Vec<u64>) -> u64 {
+    let ids = Frame::new().text("id", ids);
+    repeated(&ids, "id") as u64
+}
 
 /// A folder of its own for a counter, gone with this process.
 fn folder() -> Result<PathBuf> {
@@ -42,21 +47,11 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A client of whose numbers somebody else hears, too.
-struct Watched<I, F> {
-    client: I,
-    seen: F,
-}
-
-impl<I: Issuer, F: FnMut(u64) + Send> Issuer for Watched<I, F> {
-    fn next_id(&mut self) -> Result<u64> {
-        let id = self.client.next_id()?;
-        (self.seen)(id);
-        Ok(id)
-    }
-
-    fn stats(&self) -> IssuerStats {
-        self.client.stats()
+/// That so many numbers can be handed out in whole batches of each of these sizes, and so as many in each round.
+fn in_whole_batches(sizes: &[u64], ids: u64) -> Result<()> {
+    match sizes.iter().all(|size| *size > 0 && ids.is_multiple_of(*size)) {
+        true => Ok(()),
+        false => Err(Error::new("compare sizes", format!("{ids} is no multiple of each of {sizes:?}"))),
     }
 }
 
@@ -76,10 +71,31 @@ fn until(enough: impl Fn() -> bool) -> bool {
     true
 }
 
-/// How many of these are repetitions.
-fn repeated<T: Ord>(mut all: Vec<T>) -> u64 {
-    let count = all.len();
-    all.sort_unstable();
-    all.dedup();
-    (count - all.len()) as u64
+/// How many numbers clients have received so far.
+struct Received(AtomicU64);
+
+impl Received {
+    /// Waits for so many more.
+    fn wait_for(&self, more: u64) -> Result<()> {
+        let enough = self.0.load(Ordering::Relaxed) + more;
+        match until(|| self.0.load(Ordering::Relaxed) >= enough) {
+            true => Ok(()),
+            false => Err(Error::new("kill a server in the middle of its work", "its clients get no numbers")),
+        }
+    }
+}
+
+/// Clients take numbers as fast as they can while something happens, and stop when it is over.
+fn draw_during<I: Issuer>(clients: Vec<I>, act: impl FnOnce(&Received) -> Result<()>) -> Result<Ledger> {
+    let received = Received(AtomicU64::new(0));
+    let crowd = Crowd::holding(clients).lasting(Duration::ZERO).enduring();
+    let ((), ran) = crowd.during(
+        || act(&received),
+        |client, call| {
+            take(client, call)?;
+            received.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
+    Ok(Ledger::of(ran))
 }
