@@ -3,20 +3,16 @@
 
 mod blog;
 mod clocks;
-mod corrected;
 mod cost;
-mod dense;
-mod duplicates;
+mod full;
 mod leases;
 mod order;
 mod restarts;
 
-pub use blog::{Blog, BlogSpec, Page, SharedIds, blog};
-pub use clocks::{Refused, Stepped, refusals, refusals_table, small_step};
-pub use corrected::{Corrected, corrected};
-pub use cost::{cost, cost_chart, ours_to_best};
-pub use dense::{Milliseconds, real_clock, virtual_clock};
-pub use duplicates::{Counted, Maker, duplicates, duplicates_at};
-pub use leases::{Killed, Paused, killed, paused};
-pub use order::{Order, inversions, predicted_inversions};
-pub use restarts::{Restarted, restarted};
+pub use blog::{Blog, BlogSpec, Page};
+pub use clocks::{refusals, small_step};
+pub use cost::{cost, ours_to_best};
+pub use full::{Maker, Milliseconds, duplicates, real_clock, virtual_clock};
+pub use leases::{Paused, killed, paused};
+pub use order::{OrderSpec, inversions, predicted_inversions};
+pub use restarts::{corrected, restarted};
