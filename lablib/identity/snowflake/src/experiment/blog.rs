@@ -23,7 +23,6 @@ const BATCH: usize = 50;
 /// How large a blog.
 #[derive(Debug, Clone, Copy)]
 pub struct BlogSpec {
-    /// Posts in all.
     pub posts: u64,
     /// Application servers, each with a worker number of its own.
     pub writers: u64,

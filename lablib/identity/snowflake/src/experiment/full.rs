@@ -21,7 +21,6 @@ pub enum Maker {
     Forgetful,
     /// The prototype whose counter knows no milliseconds.
     Unbound,
-    /// Ours.
     Ours,
 }
 
@@ -91,7 +90,6 @@ fn count(maker: Maker, calls: u64, rate: u64) -> Result<Frame> {
 /// Ids that were made as fast as there were any.
 #[derive(Debug, Clone)]
 pub struct Milliseconds {
-    /// Ids made.
     pub made: u64,
     /// Ids that had been made before.
     pub duplicates: u64,

@@ -9,11 +9,9 @@ use lab::{Experiment, Frame, Result, Rng};
 /// Ids that many workers make at random times.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderSpec {
-    /// Ids in one draw.
     pub ids: u64,
-    /// … in a mean millisecond.
     pub per_ms: f64,
-    /// Workers; a random one makes each id.
+    /// A random one of them makes each id.
     pub workers: u64,
     /// How often all of it is drawn anew, for each skew.
     pub draws: u64,

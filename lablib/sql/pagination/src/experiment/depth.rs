@@ -47,11 +47,8 @@ impl fmt::Display for Way {
 /// Pages to be read, each in all of these ways in turn.
 #[derive(Debug, Clone)]
 pub struct DepthSpec {
-    /// In which order.
     pub order: Order,
-    /// Rows in a page.
     pub page_size: u64,
-    /// In which ways.
     pub ways: Vec<Way>,
     /// Rows before each page.
     pub depths: Vec<u64>,
@@ -62,7 +59,6 @@ pub struct DepthSpec {
 /// A page in one way, behind so many rows: an arm of the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageAt {
-    /// In which way.
     pub way: Way,
     /// Rows before the page.
     pub depth: u64,

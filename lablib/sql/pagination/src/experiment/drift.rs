@@ -16,9 +16,7 @@ use lab::{Crowd, Doing, Error, Frame, Result, Rng};
 /// A reader of the newest first, and a writer who disturbs.
 #[derive(Debug, Clone, Copy)]
 pub struct DriftSpec {
-    /// Rows at the start.
     pub rows: u64,
-    /// Rows in a page.
     pub page_size: u64,
     /// Rows that change between two pages.
     pub changes: u64,
@@ -164,7 +162,6 @@ struct Writer {
     table: String,
     rng: Rng,
     next: u64,
-    /// All rows.
     there: Vec<u64>,
     /// Rows of the start that are still there.
     stayed: BTreeSet<u64>,
