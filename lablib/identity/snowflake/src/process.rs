@@ -9,11 +9,6 @@ use super::layout::Layout;
 use lab::crash::point;
 use lab::{Result, errand};
 
-/// How long a worker makes ids.
-const LASTING: Duration = Duration::from_secs(20);
-/// Its pause after each id.
-pub(crate) const PAUSE: Duration = Duration::from_micros(150);
-
 /// What a worker in a process of its own is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Errand {
@@ -22,6 +17,10 @@ pub(crate) struct Errand {
     pub(crate) layout: Layout,
     pub(crate) terms: Terms,
     pub(crate) skip: Option<Skip>,
+    /// After each id.
+    pub(crate) pause: Duration,
+    /// How long it makes ids.
+    pub(crate) lasting: Duration,
 }
 
 /// Passed after each id.
@@ -45,13 +44,13 @@ pub fn id_worker_process() -> Result<()> {
     let lease = fleet.take()?;
     errand::say(&Said::Leased(lease.interval().from))?;
     let began = Instant::now();
-    while began.elapsed() < LASTING {
+    while began.elapsed() < told.lasting {
         match lease.next_id() {
             Ok(id) => errand::say(&Said::Made(id))?,
             Err(error) => return errand::say(&Said::Refused(error.to_string())),
         }
         point(ID_MADE);
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(told.pause);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::process::{Errand, ID_MADE, PAUSE, Said};
+use crate::process::{Errand, ID_MADE, Said};
 use crate::{Fleet, Layout, Lease, Skip, Terms};
 use lab::chart::{Chart, Timeline};
 use lab::clock::{Clock, SystemClock};
@@ -19,6 +19,9 @@ use lab::{Doing, Error, Frame, Result};
 
 /// A worker has something to say all the time: silence for so long is none of its pauses.
 const SPEAKS: Duration = Duration::from_secs(10);
+
+/// Between two ids of a worker.
+pub(super) const PAUSE: Duration = Duration::from_micros(150);
 
 /// As the prototype's, with a single worker number: whoever comes next must have the same.
 pub(super) fn one_worker() -> Result<Layout> {
@@ -42,6 +45,8 @@ fn errand_of(redis: &Redis, fleet: &Fleet) -> Errand {
         layout: fleet.layout(),
         terms: fleet.terms(),
         skip: fleet.skips(),
+        pause: PAUSE,
+        lasting: Duration::from_secs(20),
     }
 }
 

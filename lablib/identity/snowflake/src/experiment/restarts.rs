@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::leases::{fleet, made_again, one_worker, terms, when_free, work};
-use crate::process::PAUSE;
+use super::leases::{PAUSE, fleet, made_again, one_worker, terms, when_free, work};
 use crate::rivals::Reading;
 use crate::{Fleet, Skip, Terms};
 use lab::clock::{Clock, SystemClock};
