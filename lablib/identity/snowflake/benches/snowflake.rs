@@ -5,19 +5,35 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lab::OrFail;
-use snowflake::experiment::cost;
+use lab::clock::{Clock, SystemClock};
+use snowflake::rivals::{BURST, Rival, while_ticking};
 use snowflake::{Layout, Snowflake};
 
-/// Interleaved rounds, as the notebook runs them: what an arm takes next to another says more than what it takes alone.
-fn rivals(_: &mut Criterion) {
-    let raced = cost(2_000);
-    for arm in raced.names().into_iter().filter(|arm| *arm != "a pause") {
-        let (median, low, high) = raced.nanoseconds_each(arm).median_and_quartiles();
-        println!("{arm}: {median:.1} ns an id ({low:.1} to {high:.1})");
-    }
-    for rival in ["snowflaked", "ferroid", "uuid v7", "uuid v4", "ulid"] {
-        println!("ours ÷ {rival}: {:.2}", raced.ratio("ours", rival).median());
-    }
+/// Ours and its rivals, in bursts that fit into a millisecond, each of which lets that millisecond pass first: what an id costs, and not
+/// how many a layout allows.
+fn rivals(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one id");
+    // A burst takes a fraction of the millisecond before it.
+    group.warm_up_time(Duration::from_millis(50)).measurement_time(Duration::from_millis(300));
+    let bench = |ticks: &_| {
+        for rival in Rival::ALL {
+            let mut burst = rival.open(ticks)?;
+            group.bench_function(rival.to_string(), |bencher| {
+                bencher.iter_custom(|times| {
+                    let bursts = (0..times.div_ceil(BURST)).map(|nth| BURST.min(times - nth * BURST));
+                    bursts.fold(Duration::ZERO, |took, ids| {
+                        SystemClock.sleep(Duration::from_micros(1_100));
+                        let began = Instant::now();
+                        assert_eq!(burst(ids).or_fail(), ids);
+                        took + began.elapsed()
+                    })
+                });
+            });
+        }
+        Ok(())
+    };
+    while_ticking(bench).or_fail();
+    group.finish();
 }
 
 /// With bits enough for the sequence that no millisecond is ever full: the code's cost, not the layout's limit.
@@ -42,9 +58,8 @@ fn threads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What reading the clock takes of it.
-fn clock(criterion: &mut Criterion) {
-    use lab::clock::{Clock, SystemClock};
+/// What reading the clock takes of it, and what it takes to read an id.
+fn parts(criterion: &mut Criterion) {
     criterion.bench_function("the clock alone", |bencher| bencher.iter(|| black_box(SystemClock.now_ms())));
     criterion.bench_function("decode", |bencher| {
         let id = Snowflake::new(Layout::WORKERS_32, 1).and_then(|ids| ids.next_id()).or_fail();
@@ -55,6 +70,6 @@ fn clock(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(3)).sample_size(30);
-    targets = rivals, threads, clock
+    targets = rivals, threads, parts
 }
 criterion_main!(benches);

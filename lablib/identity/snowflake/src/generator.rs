@@ -34,17 +34,6 @@ pub struct Snowflake<C: Clock = SystemClock> {
     leased: bool,
 }
 
-/// Why there is no id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    BeforeTheEpoch { now: Moment },
-    TimeIsUp { now: Moment },
-    LeaseIsOver { now: Moment, until: Moment },
-    SteppedBack { by_ms: u64 },
-    StandsStill { for_ms: u64 },
-    Closed,
-}
-
 /// A caller's wait for the clock: it ends with an id, or with an error.
 #[derive(Default)]
 struct Patience {
@@ -162,63 +151,53 @@ impl<C: Clock> Snowflake<C> {
         Moment(self.layout.epoch_ms().saturating_add(timestamp))
     }
 
-    fn refuse<T>(&self, refusal: Refusal) -> Result<T> {
-        let error = Error::new("make an id", refusal).at(format!("worker {}", self.worker));
-        Err(match refusal {
-            Refusal::BeforeTheEpoch { .. } => error.remedy(format!("{} counts no earlier time", self.layout)),
-            Refusal::TimeIsUp { .. } => error.remedy(format!("{} ends at {}", self.layout, self.layout.end())),
-            Refusal::LeaseIsOver { .. } => error.remedy("renew the lease, or take another"),
-            Refusal::SteppedBack { .. } => error.remedy("wait until it has caught up, or correct it"),
-            Refusal::StandsStill { .. } | Refusal::Closed => error,
-        })
+    fn refusal(&self, cause: String) -> Error {
+        Error::new("make an id", cause).at(format!("worker {}", self.worker))
     }
 }
 
 impl Patience {
     /// Until when, and so for how long, to wait before another attempt is worth it; an error where waiting is no use, or has been long enough.
     fn left<C: Clock>(&mut self, ids: &Snowflake<C>, held: Held) -> Result<(Duration, Duration)> {
+        let layout = ids.layout;
         let (last, goal, now) = match held {
-            Held::NoTimestamp => return ids.refuse(Refusal::BeforeTheEpoch { now: Moment(ids.clock.now_ms()) }),
-            Held::Beyond { now, until } if until >= ids.layout.timestamps() || !ids.leased => {
-                return ids.refuse(Refusal::TimeIsUp { now: ids.moment(now) });
+            Held::Full { last, goal, now } => (last, goal, now),
+            Held::NoTimestamp => {
+                let now = Moment(ids.clock.now_ms());
+                let refusal = ids.refusal(format!("the clock reads {now}, which is before the epoch"));
+                return Err(refusal.remedy(format!("{layout} counts no earlier time")));
             }
             Held::Beyond { now, until } => {
-                return ids.refuse(Refusal::LeaseIsOver { now: ids.moment(now), until: ids.moment(until) });
+                let (now, end) = (ids.moment(now), ids.moment(until));
+                return Err(match ids.leased && until < layout.timestamps() {
+                    true => ids
+                        .refusal(format!("the clock reads {now}, and the lease ended at {end}"))
+                        .remedy("renew the lease, or take another"),
+                    false => ids
+                        .refusal(format!("the clock reads {now}, and the timestamps are used up"))
+                        .remedy(format!("{layout} ends at {}", layout.end())),
+                });
             }
-            Held::Closed => return ids.refuse(Refusal::Closed),
-            Held::Full { last, goal, now } => (last, goal, now),
+            Held::Closed => return Err(ids.refusal("its lease was given back".into())),
         };
-        let by_ms = last.saturating_sub(now);
-        if by_ms > ids.small_step_ms {
-            return ids.refuse(Refusal::SteppedBack { by_ms });
+        let back = last.saturating_sub(now);
+        if back > ids.small_step_ms {
+            let refusal = ids.refusal(format!("the clock stepped back by {:?}", Duration::from_millis(back)));
+            return Err(refusal.remedy("wait until it has caught up, or correct it"));
         }
         let monotonic = ids.clock.monotonic();
         match self.moved {
             Some((wall, since)) if now <= wall => {
                 let still = monotonic.saturating_sub(since);
                 if still > Duration::from_millis(ids.small_step_ms) + STANDSTILL {
-                    return ids.refuse(Refusal::StandsStill { for_ms: millis(still) });
+                    let still = Duration::from_millis(millis(still));
+                    return Err(ids.refusal(format!("the clock has not moved on for {still:?}")));
                 }
             }
             _ => self.moved = Some((now, monotonic)),
         }
         let goal = ids.moment(goal).since_1970();
         Ok((goal, goal.saturating_sub(ids.clock.now())))
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BeforeTheEpoch { now } => write!(f, "the clock reads {now}, which is before the epoch"),
-            Self::TimeIsUp { now } => write!(f, "the clock reads {now}, and the timestamps are used up"),
-            Self::LeaseIsOver { now, until } => write!(f, "the clock reads {now}, and the lease ended at {until}"),
-            Self::SteppedBack { by_ms } => write!(f, "the clock stepped back by {:?}", Duration::from_millis(*by_ms)),
-            Self::StandsStill { for_ms } => {
-                write!(f, "the clock has not moved on for {:?}", Duration::from_millis(*for_ms))
-            }
-            Self::Closed => f.write_str("its lease was given back"),
-        }
     }
 }
 

@@ -16,13 +16,12 @@
 pub mod experiment;
 mod fleet;
 mod generator;
-#[cfg(test)]
-mod interleaved;
 mod layout;
 mod lease;
 mod picture;
 mod process;
-pub mod prototypes;
+pub mod prototype;
+pub mod rivals;
 mod slots;
 
 pub use fleet::{Fleet, Interval, Skip, Terms};

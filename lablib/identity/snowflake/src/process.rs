@@ -17,7 +17,7 @@ pub(crate) struct Errand {
     pub(crate) layout: Layout,
     pub(crate) terms: Terms,
     pub(crate) skip: Option<Skip>,
-    /// The pause after each id.
+    /// After each id.
     pub(crate) pause: Duration,
     /// How long it makes ids.
     pub(crate) lasting: Duration,
@@ -35,12 +35,6 @@ pub(crate) enum Said {
     Made(u64),
     /// It got no id, and gave up.
     Refused(String),
-}
-
-impl Said {
-    pub(crate) fn read(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok()
-    }
 }
 
 /// What `lab id-worker` does.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use ::lab::Rng;
 use ::lab::service::{self, MariaDb};
 use pagination::experiment as lab;
+use pagination::experiment::Way;
 use pagination::*;
 
 /// One server for all tests of this file, one test at a time: some of them count its page requests or kill it.
@@ -426,17 +427,23 @@ fn a_page_by_key_costs_the_same_everywhere_and_by_offset_what_lies_before_it() {
     let server = server();
     let people = lab::people(&server, 30_000, 1).unwrap();
     for order in [lab::Order::Id, lab::Order::Newest, lab::Order::Age, lab::Order::AgeNewest] {
-        let spec = lab::DepthSpec { order, page_size: 10, depths: vec![0, 10_000, 20_000, 29_990], rounds: 1 };
+        let spec = lab::DepthSpec {
+            order,
+            page_size: 10,
+            ways: Way::ALL.to_vec(),
+            depths: vec![0, 10_000, 20_000, 29_990],
+            rounds: 1,
+        };
         let found = lab::depths(&server, &people, &spec).unwrap();
         let sum = |figure| found.figure(figure).samples("value").values().iter().sum::<f64>();
         assert_eq!((sum("alike"), sum("compared")), (240.0, 240.0), "{order:?}");
-        let looked_at = |way: &str| found.figure("looked at").filter("way", way);
-        assert!(looked_at("keyset").samples("value").max() <= 15.0, "{order:?}: {found:?}");
-        assert!(looked_at("OFFSET").rows().all(|page| page.number("value") >= page.number("depth") + 10.0));
+        let looked_at = |way: Way| found.figure("looked at").filter("way", &way);
+        assert!(looked_at(Way::Keyset).samples("value").max() <= 15.0, "{order:?}: {found:?}");
+        assert!(looked_at(Way::Offset).rows().all(|page| page.number("value") >= page.number("depth") + 10.0));
         // The whole order lies in an index, the rows do not.
         if order != lab::Order::Id {
             let requests = |way| found.samples(&lab::PageAt { way, depth: 29_990 }, "requests").median();
-            assert!(requests("OFFSET") > 1.5 * requests("deferred join"), "{order:?}: {found:?}");
+            assert!(requests(Way::Offset) > 1.5 * requests(Way::Deferred), "{order:?}: {found:?}");
         }
     }
 }
@@ -465,7 +472,7 @@ fn whatever_comes_and_goes_a_walk_by_key_shows_what_stays_exactly_once() {
     for drifted in found.rows() {
         assert!(drifted.number("stayed") > 500.0 && drifted.number("changes") >= 30.0, "{found:?}");
         let harm = drifted.number("twice") + drifted.number("missed");
-        assert_eq!(harm == 0.0, drifted.text("way") == "keyset", "{found:?}");
+        assert_eq!(harm == 0.0, drifted.text("way") == Way::Keyset.to_string(), "{found:?}");
     }
     let (moved, each_way) = lab::moved(&server, spec).unwrap();
     let seen = ["twice", "missed", "moved twice", "moved missed"].map(|figure| moved.number(figure));
@@ -477,12 +484,13 @@ fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
     let server = server();
     let people = lab::people(&server, 1_000, 1).unwrap();
     let found = lab::forgeries(&server, &people, None).unwrap();
-    assert_eq!(found.len(), 8);
-    assert!(found.iter().all(|forgery| forgery.tried > 0 && forgery.refused == forgery.tried), "{found:?}");
-    assert!(found[0].tried > 500, "{:?}", found[0]);
+    assert_eq!(found.height(), 8);
+    let all_refused = |kind: ::lab::Row<'_>| kind.number("refused") == kind.number("tried");
+    assert!(found.rows().all(|kind| kind.number("tried") > 0.0 && all_refused(kind)), "{found:?}");
+    assert!(found.head(1).number("tried") > 500.0, "{found:?}");
     let taken = |skip| -> Vec<String> {
         let found = lab::forgeries(&server, &people, Some(skip)).unwrap();
-        found.into_iter().filter(|forgery| forgery.refused < forgery.tried).map(|forgery| forgery.what).collect()
+        found.filter_by(|kind| !all_refused(kind)).texts("cursor")
     };
     let unsigned = taken(Skip::Signature);
     assert!(
@@ -496,10 +504,13 @@ fn no_forged_cursor_is_taken_unless_its_check_is_left_out() {
 fn a_server_that_was_killed_costs_an_error_and_no_place() {
     let server = service::private_mysql();
     let seen = lab::outage(&server, 3_000, 100, 1).unwrap();
-    assert_eq!((seen.twice, seen.missed, seen.seen.0 + seen.seen.1), (0, 0, 3_000), "{seen:?}");
-    assert_eq!(seen.asked, (3, 3));
-    assert!(seen.seen.0 >= 1_500 && seen.seen.1 > 0);
-    assert!(seen.error.contains("a cursor stays good") && !seen.error.contains('\n'), "{}", seen.error);
+    let counts = |columns: [&str; 2]| columns.map(|column| seen.number(column));
+    let [before, after] = counts(["before", "after"]);
+    assert_eq!((counts(["twice", "missed"]), before + after), ([0.0, 0.0], 3_000.0), "{seen:?}");
+    assert_eq!(counts(["asked", "refused"]), [3.0, 3.0]);
+    assert!(before >= 1_500.0 && after > 0.0);
+    let because = &seen.texts("because")[0];
+    assert!(because.contains("a cursor stays good") && !because.contains('\n'), "{because}");
 }
 
 #[test]
@@ -535,7 +546,8 @@ fn the_prototypes_compare_work_that_is_not_the_same() {
     let server = server();
     let people = lab::people(&server, 30_000, 1).unwrap();
     let first = lab::first_prototype(&server, &people, 1_000, 2).unwrap();
-    assert_eq!((first.rows(), first.fair_rows()), ([1_000.0, 1.0], 1_000.0));
+    let rows = |trial: &::lab::Trial<Way>| [Way::Offset, Way::Keyset].map(|way| trial.samples(&way, "rows").median());
+    assert_eq!((rows(&first.published), rows(&first.fair)), ([1_000.0, 1.0], [1_000.0; 2]));
     let second = lab::second_prototype(&server, &people, 2).unwrap();
-    assert_eq!((second.rows(), second.fair_rows()), ([5_000.0, 100.0], 100.0));
+    assert_eq!((rows(&second.published), rows(&second.fair)), ([5_000.0, 100.0], [100.0; 2]));
 }

@@ -1,49 +1,41 @@
-//! A Redis that is killed while leases are out, and comes back with everything, or with nothing.
+//! A Redis that is killed while leases are out, and comes back with everything, or with nothing; while the clocks are right, and when
+//! clocks that were wrong together are corrected.
 
 use std::time::{Duration, Instant};
 
-use super::leases::{fleet, overlaps, terms};
-use crate::{Lease, Skip, Terms};
+use super::leases::{PAUSE, fleet, made_again, one_worker, terms, when_free, work};
+use crate::rivals::Reading;
+use crate::{Fleet, Skip, Terms};
 use lab::clock::{Clock, SystemClock};
 use lab::service::Redis;
-use lab::{Error, OrFail, Result, joined};
+use lab::{Crowd, Error, Frame, Result};
 
-/// What became of two leases of one worker, one from before Redis was killed and one from after.
-#[derive(Debug, Clone)]
-pub struct Restarted {
-    /// Whether the old holder could renew its lease afterwards.
-    pub renewed: bool,
-    /// How long the next holder waited for its lease, in milliseconds from the restart.
-    pub waited_ms: f64,
-    /// Timestamps between the old interval's end and the new one's beginning; negative where they overlap.
-    pub gap_ms: f64,
-    /// Pairs of intervals that share a timestamp.
-    pub overlaps: u64,
-    /// Ids made by both holders together.
-    pub made: u64,
-    /// Ids that both made.
-    pub duplicates: u64,
+fn start(durable: bool) -> Result<Redis> {
+    if durable { Redis::durable().start() } else { Redis::with("appendonly", "no").start() }
 }
 
-/// A holder makes ids; Redis is killed and restarted; the holder goes on, as long as it may; and somebody else wants the
-/// worker as soon as possible. `durable` says what kind of Redis it is, and what the fleet believes of it.
-pub fn restarted(length: Duration, durable: bool, skip: Option<Skip>) -> Restarted {
-    let run = || -> Result<Restarted> {
+/// A holder makes ids; Redis is killed and restarted; the holder goes on, as long as it may; and somebody else wants the worker as soon as
+/// possible. Each arm says whether the Redis is durable, which the fleet then believes, and which step is left out. A row for each arm:
+/// which `Redis`; whether the holder could renew its lease afterwards (`renewed`, yes or no); how long the next one `waited` for its
+/// lease from the restart on (ms); timestamps from the old lease's end to the new one's beginning (`gap`, ms), negative where the two
+/// `overlap` (1); ids `made` by both together, and those that were `made by both`.
+pub fn restarted(length: Duration, arms: &[(bool, Option<Skip>)]) -> Result<Frame> {
+    let run = |&(durable, skip): &(bool, Option<Skip>)| {
         let mut length = length;
         loop {
             // On a busy machine, a restart can take longer than the lease that it should interrupt: then a longer one.
-            if let Some(restarted) = restart(length, durable, skip)? {
-                return restarted.checked();
+            if let Some(row) = restart(length, durable, skip)? {
+                return Ok(row);
             }
             length *= 2;
         }
     };
-    run().or_fail()
+    arms.iter().map(run).collect()
 }
 
 /// None where the old lease was over before its Redis was back.
-fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option<Restarted>> {
-    let redis = if durable { Redis::durable().start()? } else { Redis::with("appendonly", "no").start()? };
+fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option<Frame>> {
+    let redis = start(durable)?;
     let fleet = fleet(&redis, Terms { trust_disk: durable, ..terms(length) }, skip)?;
     // Founding a fleet makes the first lease wait: it is not known whether there was one before.
     let old = fleet.take_on(SystemClock)?;
@@ -56,59 +48,79 @@ fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option
         return Ok(None);
     }
     let renewed = old.renew().is_ok();
-    let (old_ids, new) = std::thread::scope(|scope| {
-        let working = scope.spawn(|| while_it_lasts(&old, length + Duration::from_millis(60)));
-        let new = next(&fleet, length);
-        let old_ids = joined("make ids", working.join().map(Ok))?;
-        new.map(|new| (old_ids, new))
-    })?;
-    let (new, new_ids, waited) = new;
-    let intervals = [old.interval(), new.interval()];
-    let mut all: Vec<u64> = old_ids.iter().chain(&new_ids).copied().collect();
-    let made = all.len() as u64;
-    all.sort_unstable();
-    all.dedup();
-    Ok(Some(Restarted {
-        renewed,
-        waited_ms: waited.duration_since(back).as_secs_f64() * 1e3,
-        gap_ms: intervals[1].from as f64 - intervals[0].until as f64,
-        overlaps: overlaps(&intervals),
-        made,
-        duplicates: made - all.len() as u64,
-    }))
-}
-
-/// The next holder of the only worker, with the ids that it makes in a few milliseconds, and when it got the lease.
-fn next(fleet: &crate::Fleet, length: Duration) -> Result<(Lease, Vec<u64>, Instant)> {
-    let patience = length * 4 + Duration::from_secs(5);
-    let asked = Instant::now();
-    loop {
-        match fleet.take_on(SystemClock) {
-            Ok(lease) => {
-                let granted = Instant::now();
-                let ids = while_it_lasts(&lease, Duration::from_millis(40));
-                return Ok((lease, ids, granted));
-            }
-            Err(error) if asked.elapsed() > patience => return Err(error),
-            Err(_) => SystemClock.sleep(Duration::from_millis(2)),
+    let take_over = || {
+        let (new, granted, mut ids) = (when_free(&fleet, Duration::ZERO)?, Instant::now(), Vec::new());
+        let _ = work(&new, Duration::from_millis(40), &mut ids); // until there are none
+        Ok((new.interval(), granted, ids))
+    };
+    let holder = Crowd::holding([Vec::new()]).lasting(Duration::from_millis(60)).within(Duration::from_secs(600));
+    let ((new, granted, new_ids), worked) = holder.during(take_over, |ids, call| {
+        match old.next_id() {
+            Ok(id) => ids.push(id),
+            Err(_) => call.last(),
         }
+        call.rest(PAUSE);
+        Ok(())
+    })?;
+    let (old, old_ids) = (old.interval(), worked.states.concat());
+    let made = old_ids.len() + new_ids.len();
+    if made < 20 {
+        // Without ids of both holders, none can be made twice.
+        return Err(Error::new("show a restart", "hardly an id was made"));
     }
+    let which = [if durable { "durable" } else { "empty" }, if skip.is_some() { ", rule left out" } else { "" }];
+    Ok(Some(
+        Frame::new()
+            .text("Redis", [which.concat()])
+            .text("renewed", [if renewed { "yes" } else { "no" }])
+            .numbers("waited", "ms", [granted.duration_since(back).as_secs_f64() * 1e3])
+            .numbers("gap", "ms", [new.from as f64 - old.until as f64])
+            .counts("overlap", "", [u64::from(old.overlaps(&new))])
+            .counts("made", "ids", [made as u64])
+            .counts("made by both", "ids", [made_again(&[&old_ids, &new_ids])]),
+    ))
 }
 
-/// Ids at a steady pace, until there are none or the time is over.
-pub(super) fn while_it_lasts<C: Clock + 'static>(lease: &Lease<C>, lasting: Duration) -> Vec<u64> {
-    let (began, mut ids) = (Instant::now(), Vec::new());
-    while began.elapsed() < lasting {
-        let Ok(id) = lease.next_id() else { break };
-        ids.push(id);
-        SystemClock.sleep(Duration::from_micros(150));
-    }
-    ids
-}
-
-impl Restarted {
-    /// An error where the run shows nothing: without ids of both holders, none can be made twice.
-    fn checked(self) -> Result<Self> {
-        if self.made < 20 { Err(Error::new("show a restart", "hardly an id was made")) } else { Ok(self) }
-    }
+/// What the lease of a Redis that forgets leans on, and what happens beyond it. For each arm, at the same time and with a Redis of its own:
+/// a holder's clock and its Redis's are so far ahead; the holder dies; both clocks are corrected while Redis is restarted, and it comes
+/// back with everything (true) or with nothing; and somebody whose clock is right takes the worker as soon as he can, and works until his
+/// clock has passed the first one's lease. A row for each: how Redis `came back`, how far the clocks had been `ahead` (ms), the `gap` from
+/// the end of the first lease to the beginning of the second (ms), which is negative where the second begins before; ids of the `first`
+/// and of the `second` holder, and those that were `made by both`.
+pub fn corrected(length: Duration, arms: &[(Duration, bool)]) -> Result<Frame> {
+    let ran = Crowd::holding(arms.iter().copied()).run(|&mut (ahead, remembers), arm| {
+        let redis = start(remembers)?;
+        let terms = Terms { trust_disk: remembers, ..terms(length) };
+        let right = fleet(&redis, terms, None)?;
+        let wrong = Fleet::new(redis.url(), right.name(), one_worker()?, terms)?.with_redis_ahead(ahead);
+        let ahead_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+        let old = wrong.take_on(Reading(move || SystemClock.now_ms().saturating_add(ahead_ms)))?;
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let _ = work(&old, length / 2, &mut first); // until there are none
+        let before = old.interval();
+        drop(old);
+        redis.try_kill()?;
+        redis.try_restart()?;
+        let new = when_free(&right, ahead)?;
+        let _ = work(&new, length / 4, &mut second);
+        while SystemClock.now_ms() < before.until {
+            // A machine so busy that the lease's own thread comes late is helped by hand.
+            match new.next_id() {
+                Ok(id) => second.push(id),
+                Err(_) => new.renew()?,
+            }
+            SystemClock.sleep(PAUSE);
+        }
+        if first.len() < 20 || second.len() < 20 {
+            return Err(Error::new("correct the clocks", "hardly an id was made"));
+        }
+        arm.tag("came back", if remembers { "durable" } else { "empty" });
+        arm.note("ahead", "ms", ahead_ms as f64);
+        arm.note("gap", "ms", new.interval().from as f64 - before.until as f64);
+        arm.note("first", "ids", first.len() as f64);
+        arm.note("second", "ids", second.len() as f64);
+        arm.note("made by both", "ids", made_again(&[&first, &second]) as f64);
+        Ok(())
+    })?;
+    Ok(ran.frame.sort("client"))
 }

@@ -5,30 +5,61 @@ use std::fmt;
 use std::time::Instant;
 
 use super::people::{Order, People};
-use crate::prototype;
-use crate::{Cursor, Pager, Row, Signer};
-use lab::chart::{Chart, Lines};
+use crate::{Cursor, Page, Pager, Row, Signer};
 use lab::service::{Counters, MariaDb};
-use lab::{Error, Result, Samples, Trial};
+use lab::{Error, Result, Trial};
 
-/// The three ways to a page.
-pub const WAYS: [&str; 3] = ["OFFSET", "deferred join", "keyset"];
+/// A way to a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Everything before it is read and thrown away.
+    Offset,
+    /// Of everything before it, index entries are read and thrown away.
+    Deferred,
+    /// From the key of the row before it.
+    Keyset,
+}
 
-/// Pages to be read, each in all three ways in turn.
+impl Way {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Offset, Self::Deferred, Self::Keyset];
+
+    /// The page behind so many rows; by key, the page that the cursor leads to, or the first.
+    pub(super) fn page(self, pager: &mut Pager, rows: u64, cursor: Option<&Cursor>) -> Result<Page> {
+        match self {
+            Self::Offset => pager.offset(rows),
+            Self::Deferred => pager.deferred(rows),
+            Self::Keyset => pager.page(cursor),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Offset => "OFFSET",
+            Self::Deferred => "deferred join",
+            Self::Keyset => "keyset",
+        })
+    }
+}
+
+/// Pages to be read, each in all of these ways in turn.
 #[derive(Debug, Clone)]
 pub struct DepthSpec {
     pub order: Order,
     pub page_size: u64,
+    pub ways: Vec<Way>,
     /// Rows before each page.
     pub depths: Vec<u64>,
     /// How often each page is read in each way.
     pub rounds: usize,
 }
 
-/// A page in one of the [`WAYS`], behind so many rows: an arm of the trial.
+/// A page in one way, behind so many rows: an arm of the trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageAt {
-    pub way: &'static str,
+    pub way: Way,
     /// Rows before the page.
     pub depth: u64,
 }
@@ -63,70 +94,27 @@ pub fn depths(server: &MariaDb, people: &People, spec: &DepthSpec) -> Result<Tri
         cursors.insert(depth, before.map(|before| pager.deferred(before)).transpose()?.and_then(|page| page.next));
     }
     let mut first: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
-    Trial::over(spec.depths.iter().flat_map(|&depth| WAYS.map(|way| PageAt { way, depth })), spec.rounds)
+    let pages = spec.depths.iter().flat_map(|&depth| spec.ways.iter().map(move |&way| PageAt { way, depth }));
+    Trial::over(pages, spec.rounds)
         .column("way", |page| page.way.to_string())
         .column("depth", |page| page.depth)
         .titled(&format!("reading pages {}", spec.order.name()))
         .run(|&PageAt { way, depth }, _, figures| {
             let ((page, took), counters) = pager.counted(|pager| {
                 let began = Instant::now();
-                let page = match way {
-                    "OFFSET" => pager.offset(depth),
-                    "deferred join" => pager.deferred(depth),
-                    _ => pager.page(cursors[&depth].as_ref()),
-                }?;
+                let page = way.page(pager, depth, cursors[&depth].as_ref())?;
                 Ok((page, began.elapsed().as_secs_f64() * 1e3))
             })?;
             let first = first.entry(depth).or_insert_with(|| page.rows.clone());
             let alike = page.rows.iter().zip(first.iter()).filter(|(row, first)| row == first).count();
             figures.push("took", "ms", took);
+            figures.work("rows", page.rows.len() as u64);
             figures.push("looked at", "", looked_at(&counters));
             figures.push("requests", "", counters.get("Innodb_buffer_pool_read_requests")?);
             figures.push("compared", "", spec.page_size as f64);
             figures.push("alike", "", alike as f64);
             Ok(())
         })
-}
-
-/// How many times as long the last page takes by key as the first, in turns: one sample a round.
-pub fn last_over_first(
-    server: &MariaDb,
-    people: &People,
-    order: Order,
-    page_size: u64,
-    rounds: usize,
-) -> Result<Samples> {
-    let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
-    let none = || Error::new("compare the first page with the last", "there is one page only");
-    let last = pager.deferred(people.rows.checked_sub(2 * page_size).ok_or_else(none)?)?.next.ok_or_else(none)?;
-    let trial = Trial::over(["first", "last"], rounds).run(|arm, _, figures| {
-        let page = if *arm == "first" { pager.first() } else { pager.after(&last) }?;
-        figures.work("rows", page.rows.len() as u64);
-        Ok(())
-    })?;
-    Ok(trial.ratio("seconds", &"last", &"first"))
-}
-
-/// Time by OFFSET and by key over depth, on logarithmic axes, with both prototypes' published times. Depth 0 is drawn at
-/// a tenth of a page.
-pub fn times(pages: &Trial<PageAt>, page_size: u64, title: &str) -> Lines {
-    let first = page_size as f64 / 10.0;
-    let took = pages.figure("took").except("round", 0).except("way", WAYS[1]);
-    let mut chart = Chart::lines(title).x("rows before the page", "").log_x().y("time for a page", "ms").log_y().of(
-        &took.computed("place", "", |page| page.number("depth").max(first)),
-        "place",
-        "value",
-        "way",
-    );
-    for (page, seconds) in prototype::FIRST_OFFSET {
-        let name = if page == 1 { "first prototype, OFFSET" } else { "" };
-        chart = chart.mark_point(name, ((page - 1) as f64 * 1e3).max(first), seconds * 1e3);
-    }
-    for (skipped, milliseconds) in prototype::SECOND_OFFSET {
-        let name = if skipped == 0 { "second prototype, OFFSET" } else { "" };
-        chart = chart.mark_point(name, (skipped as f64).max(first), milliseconds);
-    }
-    chart.mark_point("first prototype: one row by key", 1e7, prototype::FIRST_KEYSET * 1e3)
 }
 
 /// R² and slope of the best straight line.

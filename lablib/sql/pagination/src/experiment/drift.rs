@@ -1,24 +1,17 @@
 //! Rows that come, go and move while a reader pages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use super::depth::Way;
 use super::people::{Order, People, people};
-use crate::{Cursor, Page, Pager, Signer};
-use lab::chart::{Bars, Chart};
+use crate::{Cursor, Pager, Signer};
 use lab::service::MariaDb;
-use lab::{Doing, Error, Frame, Result, Rng, joined};
-
-/// What happens to the table between two pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drift {
-    Inserts,
-    Deletes,
-    Both,
-}
+use lab::{Crowd, Doing, Error, Frame, Result, Rng};
 
 /// A reader of the newest first, and a writer who disturbs.
 #[derive(Debug, Clone, Copy)]
@@ -31,86 +24,68 @@ pub struct DriftSpec {
     pub seed: u64,
 }
 
-const BY_KEY: &str = "keyset";
-const BY_OFFSET: &str = "OFFSET";
-
 /// The same changes between the pages of both readers, for each kind of change; and a writer who does not wait. A row for each: in which
 /// `way` it was read, and what happened `meanwhile`; `pages` read; `changes`, rows inserted, deleted or moved; rows that `stayed` as and
 /// where they were from the first page to the last, and of those, rows seen `twice` or more and `missed`; rows that moved and were seen
 /// more than once (`moved twice`), or never (`moved missed`).
 pub fn drift(server: &MariaDb, spec: DriftSpec) -> Result<Frame> {
     let mut found = Frame::new();
-    for (drift, what) in
-        [(Drift::Inserts, "rows inserted"), (Drift::Deletes, "rows deleted"), (Drift::Both, "as many of both")]
+    let (all, half) = (spec.changes, spec.changes.div_ceil(2));
+    for (what, inserts, deletes) in
+        [("rows inserted", all, 0), ("rows deleted", 0, all), ("as many of both", half, half)]
     {
-        for way in [BY_OFFSET, BY_KEY] {
-            let people = people(server, spec.rows, spec.seed)?;
-            let mut writer = Writer::new(server, &people, spec.seed)?;
-            let mut reader = Reader::open(server, &people, way, spec.page_size)?;
+        for way in [Way::Offset, Way::Keyset] {
+            let (mut reader, mut writer) = readers_and_writers(server, spec, way)?;
             while reader.read()? {
-                // Half as many of each where there are both.
-                let each = if drift == Drift::Both { spec.changes.div_ceil(2) } else { spec.changes };
                 writer.together(|writer| {
-                    (0..each).try_for_each(|_| {
-                        if drift != Drift::Deletes {
+                    (0..all).try_for_each(|nth| {
+                        if nth < inserts {
                             writer.insert()?;
                         }
-                        if drift != Drift::Inserts { writer.delete() } else { Ok(()) }
+                        if nth < deletes { writer.delete() } else { Ok(()) }
                     })
                 })?;
             }
             found = found.stack(&reader.judge(what, &writer));
         }
     }
-    [BY_OFFSET, BY_KEY].into_iter().try_fold(found, |all, way| Ok(all.stack(&race(server, spec, way)?)))
+    [Way::Offset, Way::Keyset].into_iter().try_fold(found, |all, way| Ok(all.stack(&race(server, spec, way)?)))
 }
 
-/// A writer in a thread of its own, who does not wait for anybody. The reader waits after each page until at
-/// least one more change is committed, so that a fast reader on a slow disk is disturbed, too.
-fn race(server: &MariaDb, spec: DriftSpec, way: &str) -> Result<Frame> {
+fn readers_and_writers(server: &MariaDb, spec: DriftSpec, way: Way) -> Result<(Reader, Writer)> {
     let people = people(server, spec.rows, spec.seed)?;
-    let mut writer = Writer::new(server, &people, spec.seed)?;
-    let mut reader = Reader::open(server, &people, way, spec.page_size)?;
-    let (over, changes) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (read, written) = std::thread::scope(|scope| {
-        let writing = scope.spawn(|| -> Result<()> {
-            let written = (|| {
-                while !over.load(Ordering::Acquire) {
-                    writer.insert()?;
-                    writer.delete()?;
-                    changes.fetch_add(1, Ordering::Release);
-                }
-                Ok(())
-            })();
-            // A reader who waits for a writer that has failed would wait for ever.
-            over.store(true, Ordering::Release);
-            written
-        });
-        let mut go = || -> Result<()> {
-            let mut seen = 0;
-            while reader.read()? {
-                while changes.load(Ordering::Acquire) == seen && !over.load(Ordering::Acquire) {
-                    std::thread::yield_now();
-                }
-                seen = changes.load(Ordering::Acquire);
+    Ok((Reader::open(server, &people, way, spec.page_size)?, Writer::new(server, &people, spec.seed)?))
+}
+
+/// A writer who does not wait for anybody. The reader waits after each page until at least one more change is committed, so that a fast
+/// reader on a slow disk is disturbed, too.
+fn race(server: &MariaDb, spec: DriftSpec, way: Way) -> Result<Frame> {
+    let (mut reader, writer) = readers_and_writers(server, spec, way)?;
+    let (committed, changes) = channel();
+    let read = || {
+        while reader.read()? {
+            changes.try_iter().for_each(drop);
+            if changes.recv().is_err() {
+                break; // the writer has failed, and the crowd says why
             }
-            Ok(())
-        };
-        let read = go();
-        over.store(true, Ordering::Release);
-        (read, joined("write while somebody reads", writing.join()))
-    });
-    read?;
-    written?;
-    Ok(reader.judge("a writer who does not wait", &writer))
+        }
+        Ok(())
+    };
+    let writing = Crowd::holding([(writer, committed)]).lasting(Duration::ZERO);
+    let ((), wrote) = writing.during(read, |(writer, committed), _| {
+        writer.insert()?;
+        writer.delete()?;
+        let _ = committed.send(()); // who has read everything waits for no more
+        Ok(())
+    })?;
+    let judge = |(writer, _): &(Writer, _)| reader.judge("a writer who does not wait", writer);
+    Ok(wrote.states.iter().map(judge).collect())
 }
 
 /// Rows whose sort key changes while a reader pages by key: some jump from what it has read to what it has not, as many the
 /// other way. Returns what it saw, and how many jumped each way.
 pub fn moved(server: &MariaDb, spec: DriftSpec) -> Result<(Frame, u64)> {
-    let people = people(server, spec.rows, spec.seed)?;
-    let mut writer = Writer::new(server, &people, spec.seed)?;
-    let mut reader = Reader::open(server, &people, BY_KEY, spec.page_size)?;
+    let (mut reader, mut writer) = readers_and_writers(server, spec, Way::Keyset)?;
     let mut each_way = 0;
     for _ in 0..spec.rows / spec.page_size / 2 {
         reader.read()?;
@@ -134,7 +109,7 @@ pub fn moved(server: &MariaDb, spec: DriftSpec) -> Result<(Frame, u64)> {
 /// Reads page after page and notes every id.
 struct Reader {
     pager: Pager,
-    way: &'static str,
+    way: Way,
     page_size: u64,
     pages: u64,
     cursor: Option<Cursor>,
@@ -142,19 +117,15 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(server: &MariaDb, people: &People, way: &str, page_size: u64) -> Result<Self> {
+    fn open(server: &MariaDb, people: &People, way: Way, page_size: u64) -> Result<Self> {
         let query = people.query(Order::Newest).select(["id"]).page_size(page_size);
         let pager = Pager::open(server, &query, &Signer::random())?;
-        let way = if way == BY_KEY { BY_KEY } else { BY_OFFSET };
         Ok(Self { pager, way, page_size, pages: 0, cursor: None, seen: BTreeMap::new() })
     }
 
     /// Reads one page; whether there is more.
     fn read(&mut self) -> Result<bool> {
-        let page: Page = match self.way {
-            BY_KEY => self.pager.page(self.cursor.as_ref())?,
-            _ => self.pager.offset(self.pages * self.page_size)?,
-        };
+        let page = self.way.page(&mut self.pager, self.pages * self.page_size, self.cursor.as_ref())?;
         self.pages += 1;
         for row in &page.rows {
             let id = row.first().and_then(|id| id.as_int()).ok_or_else(|| Error::new("read a page", "no id"))?;
@@ -251,20 +222,4 @@ impl Writer {
         self.changes += 1;
         Ok(())
     }
-}
-
-/// Rows seen twice and rows missed, by what happened and by way.
-pub fn drift_chart(title: &str, found: &Frame) -> Bars {
-    let mut chart = Chart::bars(title).y("rows that did not move", "").horizontal();
-    for what in found.distinct("meanwhile") {
-        chart = chart.group(&what);
-        for drifted in found.filter("meanwhile", &what).rows() {
-            let (way, twice, missed) = (drifted.text("way"), drifted.number("twice"), drifted.number("missed"));
-            chart = match way.as_str() {
-                BY_KEY => chart.bar("by key: either", twice + missed),
-                way => chart.bar(format!("{way}: seen twice"), twice).bar(format!("{way}: missed"), missed),
-            };
-        }
-    }
-    chart
 }

@@ -3,40 +3,28 @@
 use super::people::{Order, People};
 use crate::{Cursor, Pager, Signer, Skip};
 use lab::service::MariaDb;
-use lab::{Error, Result, Table};
+use lab::{Error, Frame, Result};
 
-/// One kind of cursor that must be refused.
-#[derive(Debug, Clone)]
-pub struct Forgery {
-    /// What was done to it.
-    pub what: String,
-    pub tried: u64,
-    /// How many were refused.
-    pub refused: u64,
-    /// What the last refusal said.
-    pub said: String,
-}
-
-/// Tries everything on a pager of the newest first, with or without one of its checks.
-pub fn forgeries(server: &MariaDb, people: &People, skip: Option<Skip>) -> Result<Vec<Forgery>> {
+/// Tries everything on a pager of the newest first, with or without one of its checks. A row for each kind of `cursor` that must be
+/// refused: how many were `tried` and `refused`, and what the last refusal said (`because`).
+pub fn forgeries(server: &MariaDb, people: &People, skip: Option<Skip>) -> Result<Frame> {
     let signer = Signer::new([7; 32])?;
     let query = people.query(Order::Newest).page_size(5);
     let mut pager = Pager::open_without(server, &query, &signer, skip)?;
     let none = || Error::new("forge a cursor", "there is none to begin with");
     let genuine = pager.first()?.next.ok_or_else(none)?;
     let second = pager.after(&genuine)?;
-    let mut found = Vec::new();
+    let mut found = Frame::new();
     let mut attempt = |what: &str, cursors: Vec<Cursor>, backwards: bool| {
-        let mut forgery = Forgery { what: what.into(), tried: 0, refused: 0, said: String::new() };
+        let (tried, mut refused, mut because) = (cursors.len() as u64, 0, String::new());
         for cursor in cursors {
-            forgery.tried += 1;
             let read = if backwards { pager.before(&cursor) } else { pager.after(&cursor) };
             if let Err(error) = read {
-                forgery.refused += 1;
-                forgery.said = error.cause().to_string();
+                (refused, because) = (refused + 1, error.cause().to_string());
             }
         }
-        found.push(forgery);
+        let kind = Frame::new().text("cursor", [what]).counts("tried", "", [tried]).counts("refused", "", [refused]);
+        found = found.stack(&kind.text("because", [because]));
     };
     let text = genuine.as_str();
     let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -59,13 +47,4 @@ pub fn forgeries(server: &MariaDb, people: &People, skip: Option<Skip>) -> Resul
     attempt("`next` where `previous` belongs", vec![genuine.clone()], true);
     attempt("`previous` where `next` belongs", second.previous.into_iter().collect(), false);
     Ok(found)
-}
-
-/// A row a kind.
-pub fn forgery_table(found: &[Forgery]) -> Table {
-    Table::new("Cursors that the pager did not hand out for this")
-        .text("cursor", found.iter().map(|forgery| forgery.what.as_str()))
-        .counts("tried", "", found.iter().map(|forgery| forgery.tried))
-        .counts("refused", "", found.iter().map(|forgery| forgery.refused))
-        .text("because", found.iter().map(|forgery| forgery.said.as_str()))
 }

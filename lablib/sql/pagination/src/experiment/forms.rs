@@ -3,7 +3,6 @@
 use super::depth::looked_at;
 use super::people::{Order, People};
 use crate::{Form, Pager, Row, Signer};
-use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
 use lab::{Frame, Result};
 
@@ -46,13 +45,4 @@ pub fn form_costs(server: &MariaDb, people: &People, orders: &[Order], page_size
         }
     }
     Ok(costs)
-}
-
-/// What each form makes the server look at, order by order.
-pub fn form_chart(costs: &Frame, title: &str) -> Bars {
-    let chart = Chart::bars(title).y("rows and index entries looked at", "").log();
-    costs
-        .distinct("order")
-        .iter()
-        .fold(chart, |chart, order| chart.group(order).of(&costs.filter("order", order), "condition", "looked at"))
 }

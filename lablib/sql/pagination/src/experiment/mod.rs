@@ -11,11 +11,11 @@ mod people;
 mod unequal;
 mod walk;
 
-pub use depth::{DepthSpec, PageAt, WAYS, depths, last_over_first, straight, times};
-pub use drift::{Drift, DriftSpec, drift, drift_chart, moved};
-pub use forged::{Forgery, forgeries, forgery_table};
-pub use forms::{form_chart, form_costs};
-pub use outage::{Outage, outage};
+pub use depth::{DepthSpec, PageAt, Way, depths, straight};
+pub use drift::{DriftSpec, drift, moved};
+pub use forged::forgeries;
+pub use forms::form_costs;
+pub use outage::outage;
 pub use people::{Order, People, people, server};
 pub use unequal::{Unequal, first_prototype, second_prototype};
 pub use walk::{walk_all, walk_by_key, without_tie_breaker};

@@ -4,7 +4,7 @@ use mysql::prelude::Queryable;
 
 use crate::{Direction, Query};
 use lab::service::MariaDb;
-use lab::{Doing, Error, OrFail, Progress, Result};
+use lab::{Doing, Error, Progress, Result};
 
 /// A table of people, numbered from 1.
 #[derive(Debug, Clone)]
@@ -42,8 +42,8 @@ impl Order {
 }
 
 /// A private server whose buffer pool has this size; nobody else's work is in its counters.
-pub fn server(pool: &str) -> MariaDb {
-    MariaDb::with("innodb_buffer_pool_size", pool).start().or_fail()
+pub fn server(pool: &str) -> Result<MariaDb> {
+    MariaDb::with("innodb_buffer_pool_size", pool).start()
 }
 
 /// Rows of one INSERT.

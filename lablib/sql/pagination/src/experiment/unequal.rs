@@ -3,22 +3,20 @@
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
+use super::depth::Way;
 use super::people::{Order, People};
 use crate::prototype;
 use crate::{Pager, Signer};
 use lab::service::MariaDb;
-use lab::{Doing, Error, Frame, Result, Trial};
+use lab::{Doing, Error, Result, Trial};
 
-const OFFSET: &str = "OFFSET";
-const BY_KEY: &str = "by key";
-
-/// One benchmark. Arms: `OFFSET` and `by key`; figures: `rows` that came back, and `seconds`.
+/// One benchmark, by OFFSET and by key. Figures: the `rows` that came back, and `seconds`.
 #[derive(Debug, Clone)]
 pub struct Unequal {
     /// As the prototype had it.
-    pub published: Trial<&'static str>,
+    pub published: Trial<Way>,
     /// With equal work.
-    pub fair: Trial<&'static str>,
+    pub fair: Trial<Way>,
 }
 
 /// The first prototype at its deepest page: a page by OFFSET against one row by key, each over a new connection.
@@ -41,11 +39,11 @@ pub fn second_prototype(server: &MariaDb, people: &People, rounds: usize) -> Res
     Ok(Unequal { published, fair: fair(server, people, few, 5 * many, rounds)? })
 }
 
-fn as_published(server: &MariaDb, offset: &str, by_key: &str, rounds: usize) -> Result<Trial<&'static str>> {
-    Trial::over([OFFSET, BY_KEY], rounds).run(|arm, _, figures| {
+fn as_published(server: &MariaDb, offset: &str, by_key: &str, rounds: usize) -> Result<Trial<Way>> {
+    Trial::over([Way::Offset, Way::Keyset], rounds).run(|way, _, figures| {
         // A connection inside the timing, as there.
         let mut connection: Conn = server.connect()?;
-        let sql = if *arm == OFFSET { offset } else { by_key };
+        let sql = if *way == Way::Offset { offset } else { by_key };
         let rows: Vec<mysql::Row> = connection.query(sql).doing("repeat a prototype's statement")?;
         figures.push("rows", "", rows.len() as f64);
         Ok(())
@@ -53,44 +51,17 @@ fn as_published(server: &MariaDb, offset: &str, by_key: &str, rounds: usize) -> 
 }
 
 /// The same depth with equal work: the same rows, in an order, over connections that are open.
-fn fair(server: &MariaDb, people: &People, rows: u64, depth: u64, rounds: usize) -> Result<Trial<&'static str>> {
+fn fair(server: &MariaDb, people: &People, rows: u64, depth: u64, rounds: usize) -> Result<Trial<Way>> {
     let (query, signer) = (people.query(Order::Id).page_size(rows), Signer::random());
-    let mut pager = Pager::open(server, &query, &signer)?;
     let missing = || Error::new("compare pages", "there is no page before this one");
-    let cursor = pager.deferred(depth.checked_sub(rows).ok_or_else(missing)?)?.next.ok_or_else(missing)?;
-    Trial::over([OFFSET, BY_KEY], rounds).open(|_| Pager::open(server, &query, &signer)).run(|arm, pager, figures| {
-        let page = if *arm == OFFSET { pager.offset(depth) } else { pager.after(&cursor) }?;
+    let before = depth.checked_sub(rows).ok_or_else(missing)?;
+    let cursor = Pager::open(server, &query, &signer)?.deferred(before)?.next.ok_or_else(missing)?;
+    let pagers = Trial::over([Way::Offset, Way::Keyset], rounds).open(|_| Pager::open(server, &query, &signer));
+    pagers.run(|way, pager, figures| {
+        let page = way.page(pager, depth, Some(&cursor))?;
         let ids = page.rows.iter().filter_map(|row| row.first().and_then(|id| id.as_int()));
         figures.push("rows", "", page.rows.len() as f64);
         figures.work("checksum", ids.fold(0_u64, |sum, id| sum.wrapping_mul(31).wrapping_add(id as u64)));
         Ok(())
     })
-}
-
-impl Unequal {
-    /// Rows that came back by OFFSET, and by key, as published.
-    pub fn rows(&self) -> [f64; 2] {
-        [OFFSET, BY_KEY].map(|arm| self.published.samples(&arm, "rows").median())
-    }
-
-    /// Rows of each arm with equal work.
-    pub fn fair_rows(&self) -> f64 {
-        self.fair.samples(&OFFSET, "rows").median()
-    }
-
-    /// As published, and with equal work: rows, median times, and the median of the rounds' ratios.
-    pub fn frame(&self, prototype: &str) -> Frame {
-        let both = [("as published", &self.published), ("equal work", &self.fair)];
-        let median = |arm: &'static str, figure: &str, scale: f64| {
-            both.map(|(_, trial)| trial.samples(&arm, figure).median() * scale)
-        };
-        Frame::new()
-            .text("prototype", [prototype; 2])
-            .text("work", both.map(|(words, _)| words))
-            .numbers("page by OFFSET", "rows", median(OFFSET, "rows", 1.0))
-            .numbers("page by key", "rows", median(BY_KEY, "rows", 1.0))
-            .numbers("time by OFFSET", "ms", median(OFFSET, "seconds", 1e3))
-            .numbers("time by key", "ms", median(BY_KEY, "seconds", 1e3))
-            .numbers("ratio", "×", both.map(|(_, trial)| trial.ratio("seconds", &OFFSET, &BY_KEY).median()))
-    }
 }

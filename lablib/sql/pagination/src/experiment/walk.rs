@@ -3,7 +3,7 @@
 use mysql::prelude::Queryable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::depth::WAYS;
+use super::depth::Way;
 use super::people::{Order, People};
 use crate::{Pager, Row, Signer, Skip, Value};
 use lab::service::MariaDb;
@@ -32,38 +32,37 @@ fn truth(server: &MariaDb, people: &People, order: Order, columns: &str) -> Resu
 /// to the first (`backwards`, 1); `pages` and `rows` read, and rows that there are (`expected`); places at which it has another row than
 /// the plain SELECT, or none, or one too many (`wrong`), rows seen more than once (`twice`) and never (`missing`), and all three (`faults`).
 pub fn walk_all(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Frame> {
-    let mut progress = Progress::new("walking over all pages", orders.len() as u64 * 6);
-    let mut walks = Frame::new();
-    for &order in orders {
-        let truth = truth(server, people, order, "*")?;
-        for (way, name) in WAYS.into_iter().enumerate() {
-            for backwards in [false, true] {
-                let mut pager = Pager::open(server, &people.query(order).page_size(page_size), &Signer::random())?;
-                let pages = if way == 2 {
-                    by_key(&mut pager, backwards)?
-                } else {
-                    counted_off(&mut pager, way, truth.len() as u64, page_size, backwards)?
-                };
-                walks = walks.stack(&compare(order, name, backwards, &pages, &truth));
-                progress.step();
-            }
-        }
-    }
-    Ok(walks)
+    walks(server, people, orders, &Way::ALL, None, page_size)
 }
 
 /// All pages of each order by key alone, forwards and backwards; rows are told by their ids.
 pub fn walk_by_key(server: &MariaDb, people: &People, orders: &[Order], page_size: u64) -> Result<Frame> {
-    let mut progress = Progress::new("walking over all pages by key", orders.len() as u64 * 2);
+    walks(server, people, orders, &[Way::Keyset], Some("id"), page_size)
+}
+
+fn walks(
+    server: &MariaDb,
+    people: &People,
+    orders: &[Order],
+    ways: &[Way],
+    column: Option<&str>,
+    page_size: u64,
+) -> Result<Frame> {
+    let mut progress = Progress::new("walking over all pages", (orders.len() * ways.len() * 2) as u64);
     let mut walks = Frame::new();
     for &order in orders {
-        let truth = truth(server, people, order, "id")?;
-        for backwards in [false, true] {
-            let mut pager =
-                Pager::open(server, &people.query(order).select(["id"]).page_size(page_size), &Signer::random())?;
-            let pages = by_key(&mut pager, backwards)?;
-            walks = walks.stack(&compare(order, WAYS[2], backwards, &pages, &truth));
-            progress.step();
+        let truth = truth(server, people, order, column.unwrap_or("*"))?;
+        let query = people.query(order).select(column).page_size(page_size);
+        for &way in ways {
+            for backwards in [false, true] {
+                let mut pager = Pager::open(server, &query, &Signer::random())?;
+                let pages = match way {
+                    Way::Keyset => by_key(&mut pager, backwards)?,
+                    _ => counted_off(&mut pager, way, truth.len() as u64, page_size, backwards)?,
+                };
+                walks = walks.stack(&compare(order, way, backwards, &pages, &truth));
+                progress.step();
+            }
         }
     }
     Ok(walks)
@@ -74,7 +73,7 @@ pub fn without_tie_breaker(server: &MariaDb, people: &People, order: Order, page
     let query = people.query(order).page_size(page_size);
     let mut pager = Pager::open_without(server, &query, &Signer::random(), Some(Skip::TieBreaker))?;
     let pages = by_key(&mut pager, false)?;
-    Ok(compare(order, WAYS[2], false, &pages, &truth(server, people, order, "*")?))
+    Ok(compare(order, Way::Keyset, false, &pages, &truth(server, people, order, "*")?))
 }
 
 /// Prints of the rows, page by page, in the order's own direction.
@@ -95,23 +94,20 @@ fn by_key(pager: &mut Pager, backwards: bool) -> Result<Prints> {
     Ok(prints)
 }
 
-fn counted_off(pager: &mut Pager, way: usize, rows: u64, page_size: u64, backwards: bool) -> Result<Prints> {
-    let mut offsets: Vec<u64> = (0..rows.div_ceil(page_size)).map(|page| page * page_size).collect();
+fn counted_off(pager: &mut Pager, way: Way, rows: u64, page_size: u64, backwards: bool) -> Result<Prints> {
+    let mut prints = vec![Vec::new(); rows.div_ceil(page_size) as usize];
+    let mut places: Vec<(usize, &mut Vec<u64>)> = prints.iter_mut().enumerate().collect();
     if backwards {
-        offsets.reverse();
+        places.reverse();
     }
-    let mut prints: Prints = Vec::new();
-    for offset in offsets {
-        let page = if way == 0 { pager.offset(offset)? } else { pager.deferred(offset)? };
-        prints.push(page.rows.iter().map(print_of).collect());
-    }
-    if backwards {
-        prints.reverse();
+    for (number, prints) in places {
+        let page = way.page(pager, number as u64 * page_size, None)?;
+        *prints = page.rows.iter().map(print_of).collect();
     }
     Ok(prints)
 }
 
-fn compare(order: Order, way: &'static str, backwards: bool, pages: &Prints, truth: &[u64]) -> Frame {
+fn compare(order: Order, way: Way, backwards: bool, pages: &Prints, truth: &[u64]) -> Frame {
     let seen: Vec<u64> = pages.iter().flatten().copied().collect();
     let wrong = seen.iter().zip(truth).filter(|(seen, truth)| seen != truth).count() + seen.len().abs_diff(truth.len());
     let (mut sorted, mut all) = (seen.clone(), truth.to_vec());

@@ -1,17 +1,21 @@
-//! Every order in which threads can take slots, one atomic operation at a time: the code above, not a model of it.
+//! Every order in which threads can take slots, one atomic operation at a time: the code of `src/slots.rs`, not a model of it.
 //!
 //! All operations are on single words, and a word's changes have one order that every thread sees; so running the
 //! operations of all threads one after the other, in each possible order, shows everything that they can do, but for one
 //! thing: a relaxed load may see an older value. It is only a guess for the exchange, which sees the newest; and `until`
 //! only grows, so an older value of it refuses too much and never too little.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use super::slots::{Cell64, Held, Slots};
+#[path = "../src/slots.rs"]
+#[allow(dead_code)]
+mod slots;
+
+use slots::{Cell64, Held, Slots};
 
 /// Lets one thread at a time go on, to its next operation, in the order that a schedule says.
 #[derive(Default)]
