@@ -102,12 +102,8 @@ impl Client {
     /// Asks until there is an answer or the deadline has passed: redirections are followed, a cluster that is down is
     /// asked again, and so is one whose connection broke, if asking twice does no harm.
     pub fn call(&mut self, request: &Request) -> Result<Value, Failure> {
-        if request.keep {
-            if let Some(value) = self.hit(request) {
-                self.detours.hits += 1;
-                return Ok(Value::BulkString(value));
-            }
-            self.detours.misses += 1;
+        if let Some(value) = self.hit(request) {
+            return Ok(value);
         }
         let deadline = deadline_in(self.options.deadline);
         self.pursue(request, None, deadline)
@@ -122,25 +118,22 @@ impl Client {
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
         let mut homes: BTreeMap<(String, bool), Vec<usize>> = BTreeMap::new();
-        let mut homeless: Vec<usize> = Vec::new();
         for (index, request) in requests.iter().enumerate() {
+            if let Some(&twin) = first.get(request.key()).filter(|_| request.keep) {
+                self.detours.hits += 1;
+                twins.push((index, twin));
+                continue;
+            }
+            answers[index] = self.hit(request).map(Ok);
+            if answers[index].is_some() {
+                continue;
+            }
             if request.keep {
-                if let Some(value) = self.hit(request) {
-                    self.detours.hits += 1;
-                    answers[index] = Some(Ok(Value::BulkString(value)));
-                    continue;
-                }
-                if let Some(&twin) = first.get(request.key()) {
-                    self.detours.hits += 1;
-                    twins.push((index, twin));
-                    continue;
-                }
-                self.detours.misses += 1;
                 first.insert(request.key(), index);
             }
             match self.home(request) {
                 Some(home) => homes.entry(home).or_default().push(index),
-                None => homeless.push(index),
+                None => answers[index] = Some(self.pursue(request, None, deadline)),
             }
         }
         while homes.values().any(|indices| !indices.is_empty()) {
@@ -154,9 +147,6 @@ impl Client {
                     other => self.pursue(&requests[index], Some(other), deadline),
                 });
             }
-        }
-        for index in homeless {
-            answers[index] = Some(self.pursue(&requests[index], None, deadline));
         }
         for (index, twin) in twins {
             answers[index] = answers[twin].clone();
@@ -366,8 +356,16 @@ impl Client {
         }
     }
 
+    /// What its cache answers to a cacheable read.
+    fn hit(&mut self, request: &Request) -> Option<Value> {
+        let kept = if request.keep { self.kept(request) } else { return None };
+        let count = if kept.is_some() { &mut self.detours.hits } else { &mut self.detours.misses };
+        *count += 1;
+        kept.map(Value::BulkString)
+    }
+
     /// The value that the connection to the key's master still answers for.
-    fn hit(&mut self, request: &Request) -> Option<Vec<u8>> {
+    fn kept(&mut self, request: &Request) -> Option<Vec<u8>> {
         let lease = self.options.lease?;
         let home = (self.map.owner(self.slot(request))?.to_owned(), false);
         let wire = self.wires.get_mut(&home)?;

@@ -68,17 +68,20 @@ enum How {
 struct User {
     client: Client,
     task: Task,
+    /// Its key, or what its keys begin with.
+    key: String,
     /// The keys that it wrote, when each answer came (in seconds), and what is known of it.
     written: Vec<(String, f64, How)>,
 }
 
+#[derive(Clone, Copy)]
 enum Task {
-    /// Asks for a key of this master's.
-    Ask { slots: String, key: String },
+    /// Asks for a slot of the master with this number; 0 is the one that dies.
+    Ask(usize),
     /// Writes one key after the other, each of them once.
-    Write { prefix: String },
+    Write,
     /// Writes batches, and lets WAIT vouch for each.
-    WriteAndWait { prefix: String },
+    WriteAndWait,
 }
 
 impl FailoverSpec {
@@ -89,7 +92,7 @@ impl FailoverSpec {
         }
         let mut progress = Progress::new("masters dying", self.deaths.len() as u64);
         let numbered: Vec<(usize, &Death)> = (1..).zip(&self.deaths).collect();
-        let (mut deaths, mut asked, mut writes) = <(Frame, Frame, Frame)>::default();
+        let mut died = <(Frame, Frame, Frame)>::default();
         // A master that has died has no replica left to take over from its heir, so two deaths are what a cluster is good for.
         for two in numbered.chunks(2) {
             let timeout = self.node_timeout.as_millis().to_string();
@@ -102,17 +105,15 @@ impl FailoverSpec {
             })?;
             for ((number, death), victim, link) in &linked.states {
                 let Some(link) = link else { continue };
-                let died = self.kill(&cluster, victim, link, *number, **death)?;
-                let of_this = |frame: Frame| frame.everywhere("death", "", *number);
-                deaths.extend([of_this(died.deaths)]);
-                asked.extend([of_this(died.asked)]);
-                writes.extend([of_this(died.writes)]);
+                died.extend([self.kill(&cluster, victim, link, *number, **death)?]);
                 progress.step();
             }
         }
+        let (deaths, asked, writes) = died;
         Ok(Failover { deaths, asked, writes })
     }
 
+    /// The death's row, and those of who asked and who wrote.
     fn kill(
         &self,
         cluster: &RedisCluster,
@@ -120,16 +121,16 @@ impl FailoverSpec {
         link: &Link,
         number: usize,
         death: Death,
-    ) -> Result<Failover> {
+    ) -> Result<(Frame, Frame, Frame)> {
         let coverage = if death.full_coverage { "yes" } else { "no" };
         for node in cluster.nodes().iter().filter(|node| node.is_running()) {
             node.ask(&format!("CONFIG SET cluster-require-full-coverage {coverage}"))?;
         }
         link.delay(death.delay);
         let options = ClientOptions::of(cluster).deadline(Duration::from_millis(40));
-        let tasks = tasks(&options, link.address(), number)?;
+        let users = users(&options, link.address(), number)?;
         let (wait, dead) = (6 * death.delay + Duration::from_secs(1), AtomicBool::new(false));
-        let ran = Crowd::holding(tasks)
+        let ran = Crowd::holding(users)
             .meanwhile(self.load, "killed", || {
                 // With the process goes what its machine had not sent yet: a process alone would leave the kernel to deliver what
                 // is in the socket.
@@ -142,7 +143,7 @@ impl FailoverSpec {
             .lasting(Duration::from_millis(200))
             .run(|user, call| match user.task {
                 // The heir has no replica that could vouch for anything.
-                Task::WriteAndWait { .. } if dead.load(Ordering::SeqCst) => {
+                Task::WriteAndWait if dead.load(Ordering::SeqCst) => {
                     call.last();
                     Ok(())
                 }
@@ -155,46 +156,45 @@ impl FailoverSpec {
         let written: Vec<(String, f64, How)> = ran.states.into_iter().flat_map(|user| user.written).collect();
         let mut client = ClientOptions::of(cluster).connect()?;
         let there = answers(&mut client, written.iter().map(|(key, ..)| Request::read(["GET", key])))?;
-        let there: Vec<bool> = there
-            .into_iter()
-            .zip(&written)
-            .map(|(value, (key, ..))| value == Value::BulkString(key.clone().into_bytes()))
-            .collect();
-        let of = |how: How| written.iter().zip(&there).filter(move |((_, _, known), _)| *known == how);
-        let gone = |how: How| of(how).filter(|(_, there)| !**there).count();
-        let replicated = of(How::Replicated).count();
+        let written = written.into_iter().zip(there).map(|((key, at, how), value)| {
+            let gone = value != Value::BulkString(key.into_bytes());
+            (how, at - died, gone)
+        });
+        let written: Vec<(How, f64, bool)> = written.collect();
+        let of = |how: How| written.iter().filter(move |(known, ..)| *known == how);
+        let gone = |how: How| of(how).filter(|(.., gone)| *gone).count();
+        let vouched_for = of(How::Replicated).count();
         let deaths = Frame::new()
             .numbers("wire", "ms", [death.delay.as_secs_f64() * 1e3])
             .text("full coverage", [coverage])
             .counts("acknowledged", "", [of(How::Acknowledged).count() as u64])
             .counts("gone", "", [gone(How::Acknowledged) as u64])
-            .counts("vouched for", "", [replicated as u64])
-            .numbers("vouched for and gone", "", [if replicated > 0 { gone(How::Replicated) as f64 } else { f64::NAN }])
+            .counts("vouched for", "", [vouched_for as u64])
+            .numbers(
+                "vouched for and gone",
+                "",
+                [if vouched_for > 0 { gone(How::Replicated) as f64 } else { f64::NAN }],
+            )
             .counts("fate unknown", "", [of(How::Unknown).count() as u64]);
         let writes = Frame::new()
-            .numbers("acknowledged", "s", of(How::Acknowledged).map(|((_, at, _), _)| at - died))
-            .text("write", of(How::Acknowledged).map(|(_, there)| if *there { "still there" } else { "lost" }));
-        Ok(Failover { deaths: served(deaths, &asked), asked, writes })
+            .numbers("acknowledged", "s", of(How::Acknowledged).map(|(_, at, _)| *at))
+            .text("write", of(How::Acknowledged).map(|(.., gone)| if *gone { "lost" } else { "still there" }));
+        let of_this = |frame: Frame| frame.everywhere("death", "", number);
+        Ok((of_this(served(deaths, &asked)), of_this(asked), of_this(writes)))
     }
 }
 
 /// Whoever asks for one slot of each master, and whoever writes to those of the master that announces this address, which comes first.
-fn tasks(options: &ClientOptions, victim: &str, number: usize) -> Result<Vec<User>> {
+fn users(options: &ClientOptions, victim: &str, number: usize) -> Result<Vec<User>> {
     let map = options.connect()?.map().clone();
     let mut owners = map.masters();
     owners.sort_by_key(|owner| *owner != victim);
     let tags = owners.into_iter().map(|owner| word_on(&map, owner)).collect::<Result<Vec<_>>>()?;
-    let asking = tags.iter().enumerate().map(|(place, tag)| {
-        let slots = if place == 0 { ITS.to_owned() } else { format!("other master {place}") };
-        Task::Ask { slots, key: format!("{{{tag}}}:probe") }
-    });
-    let prefix = |writer: &str| format!("{{{}}}:{number}:{writer}", tags[0]);
-    let writing = [
-        Task::Write { prefix: prefix("plain") },
-        Task::WriteAndWait { prefix: prefix("wait0") },
-        Task::WriteAndWait { prefix: prefix("wait1") },
-    ];
-    asking.chain(writing).map(|task| Ok(User { client: options.connect()?, task, written: Vec::new() })).collect()
+    let asking = tags.iter().enumerate().map(|(place, tag)| (Task::Ask(place), format!("{{{tag}}}:probe")));
+    let writing = [(Task::Write, "plain"), (Task::WriteAndWait, "wait0"), (Task::WriteAndWait, "wait1")];
+    let writing = writing.map(|(task, writer)| (task, format!("{{{}}}:{number}:{writer}", tags[0])));
+    let user = |(task, key)| Ok(User { client: options.connect()?, task, key, written: Vec::new() });
+    asking.chain(writing).map(user).collect()
 }
 
 /// What the dead master's slots are called.
@@ -202,10 +202,10 @@ const ITS: &str = "its slots";
 
 impl User {
     fn work(&mut self, call: &mut Call, batch: usize, wait: Duration) -> Result<()> {
-        let Self { client, task, written } = self;
-        match task {
-            Task::Ask { slots, key } => {
-                call.tag("slots", slots);
+        let Self { client, task, key, written } = self;
+        match *task {
+            Task::Ask(place) => {
+                call.tag("slots", if place == 0 { ITS.to_owned() } else { format!("other master {place}") });
                 call.rest(Duration::from_millis(5));
                 let down = client.detours().down;
                 let came = match client.call(&Request::repeatable_write(["SET", key, "1"])) {
@@ -215,8 +215,8 @@ impl User {
                 };
                 call.tag("came", came);
             }
-            Task::Write { prefix } => {
-                let key = format!("{prefix}:{}", call.number());
+            Task::Write => {
+                let key = format!("{key}:{}", call.number());
                 let how = match client.call(&Request::write(["SET", &key, &key])) {
                     Ok(_) => How::Acknowledged,
                     Err(Failure::Unknown(_)) => How::Unknown,
@@ -224,8 +224,8 @@ impl User {
                 };
                 written.push((key, call.now(), how));
             }
-            Task::WriteAndWait { prefix } => {
-                let keys: Vec<String> = (0..batch).map(|key| format!("{prefix}:{}:{key}", call.number())).collect();
+            Task::WriteAndWait => {
+                let keys: Vec<String> = (0..batch).map(|part| format!("{key}:{}:{part}", call.number())).collect();
                 let writes: Vec<Request> = keys.iter().map(|key| Request::write(["SET", key, key])).collect();
                 let (answers, replicas) = client.write_and_wait(&writes, 1, wait);
                 let refused = answers.iter().any(|answer| matches!(answer, Err(Failure::NotDone(_))));
@@ -322,9 +322,9 @@ mod tests {
         let cluster = service::private_redis_cluster(3, 0);
         let moment = Duration::from_millis(40);
         let client = ClientOptions::of(&cluster).patience(moment).deadline(moment).connect().unwrap();
-        let task = Task::Ask { slots: ITS.into(), key: "{tag}:probe".into() };
-        let node = cluster.master_for("{tag}:probe").unwrap();
-        let ran = Crowd::holding([User { client, task, written: Vec::new() }])
+        let (task, key, written) = (Task::Ask(0), "{tag}:probe".to_owned(), Vec::new());
+        let node = cluster.master_for(&key).unwrap();
+        let ran = Crowd::holding([User { client, task, key, written }])
             .meanwhile(Duration::from_millis(100), "paused", || node.try_pause())
             .meanwhile(Duration::from_millis(300), "resumed", || node.try_resume())
             .lasting(Duration::from_millis(100))

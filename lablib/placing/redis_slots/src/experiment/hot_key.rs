@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::with_replicas;
+use super::{sum, with_replicas};
 use crate::{Client, ClientOptions, Meter, Request, SlotMap, SplitKey, slot_of};
 use lab::service::RedisCluster;
 use lab::{Crowd, Error, Figures, Frame, Result, Rng, Trial, Weighted};
@@ -89,36 +89,41 @@ impl HotSpec {
             .run(|arm, crew, figures| {
                 let seed = seed.wrapping_add(figures.round() as u64 * 1_000 + arm.1);
                 let (done, nodes) = meter.measure(|| crew.work(self, &zipf, seed))?;
-                self.judge(crew, done?, &nodes, &map, figures)
+                self.judge(crew, &done?, &nodes, &map, figures)
             })
     }
 
-    fn judge(&self, crew: &mut Crew, done: Done, nodes: &Frame, map: &SlotMap, figures: &mut Figures) -> Result<()> {
-        let masters = nodes.filter("role", "master");
-        let of_all = |calls: f64| 100.0 * calls / self.requests as f64;
-        let sum = |column: &str| masters.samples(column).values().iter().sum::<f64>();
-        // A replica replays writes, but does not replay reads.
-        let by_replicas: f64 = nodes.filter("role", "replica").samples("get").values().iter().sum();
-        figures.push("commands", "per 100 requests", of_all(sum("commands") + by_replicas));
-        figures.push("on the busiest", "per 100 requests", of_all(nodes.samples("commands").max()));
-        let share = |column: &str, row: &lab::Row<'_>| 100.0 * row.number(column) / sum(column);
-        for master in masters.rows() {
-            for column in ["commands", "CPU"] {
-                figures.push(&format!("{}: {column}", master.text("node")), "%", share(column, &master));
+    fn judge(
+        &self,
+        crew: &mut Crew,
+        (calls, slots): &(Frame, Vec<u16>),
+        nodes: &Frame,
+        map: &SlotMap,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        let (masters, replicas) = (nodes.filter("role", "master"), nodes.filter("role", "replica"));
+        let (of_100, unit) = (|calls: f64| 100.0 * calls / self.requests as f64, "per 100 requests");
+        figures.push("commands", unit, of_100(sum(&masters, "commands") + sum(&replicas, "get")));
+        figures.push("on the busiest", unit, of_100(nodes.samples("commands").max()));
+        for column in ["commands", "CPU"] {
+            let whole = sum(&masters, column);
+            for master in masters.rows() {
+                figures.push(&format!("{}: {column}", master.text("node")), "%", 100.0 * master.number(column) / whole);
             }
         }
-        figures.push("share of CPU", "%", masters.rows().map(|master| share("CPU", &master)).fold(0.0, f64::max));
-        crew.acknowledged += done.acknowledged;
-        figures.push("acknowledged", "", done.acknowledged as f64);
+        figures.push("share of CPU", "%", 100.0 * masters.samples("CPU").max() / sum(&masters, "CPU"));
+        let acknowledged = sum(calls, "acknowledged");
+        crew.acknowledged += acknowledged as u64;
+        figures.push("acknowledged", "", acknowledged);
         figures.push("miscounted", "", crew.key.read(&mut crew.clients[0])?.abs_diff(crew.acknowledged) as f64);
         match crew.arm.0 {
-            Remedy::Cache => figures.push("hits", "%", 100.0 * done.hits as f64 / done.cacheable as f64),
+            Remedy::Cache => figures.push("hits", "%", 100.0 * sum(calls, "hits") / sum(calls, "cacheable")),
             Remedy::Replicas => {}
             _ => {
-                let planned = |owner: &str| done.slots.iter().filter(|slot| map.owner(**slot) == Some(owner)).count();
+                let planned = |owner: &str| slots.iter().filter(|slot| map.owner(**slot) == Some(owner)).count() as f64;
                 let counted = masters.samples("commands");
-                let pairs = map.masters().into_iter().zip(counted.values());
-                figures.push("unforeseen", "", pairs.map(|(owner, n)| (planned(owner) as f64 - n).abs()).sum());
+                let off = map.masters().into_iter().zip(counted.values()).map(|(owner, n)| (planned(owner) - n).abs());
+                figures.push("unforeseen", "", off.sum());
             }
         }
         Ok(())
@@ -161,18 +166,6 @@ struct Crew {
     acknowledged: u64,
 }
 
-/// What clients did in one turn.
-#[derive(Default)]
-struct Done {
-    /// Increments of the hot key that were acknowledged.
-    acknowledged: u64,
-    /// The slot of each request.
-    slots: Vec<u16>,
-    /// Cacheable reads, and those of them that no server saw.
-    cacheable: u64,
-    hits: u64,
-}
-
 impl Crew {
     fn new(arm: Arm, options: &ClientOptions, clients: usize, first: &mut Client) -> Result<Self> {
         // Every arm counts on keys of its own, in the slots of those that it is about.
@@ -190,64 +183,45 @@ impl Crew {
         Ok(Self { arm, clients, key, acknowledged: 0 })
     }
 
-    fn work(&mut self, spec: &HotSpec, zipf: &Weighted, seed: u64) -> Result<Done> {
-        let share = spec.requests / self.clients.len();
-        let (arm, key) = (self.arm, &self.key);
+    /// What each call did, and the slot of each request.
+    fn work(&mut self, spec: &HotSpec, zipf: &Weighted, seed: u64) -> Result<(Frame, Vec<u16>)> {
+        let (Arm(remedy, reads), key, share) = (self.arm, &self.key, spec.requests / self.clients.len());
         let workers = self.clients.iter_mut().enumerate().map(|(number, client)| {
             let rng = Rng::seeded(seed, &format!("client {number}"));
             // What a remedy draws must not change which requests come next.
-            Worker { client, choices: rng.clone(), rng, done: Done::default() }
+            (client, rng.clone(), rng, Vec::new())
         });
-        let ran = Crowd::holding(workers).times(share.div_ceil(spec.batch) as u64).run(|worker, call| {
-            let left = share - call.number() as usize * spec.batch;
-            worker.send(arm, key, zipf, left.min(spec.batch))
-        })?;
-        Ok(ran.states.into_iter().fold(Done::default(), |mut all, worker| {
-            all.acknowledged += worker.done.acknowledged;
-            all.slots.extend(worker.done.slots);
-            all.cacheable += worker.done.cacheable;
-            all.hits += worker.done.hits;
-            all
-        }))
-    }
-}
-
-struct Worker<'a> {
-    client: &'a mut Client,
-    rng: Rng,
-    choices: Rng,
-    done: Done,
-}
-
-impl Worker<'_> {
-    /// Sends so many of its requests at once.
-    fn send(&mut self, Arm(remedy, reads): Arm, key: &SplitKey, zipf: &Weighted, requests: usize) -> Result<()> {
-        let (mut asked, mut hot_writes): (Vec<Request>, Vec<usize>) = Default::default();
-        for _ in 0..requests {
-            let (rank, reading) = (zipf.draw(&mut self.rng), self.rng.below(100) < reads);
-            let mut read = |key: &str| match remedy {
-                Remedy::Cache => Request::cached(key),
-                Remedy::Replicas if self.choices.below(2) == 0 => Request::read(["GET", key]).from_replica(),
-                _ => Request::read(["GET", key]),
-            };
-            match (rank, reading) {
-                (0, true) => asked.extend(key.parts().iter().map(|part| read(part))),
-                (0, false) => {
-                    hot_writes.push(asked.len());
-                    asked.push(key.add(1, &mut self.choices));
+        let ran = Crowd::holding(workers).times(share.div_ceil(spec.batch) as u64).run(
+            |(client, rng, choices, slots): &mut (&mut Client, Rng, Rng, Vec<u16>), call| {
+                let (mut asked, mut hot_writes): (Vec<Request>, Vec<usize>) = Default::default();
+                for _ in 0..spec.batch.min(share - call.number() as usize * spec.batch) {
+                    let (rank, reading) = (zipf.draw(rng), rng.below(100) < reads);
+                    let mut read = |key: &str| match remedy {
+                        Remedy::Cache => Request::cached(key),
+                        Remedy::Replicas if choices.below(2) == 0 => Request::read(["GET", key]).from_replica(),
+                        _ => Request::read(["GET", key]),
+                    };
+                    match (rank, reading) {
+                        (0, true) => asked.extend(key.parts().iter().map(|part| read(part))),
+                        (0, false) => {
+                            hot_writes.push(asked.len());
+                            asked.push(key.add(1, choices));
+                        }
+                        (rank, true) => asked.push(read(&product(rank))),
+                        (rank, false) => asked.push(Request::write(["INCRBY", &product(rank), "1"])),
+                    }
                 }
-                (rank, true) => asked.push(read(&product(rank))),
-                (rank, false) => asked.push(Request::write(["INCRBY", &product(rank), "1"])),
-            }
-        }
-        self.done.slots.extend(asked.iter().map(|request| slot_of(request.key())));
-        let before = self.client.detours();
-        let answers = self.client.call_many(&asked);
-        let after = self.client.detours();
-        self.done.hits += after.hits - before.hits;
-        self.done.cacheable += after.hits - before.hits + after.misses - before.misses;
-        let done = hot_writes.into_iter().filter(|index| matches!(answers[*index], Ok(Value::Int(_)))).count();
-        self.done.acknowledged += done as u64;
-        answers.into_iter().try_for_each(|answer| Ok(answer.map(drop)?))
+                slots.extend(asked.iter().map(|request| slot_of(request.key())));
+                let before = client.detours();
+                let answers = client.call_many(&asked);
+                let after = client.detours();
+                let done = hot_writes.into_iter().filter(|index| matches!(answers[*index], Ok(Value::Int(_)))).count();
+                call.note("acknowledged", "", done as f64);
+                call.note("hits", "", (after.hits - before.hits) as f64);
+                call.note("cacheable", "", (after.hits + after.misses - before.hits - before.misses) as f64);
+                answers.into_iter().try_for_each(|answer| Ok(answer.map(drop)?))
+            },
+        )?;
+        Ok((ran.frame, ran.states.into_iter().flat_map(|(.., slots)| slots).collect()))
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::{Client, ClientOptions, Failure, Request, SlotMap, slot_of};
-use lab::{Error, Result};
+use lab::{Error, Frame, Result};
 
 /// A client that knows a replica of every master. The nodes list a replica only once they have heard, by gossip, that it
 /// has received something.
@@ -51,4 +51,9 @@ fn word_on(map: &SlotMap, master: &str) -> Result<String> {
 fn answers(client: &mut Client, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Value>> {
     let requests: Vec<Request> = requests.into_iter().collect();
     Ok(client.call_many(&requests).into_iter().collect::<Result<_, Failure>>()?)
+}
+
+/// All of a column.
+fn sum(frame: &Frame, column: &str) -> f64 {
+    frame.samples(column).values().iter().sum()
 }

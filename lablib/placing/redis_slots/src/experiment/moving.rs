@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::cluster::{ClusterClient, ClusterConnection};
 
-use super::answers;
+use super::{answers, sum};
 use crate::{Client, ClientOptions, Failure, Request, Skip, SlotMove, slot_of};
 use lab::service::{Redis, RedisCluster};
 use lab::{Call, Crowd, Doing, Error, Frame, Result, Rng};
@@ -30,8 +30,8 @@ pub struct MoveSpec {
 /// What the clients saw of the move.
 #[derive(Debug, Clone)]
 pub struct Moved {
-    /// A row for each request: its `task` (`increment`, `read`, `read pairs`, or `read by the crate`), and how often it met `ASK`,
-    /// `TRYAGAIN` and `MOVED` (not known of the crate's).
+    /// A row for each request: its `task` (`increment`, `read`, `read pairs`, or `read by the crate`); of our clients' also the number
+    /// of its first `key`, how often it met `ASK`, `TRYAGAIN` and `MOVED`, and whether its fate is `unknown`.
     pub requests: Frame,
     /// When half of the keys were over, and when the slot had its new owner; each began after a rest.
     pub events: Frame,
@@ -48,7 +48,7 @@ fn key(index: usize) -> String {
 }
 
 enum User {
-    Ours { task: &'static str, client: Client, rng: Rng, acknowledged: Vec<u64>, unknown: u64 },
+    Ours(&'static str, Client, Rng),
     TheCrates(ClusterConnection),
 }
 
@@ -89,20 +89,17 @@ impl MoveSpec {
             })
             .lasting(self.rest)
             .run(|user, call| user.ask(self.keys, call))?;
-        let reads = (0..self.keys).map(|index| Request::read(["GET", &key(index)]));
-        let (mut acknowledged, mut miscounted, mut all_unknown) = (vec![0; self.keys], 0, 0);
-        for user in ran.states {
-            if let User::Ours { acknowledged: counts, unknown, .. } = user {
-                acknowledged.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
-                all_unknown += unknown;
-            }
+        let increments = ran.frame.filter("task", "increment");
+        let mut acknowledged = vec![0_u64; self.keys];
+        for key in increments.filter("outcome", "done").samples("key").values() {
+            acknowledged[*key as usize] += 1;
         }
-        for (held, acknowledged) in answers(&mut whole, reads)?.into_iter().zip(&acknowledged) {
-            miscounted += redis::from_redis_value::<u64>(held).unwrap_or(0).abs_diff(*acknowledged);
-        }
-        let acknowledged = acknowledged.iter().sum();
+        let held = answers(&mut whole, (0..self.keys).map(|index| Request::read(["GET", &key(index)])))?;
+        let held = held.into_iter().map(|value| redis::from_redis_value::<u64>(value).unwrap_or(0));
+        let miscounted: u64 = held.zip(&acknowledged).map(|(held, acknowledged)| held.abs_diff(*acknowledged)).sum();
         // What is unknown may be there or not.
-        let miscounted = miscounted.saturating_sub(all_unknown);
+        let miscounted = miscounted.saturating_sub(sum(&increments, "unknown") as u64);
+        let acknowledged = acknowledged.iter().sum();
         Ok(Moved { requests: ran.frame, events: ran.events, acknowledged, miscounted, carried })
     }
 
@@ -112,8 +109,7 @@ impl MoveSpec {
             return Ok(User::TheCrates(client.doing("connect with the redis crate's cluster client")?));
         };
         let client = ClientOptions::of(cluster).deadline(self.deadline).without(self.skip).connect()?;
-        let (rng, acknowledged) = (Rng::seeded(self.seed, task), vec![0; self.keys]);
-        Ok(User::Ours { task, client, rng, acknowledged, unknown: 0 })
+        Ok(User::Ours(task, client, Rng::seeded(self.seed, task)))
     }
 }
 
@@ -128,7 +124,7 @@ impl User {
                     redis::cmd("GET").arg(key(index)).query(connection).doing("read with the redis crate")?;
                 value.map(drop).ok_or_else(|| Error::new("read with the redis crate", "the key is not there"))
             }
-            Self::Ours { task, client, rng, acknowledged, unknown } => {
+            Self::Ours(task, client, rng) => {
                 call.tag("task", &task);
                 let (index, other) = (rng.below(keys as u64) as usize, rng.below(keys as u64) as usize);
                 let request = match *task {
@@ -142,10 +138,8 @@ impl User {
                 call.note("ASK", "", (after.asked - before.asked) as f64);
                 call.note("TRYAGAIN", "", (after.tried_again - before.tried_again) as f64);
                 call.note("MOVED", "", (after.moved - before.moved) as f64);
-                if *task == "increment" {
-                    acknowledged[index] += u64::from(answer.is_ok());
-                    *unknown += u64::from(matches!(answer, Err(Failure::Unknown(_))));
-                }
+                call.note("key", "", index as f64);
+                call.note("unknown", "", f64::from(u8::from(matches!(answer, Err(Failure::Unknown(_))))));
                 Ok(answer.map(drop)?)
             }
         }
@@ -163,25 +157,22 @@ impl Moved {
     /// followed, and the `longest request` that was answered.
     pub fn seen(&self, by: &str) -> Frame {
         let ours = self.requests.having("ASK");
-        let answered = ours.filter("outcome", "done");
-        let followed =
-            |frame: Frame, detour: &str| frame.numbers(detour, "", [ours.samples(detour).values().iter().sum()]);
-        let counts = Frame::new().text("client", [by]).counts("answered", "", [answered.height() as u64]).counts(
-            "failed",
-            "",
-            [self.failed(false) as u64],
-        );
-        let counts = ["ASK", "TRYAGAIN", "MOVED"].into_iter().fold(counts, followed);
-        counts.numbers("longest request", "ms", [1e3 * answered.samples("took").max()])
+        let (answered, failed) = (ours.filter("outcome", "done"), self.failed(false) as u64);
+        let counts = Frame::new().text("client", [by]).counts("answered", "", [answered.height() as u64]);
+        ["ASK", "TRYAGAIN", "MOVED"]
+            .into_iter()
+            .fold(counts.counts("failed", "", [failed]), |counts, detour| {
+                counts.numbers(detour, "", [sum(&ours, detour)])
+            })
+            .numbers("longest request", "ms", [1e3 * answered.samples("took").max()])
     }
 
     /// Per cent of the requests for one key that went `by ASK`, over time in steps of so many seconds.
     pub fn by_ask(&self, step: f64) -> Frame {
+        let middle = |moment: f64| (moment / step).floor() * step + step / 2.0;
         let of_one = self.requests.having("ASK").filter("outcome", "done").except("task", "read pairs");
         of_one
-            .computed("time", "s", |call| {
-                ((call.number("at") + call.number("took")) / step).floor() * step + step / 2.0
-            })
+            .computed("time", "s", |call| middle(call.number("at") + call.number("took")))
             .computed("by ASK", "%", |call| 100.0 * call.number("ASK").min(1.0))
             .group(["time"])
             .mean("by ASK")
