@@ -83,7 +83,7 @@ pub fn traffic(cluster: &RedisCluster, prefixes: &[&str], keys: usize) -> Result
         let (wrong, counted) = meter.measure(|| -> Result<u64> {
             let mut wrong = 0;
             for names in names.chunks(100) {
-                let set = |name| Request::repeatable_write(["SET", name, &format!("value of {name}")]);
+                let set = |name: &String| Request::repeatable_write(["SET", name, &format!("value of {name}")]);
                 answers(&mut client, names.iter().map(set))?;
                 let values = answers(&mut client, names.iter().map(|name| Request::read(["GET", name])))?;
                 let right =
