@@ -300,7 +300,7 @@ impl Client {
             sent.push(unreached.is_none());
             if let Some(unreached) = unreached {
                 self.give_up(home);
-                said.extend(indices.iter().map(|&index| (index, unreached.again())));
+                said.extend(indices.iter().map(|&index| (index, unreached.clone())));
             }
         }
         for ((home, indices), _) in batches.iter().zip(sent).filter(|(_, sent)| *sent) {

@@ -32,7 +32,6 @@ pub struct SlotMove {
     target: End,
     moved: u64,
     disputed: Vec<Vec<u8>>,
-    patience: Duration,
     /// The target had the slot from the beginning: whatever lies at the source is older.
     over: bool,
 }
@@ -131,7 +130,7 @@ impl SlotMove {
             return Err(Error::new("move a slot", "source and target are the same node").at(source.name()));
         }
         let (source, target) = (End::of(source)?, End::of(target)?);
-        let mut begun = Self { slot, source, target, moved: 0, disputed: Vec::new(), patience: PATIENCE, over: false };
+        let mut begun = Self { slot, source, target, moved: 0, disputed: Vec::new(), over: false };
         let (source, target) = (&mut begun.source, &mut begun.target);
         if target.stand(slot)?.0 {
             // All that is left to do, if anything, is to tell the others.
@@ -159,7 +158,7 @@ impl SlotMove {
 
     /// How long a node may take for one step.
     pub fn patience(mut self, patience: Duration) -> Self {
-        (self.patience, self.source.patience, self.target.patience) = (patience, patience, patience);
+        (self.source.patience, self.target.patience) = (patience, patience);
         self
     }
 
@@ -254,7 +253,7 @@ impl SlotMove {
 
     /// Carries keys over; not if it finds that the target has some of them.
     fn migrate(&mut self, keys: &[Vec<u8>], replace: bool) -> Result<bool> {
-        let patience = self.patience.as_millis().to_string();
+        let patience = self.source.patience.as_millis().to_string();
         let (host, port) = self.target.address.rsplit_once(':').unwrap_or((&self.target.address, ""));
         let mut words: Vec<&[u8]> = vec![b"MIGRATE", host.as_bytes(), port.as_bytes(), b"", b"0", patience.as_bytes()];
         if replace {
@@ -267,7 +266,7 @@ impl SlotMove {
         words.push(b"KEYS");
         words.extend(keys.iter().map(Vec::as_slice));
         // Longer than the source waits for the target: else its word of that would never be heard.
-        match self.source.tell(&[pack(&words)], 2 * self.patience)?.pop() {
+        match self.source.tell(&[pack(&words)], 2 * self.source.patience)?.pop() {
             Some(Value::ServerError(error)) if error.to_string().contains("BUSYKEY") => Ok(false),
             Some(Value::ServerError(error)) => Err(self.source.fail(error)),
             _ => Ok(true),

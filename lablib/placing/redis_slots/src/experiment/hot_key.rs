@@ -89,44 +89,37 @@ impl HotSpec {
             .run(|arm, crew, figures| {
                 let seed = seed.wrapping_add(figures.round() as u64 * 1_000 + arm.1);
                 let (done, nodes) = meter.measure(|| crew.work(self, &zipf, seed))?;
-                self.judge(crew, &done?, &nodes, &map, figures)
+                let ((calls, slots), masters) = (done?, nodes.filter("role", "master"));
+                self.load(&nodes, &masters, figures);
+                let acknowledged = sum(&calls, "acknowledged");
+                crew.acknowledged += acknowledged as u64;
+                figures.push("acknowledged", "", acknowledged);
+                figures.push("miscounted", "", crew.key.read(&mut crew.clients[0])?.abs_diff(crew.acknowledged) as f64);
+                if arm.0 == Remedy::Cache {
+                    figures.push("hits", "%", 100.0 * sum(&calls, "hits") / sum(&calls, "cacheable"));
+                } else if arm.0 != Remedy::Replicas {
+                    let planned = |owner: &&str| slots.iter().filter(|slot| map.owner(**slot) == Some(*owner)).count();
+                    let planned: Vec<usize> = map.masters().iter().map(planned).collect();
+                    let counted = masters.samples("commands");
+                    let off = planned.iter().zip(counted.values()).map(|(planned, n)| (*planned as f64 - n).abs());
+                    figures.push("unforeseen", "", off.sum());
+                }
+                Ok(())
             })
     }
 
-    fn judge(
-        &self,
-        crew: &mut Crew,
-        (calls, slots): &(Frame, Vec<u16>),
-        nodes: &Frame,
-        map: &SlotMap,
-        figures: &mut Figures,
-    ) -> Result<()> {
-        let (masters, replicas) = (nodes.filter("role", "master"), nodes.filter("role", "replica"));
+    fn load(&self, nodes: &Frame, masters: &Frame, figures: &mut Figures) {
         let (of_100, unit) = (|calls: f64| 100.0 * calls / self.requests as f64, "per 100 requests");
-        figures.push("commands", unit, of_100(sum(&masters, "commands") + sum(&replicas, "get")));
+        let read_at_replicas = sum(&nodes.filter("role", "replica"), "get");
+        figures.push("commands", unit, of_100(sum(masters, "commands") + read_at_replicas));
         figures.push("on the busiest", unit, of_100(nodes.samples("commands").max()));
         for column in ["commands", "CPU"] {
-            let whole = sum(&masters, column);
             for master in masters.rows() {
-                figures.push(&format!("{}: {column}", master.text("node")), "%", 100.0 * master.number(column) / whole);
+                let share = 100.0 * master.number(column) / sum(masters, column);
+                figures.push(&format!("{}: {column}", master.text("node")), "%", share);
             }
         }
-        figures.push("share of CPU", "%", 100.0 * masters.samples("CPU").max() / sum(&masters, "CPU"));
-        let acknowledged = sum(calls, "acknowledged");
-        crew.acknowledged += acknowledged as u64;
-        figures.push("acknowledged", "", acknowledged);
-        figures.push("miscounted", "", crew.key.read(&mut crew.clients[0])?.abs_diff(crew.acknowledged) as f64);
-        match crew.arm.0 {
-            Remedy::Cache => figures.push("hits", "%", 100.0 * sum(calls, "hits") / sum(calls, "cacheable")),
-            Remedy::Replicas => {}
-            _ => {
-                let planned = |owner: &str| slots.iter().filter(|slot| map.owner(**slot) == Some(owner)).count() as f64;
-                let counted = masters.samples("commands");
-                let off = map.masters().into_iter().zip(counted.values()).map(|(owner, n)| (planned(owner) - n).abs());
-                figures.push("unforeseen", "", off.sum());
-            }
-        }
-        Ok(())
+        figures.push("share of CPU", "%", 100.0 * masters.samples("CPU").max() / sum(masters, "CPU"));
     }
 
     /// What theory says that each master gets of 100 requests; nothing for a cache, whose hits depend on who writes when.

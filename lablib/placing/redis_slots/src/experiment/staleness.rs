@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use super::{answers, with_replicas};
-use crate::{Client, ClientOptions, Request, Skip};
+use crate::{ClientOptions, Request, Skip};
 use lab::service::RedisCluster;
 use lab::{Crowd, Error, Frame, Result, Samples};
 
@@ -58,43 +58,32 @@ impl StalenessSpec {
         with_replicas(&options)?;
         let cached = options.clone().caching(Duration::from_secs(5));
         let near = [
-            ("master", options.clone(), Request::read(["GET", KEY])),
-            ("client cache", cached.clone(), Request::cached(KEY)),
-            ("deaf cache", cached.without(Skip::Invalidations), Request::cached(KEY)),
-            ("replica", options.clone(), Request::read(["GET", KEY]).from_replica()),
+            ("master".to_owned(), options.clone(), Request::read(["GET", KEY])),
+            ("client cache".into(), cached.clone(), Request::cached(KEY)),
+            ("deaf cache".into(), cached.without(Skip::Invalidations), Request::cached(KEY)),
+            ("replica".into(), options.clone(), Request::read(["GET", KEY]).from_replica()),
         ];
-        let (mut readers, mut versions) = self.watch(&options, KEY, near)?;
+        let mut seen = self.watch(KEY, &near)?;
         link.delay(self.delay);
         // The far replica may still be busy with what was written before.
-        let key = format!("{{{KEY}}}, far");
-        let name = format!("replica, {} ms away", self.delay.as_millis());
-        let far = [(name.as_str(), options.clone(), Request::read(["GET", &key]).from_replica())];
-        let (reader, of_the_reader) = self.watch(&options, &key, far)?;
-        readers.extend([reader]);
-        versions.extend([of_the_reader]);
+        let (key, name) = (format!("{{{KEY}}}, far"), format!("replica, {} ms away", self.delay.as_millis()));
+        seen.extend([self.watch(&key, &[(name, options, Request::read(["GET", &key]).from_replica())])?]);
+        let (readers, versions) = seen;
         let own = read_own_writes(cluster, self.own_writes)?;
         link.heal();
         cluster.replicate_directly(link)?;
         Ok(Staleness { readers, versions, own })
     }
 
-    /// A row for each reader, and one for each version that each saw.
-    fn watch<'a>(
-        &self,
-        options: &ClientOptions,
-        key: &str,
-        readers: impl IntoIterator<Item = (&'a str, ClientOptions, Request)>,
-    ) -> Result<(Frame, Frame)> {
-        let mut writer = options.connect()?;
+    /// A row for each of these readers, and one for each version that each saw.
+    fn watch(&self, key: &str, readers: &[(String, ClientOptions, Request)]) -> Result<(Frame, Frame)> {
+        let mut writer = readers[0].1.connect()?;
         let mut write = |version: u64| writer.call(&Request::repeatable_write(["SET", key, &version.to_string()]));
         write(0)?;
-        let connected = |(name, options, request): (&'a str, ClientOptions, Request)| {
-            Ok((name, options.connect()?, request, Vec::new()))
-        };
-        let readers = readers.into_iter().map(connected).collect::<Result<Vec<(_, Client, _, Vec<Look>)>>>()?;
         // When each version was sent, and when it was acknowledged.
         let mut written: Vec<(Instant, Instant)> = Vec::new();
-        let ran = Crowd::holding(readers)
+        let ran = Crowd::of(readers.len())
+            .with(|number| Ok((readers[number].1.connect()?, Vec::<Look>::new())))
             // Caches have something to keep before it changes.
             .meanwhile(Duration::from_millis(50), "written", || {
                 for version in 1..=self.versions {
@@ -106,18 +95,18 @@ impl StalenessSpec {
                 Ok(())
             })
             .lasting(GRACE * 3 / 2 + 2 * self.delay)
-            .run(|(_, client, request, looks), call| {
+            .run(|(client, looks), call| {
                 call.rest(BREATH);
                 let began = Instant::now();
-                let version: Option<u64> = redis::from_redis_value(client.call(request)?)
+                let version: Option<u64> = redis::from_redis_value(client.call(&readers[call.client()].2)?)
                     .map_err(|error| Error::new("watch a version", error).at(key))?;
                 // A replica that has just begun to follow has nothing yet.
                 looks.push(Look { began, ended: Instant::now(), version: version.unwrap_or(0) });
                 Ok(())
             })?;
         let settled = written.last().map(|(_, acknowledged)| *acknowledged + self.every + GRACE + 2 * self.delay);
-        let saw = |(name, _, _, looks): (&str, Client, Request, Vec<Look>)| saw(name, &looks, &written, settled);
-        Ok(ran.states.into_iter().map(saw).collect())
+        let seen = readers.iter().zip(&ran.states);
+        Ok(seen.map(|((name, ..), (_, looks))| saw(name, looks, &written, settled)).collect())
     }
 }
 
