@@ -284,46 +284,33 @@ impl Client {
 
     /// Sends each node its requests, then reads all answers.
     fn exchange(&mut self, batches: &[((String, bool), Vec<usize>)], requests: &[Request]) -> Vec<(usize, Said)> {
-        let mut said: Vec<(usize, Said)> = Vec::new();
-        let mut sent: Vec<bool> = Vec::new();
-        for (home, indices) in batches {
-            let unreached = match self.wire(home) {
-                Err(cause) => Some(Said::Unreached(cause)),
-                Ok(wire) => {
-                    let packed: Vec<u8> =
-                        indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
-                    let asked = indices.iter().map(|&index| &requests[index]);
-                    let keep = asked.map(|request| request.keep.then(|| request.key.clone()));
-                    wire.send(&packed, keep).err().map(Said::Silent)
+        let (mut said, mut sent) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let (home, indices) = batch;
+            let asked = indices.iter().map(|&index| &requests[index]);
+            let packed: Vec<u8> = asked.clone().flat_map(|request| request.packed.iter().copied()).collect();
+            let keep = asked.map(|request| request.keep.then(|| request.key.clone()));
+            let wire = self.wire(home).map_err(Said::Unreached);
+            match wire.and_then(|wire| wire.send(&packed, keep).map_err(Said::Silent)) {
+                Ok(()) => sent.push(batch),
+                Err(why) => {
+                    self.give_up(home);
+                    said.extend(indices.iter().map(|&index| (index, why.clone())));
                 }
-            };
-            sent.push(unreached.is_none());
-            if let Some(unreached) = unreached {
-                self.give_up(home);
-                said.extend(indices.iter().map(|&index| (index, unreached.clone())));
             }
         }
-        for ((home, indices), _) in batches.iter().zip(sent).filter(|(_, sent)| *sent) {
-            let mut broken: Option<String> = None;
+        for (home, indices) in sent {
+            let mut gone = "the connection is gone".to_owned();
             for &index in indices {
-                let answer = match (&broken, self.wires.get_mut(home)) {
-                    (None, Some(wire)) => {
-                        wire.receive(deadline_in(self.options.patience.saturating_add(requests[index].takes)))
-                    }
-                    (Some(cause), _) => Err(cause.clone()),
-                    (None, None) => Err("the connection is gone".into()),
-                };
-                said.push(match answer {
-                    Ok(value) => (index, Said::read(value, &home.0)),
-                    Err(cause) => {
-                        broken = Some(cause.clone());
-                        (index, Said::Silent(cause))
-                    }
+                let deadline = deadline_in(self.options.patience.saturating_add(requests[index].takes));
+                let answer = self.wires.get_mut(home).map_or_else(|| Err(gone.clone()), |wire| wire.receive(deadline));
+                let answer = answer.map(|value| Said::read(value, &home.0)).unwrap_or_else(|cause| {
+                    // With it goes what it had kept: nobody would tell us any more when that changes.
+                    self.give_up(home);
+                    gone.clone_from(&cause);
+                    Said::Silent(cause)
                 });
-            }
-            if broken.is_some() {
-                // With it goes what it had kept: nobody would tell us any more when that changes.
-                self.give_up(home);
+                said.push((index, answer));
             }
         }
         said

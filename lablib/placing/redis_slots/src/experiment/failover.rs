@@ -286,7 +286,7 @@ fn stretches(asked: &Frame, since: f64) -> Vec<(f64, f64, String)> {
 impl Failover {
     /// Who was served when, around the death of this number.
     pub fn timeline(&self, death: usize, title: &str) -> Timeline {
-        let asked = self.asked.filter("death", death);
+        let asked = self.asked.filter("death", death).sort("slots");
         let mut chart = Chart::timeline(title).x("time after the kill", "s");
         for slots in asked.distinct("slots") {
             for (from, to, came) in stretches(&asked.filter("slots", &slots), -0.3) {
