@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use redis::Value;
+use redis::{FromRedisValue, Value};
 
 use super::options::ClientOptions;
 use super::request::{Effect, Failure, Request};
 use super::said::Said;
 use super::wire::{Login, Wire};
-use crate::{Flaw, SlotMap, slot_of, slot_without_tags};
+use crate::{Skip, SlotMap, slot_of, slot_without_tags};
 use lab::clock::deadline_in;
 use lab::{Error, Result};
 
@@ -31,25 +31,10 @@ pub struct Detours {
     pub down: u64,
     /// Connections that broke, or could not be made.
     pub broken: u64,
-    /// How often the map was read anew.
-    pub refreshed: u64,
     /// Reads that the client's own cache answered.
     pub hits: u64,
     /// Cacheable reads that a server had to answer.
     pub misses: u64,
-}
-
-impl std::ops::AddAssign for Detours {
-    fn add_assign(&mut self, other: Self) {
-        self.moved += other.moved;
-        self.asked += other.asked;
-        self.tried_again += other.tried_again;
-        self.down += other.down;
-        self.broken += other.broken;
-        self.refreshed += other.refreshed;
-        self.hits += other.hits;
-        self.misses += other.misses;
-    }
 }
 
 /// A connection to every node that it has needed so far, and a map of the slots. For one thread.
@@ -108,8 +93,8 @@ impl Client {
 
     /// The slot that a request goes to.
     pub fn slot(&self, request: &Request) -> u16 {
-        match self.options.flaw {
-            Some(Flaw::IgnoresHashTags) => slot_without_tags(request.key()),
+        match self.options.skip {
+            Some(Skip::HashTag) => slot_without_tags(request.key()),
             _ => slot_of(request.key()),
         }
     }
@@ -117,12 +102,8 @@ impl Client {
     /// Asks until there is an answer or the deadline has passed: redirections are followed, a cluster that is down is
     /// asked again, and so is one whose connection broke, if asking twice does no harm.
     pub fn call(&mut self, request: &Request) -> Result<Value, Failure> {
-        if request.keep {
-            if let Some(value) = self.hit(request) {
-                self.detours.hits += 1;
-                return Ok(Value::BulkString(value));
-            }
-            self.detours.misses += 1;
+        if let Some(value) = self.hit(request) {
+            return Ok(value);
         }
         let deadline = deadline_in(self.options.deadline);
         self.pursue(request, None, deadline)
@@ -137,25 +118,22 @@ impl Client {
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
         let mut homes: BTreeMap<(String, bool), Vec<usize>> = BTreeMap::new();
-        let mut homeless: Vec<usize> = Vec::new();
         for (index, request) in requests.iter().enumerate() {
+            if let Some(&twin) = first.get(request.key()).filter(|_| request.keep) {
+                self.detours.hits += 1;
+                twins.push((index, twin));
+                continue;
+            }
+            answers[index] = self.hit(request).map(Ok);
+            if answers[index].is_some() {
+                continue;
+            }
             if request.keep {
-                if let Some(value) = self.hit(request) {
-                    self.detours.hits += 1;
-                    answers[index] = Some(Ok(Value::BulkString(value)));
-                    continue;
-                }
-                if let Some(&twin) = first.get(request.key()) {
-                    self.detours.hits += 1;
-                    twins.push((index, twin));
-                    continue;
-                }
-                self.detours.misses += 1;
                 first.insert(request.key(), index);
             }
             match self.home(request) {
                 Some(home) => homes.entry(home).or_default().push(index),
-                None => homeless.push(index),
+                None => answers[index] = Some(self.pursue(request, None, deadline)),
             }
         }
         while homes.values().any(|indices| !indices.is_empty()) {
@@ -169,9 +147,6 @@ impl Client {
                     other => self.pursue(&requests[index], Some(other), deadline),
                 });
             }
-        }
-        for index in homeless {
-            answers[index] = Some(self.pursue(&requests[index], None, deadline));
         }
         for (index, twin) in twins {
             answers[index] = answers[twin].clone();
@@ -222,62 +197,52 @@ impl Client {
 
     /// Follows a request from what was said to it last, until it is done.
     fn pursue(&mut self, request: &Request, said: Option<Said>, deadline: Instant) -> Result<Value, Failure> {
-        let (mut said, mut pause) = (said, PAUSE.0);
-        let mut unknown = false;
+        let (mut pause, mut unknown) = (PAUSE.0, false);
+        let mut said = said.unwrap_or_else(|| self.ask_home(request));
         loop {
-            let mut ask = None;
-            let mut rest = true;
-            let reason = match said.take() {
-                None => None,
-                Some(Said::Answer(value)) => return Ok(value),
-                Some(Said::Refused(cause)) => return Err(Failure::NotDone(self.error(request, cause))),
-                Some(said) => {
-                    match &said {
-                        Said::Moved(slot, address) => {
-                            self.detours.moved += 1;
-                            self.map.set_owner(*slot, address);
-                            rest = self.options.flaw == Some(Flaw::IgnoresAsk);
-                        }
-                        Said::Ask(address) => {
-                            self.detours.asked += 1;
-                            ask = Some(address.clone());
-                            rest = false;
-                        }
-                        Said::TryAgain => self.detours.tried_again += 1,
-                        Said::Down(_) => {
-                            self.detours.down += 1;
-                            let _ = self.try_refresh(None);
-                        }
-                        Said::Unreached(_) | Said::Silent(_) => {
-                            self.detours.broken += 1;
-                            let silent = matches!(said, Said::Silent(_));
-                            if silent && request.effect == Effect::Once {
-                                return Err(Failure::Unknown(self.error(request, said.reason())));
-                            }
-                            unknown |= silent && request.effect == Effect::Repeatable;
-                            let gone = self.home(request).map(|(address, _)| address);
-                            let _ = self.try_refresh(gone.as_deref());
-                        }
-                        Said::Answer(_) | Said::Refused(_) => {}
-                    }
-                    Some(said.reason())
+            if let Said::Answer(value) = said {
+                return Ok(value);
+            }
+            let (mut ask, mut rest, reason) = (None, true, said.reason());
+            match said {
+                Said::Refused(_) => return Err(Failure::NotDone(self.error(request, reason))),
+                Said::Moved(slot, address) => {
+                    self.detours.moved += 1;
+                    self.map.set_owner(slot, &address);
+                    rest = self.options.skip == Some(Skip::Asking);
                 }
-            };
-            if let Some(reason) = reason {
-                if Instant::now() >= deadline {
-                    let error = self.error(request, reason);
-                    return Err(if unknown { Failure::Unknown(error) } else { Failure::NotDone(error) });
+                Said::Ask(address) => {
+                    self.detours.asked += 1;
+                    (ask, rest) = (Some(address), false);
                 }
-                if rest {
-                    std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-                    pause = (pause * 2).min(PAUSE.1);
+                Said::TryAgain => self.detours.tried_again += 1,
+                Said::Down(_) => {
+                    self.detours.down += 1;
+                    let _ = self.try_refresh(None);
+                }
+                Said::Silent(_) if request.effect == Effect::Once => {
+                    self.detours.broken += 1;
+                    return Err(Failure::Unknown(self.error(request, reason)));
+                }
+                broken => {
+                    self.detours.broken += 1;
+                    unknown |= matches!(broken, Said::Silent(_)) && request.effect == Effect::Repeatable;
+                    let gone = self.home(request).map(|(address, _)| address);
+                    let _ = self.try_refresh(gone.as_deref());
                 }
             }
-            said = Some(match (ask, self.home(request)) {
-                (Some(address), _) => self.ask_once(request, &address),
-                (None, Some(home)) => self.ask_at(request, &home),
-                (None, None) => Said::Down("nobody is known to hold the slot".into()),
-            });
+            if Instant::now() >= deadline {
+                let error = self.error(request, reason);
+                return Err(if unknown { Failure::Unknown(error) } else { Failure::NotDone(error) });
+            }
+            if rest {
+                std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+                pause = (pause * 2).min(PAUSE.1);
+            }
+            said = match ask {
+                Some(address) => self.ask_once(request, address),
+                None => self.ask_home(request),
+            };
         }
     }
 
@@ -296,67 +261,56 @@ impl Client {
         Some((owner.to_owned(), false))
     }
 
-    fn ask_at(&mut self, request: &Request, home: &(String, bool)) -> Said {
-        let batch = [(home.clone(), vec![0])];
-        let said = self.exchange(&batch, std::slice::from_ref(request));
-        said.into_iter().next().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
+    fn ask_home(&mut self, request: &Request) -> Said {
+        match self.home(request) {
+            Some(home) => self.ask_at(home, std::slice::from_ref(request)),
+            None => Said::Down("nobody is known to hold the slot".into()),
+        }
     }
 
     /// Asks a node that does not hold the slot yet, which it will only answer after ASKING.
-    fn ask_once(&mut self, request: &Request, address: &str) -> Said {
-        let batch: Vec<Request> = match self.options.flaw {
-            Some(Flaw::IgnoresAsk) => vec![request.clone()],
-            _ => vec![Request::asking(), request.clone()],
-        };
-        let indices = (0..batch.len()).collect();
-        let said = self.exchange(&[((address.to_owned(), false), indices)], &batch);
-        said.into_iter().next_back().map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
+    fn ask_once(&mut self, request: &Request, address: String) -> Said {
+        match self.options.skip {
+            Some(Skip::Asking) => self.ask_at((address, false), std::slice::from_ref(request)),
+            _ => self.ask_at((address, false), &[Request::asking(), request.clone()]),
+        }
+    }
+
+    /// What is said to the last of these requests.
+    fn ask_at(&mut self, home: (String, bool), requests: &[Request]) -> Said {
+        let said = self.exchange(&[(home, (0..requests.len()).collect())], requests).pop();
+        said.map_or_else(|| Said::Unreached("it was not asked".into()), |(_, said)| said)
     }
 
     /// Sends each node its requests, then reads all answers.
     fn exchange(&mut self, batches: &[((String, bool), Vec<usize>)], requests: &[Request]) -> Vec<(usize, Said)> {
-        let mut said: Vec<(usize, Said)> = Vec::new();
-        let mut sent: Vec<bool> = Vec::new();
-        for (home, indices) in batches {
-            let unreached = match self.wire(home) {
-                Err(cause) => Some(Said::Unreached(cause)),
-                Ok(wire) => {
-                    let packed: Vec<u8> =
-                        indices.iter().flat_map(|&index| requests[index].packed.iter().copied()).collect();
-                    let keep = indices.iter().map(|&index| {
-                        let request = &requests[index];
-                        request.keep.then(|| request.key().to_vec())
-                    });
-                    wire.send(&packed, keep).err().map(Said::Silent)
+        let (mut said, mut sent) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let (home, indices) = batch;
+            let asked = indices.iter().map(|&index| &requests[index]);
+            let packed: Vec<u8> = asked.clone().flat_map(|request| request.packed.iter().copied()).collect();
+            let keep = asked.map(|request| request.keep.then(|| request.key.clone()));
+            let wire = self.wire(home).map_err(Said::Unreached);
+            match wire.and_then(|wire| wire.send(&packed, keep).map_err(Said::Silent)) {
+                Ok(()) => sent.push(batch),
+                Err(why) => {
+                    self.give_up(home);
+                    said.extend(indices.iter().map(|&index| (index, why.clone())));
                 }
-            };
-            sent.push(unreached.is_none());
-            if let Some(unreached) = unreached {
-                self.give_up(home);
-                said.extend(indices.iter().map(|&index| (index, unreached.again())));
             }
         }
-        for ((home, indices), _) in batches.iter().zip(sent).filter(|(_, sent)| *sent) {
-            let mut broken: Option<String> = None;
+        for (home, indices) in sent {
+            let mut gone = "the connection is gone".to_owned();
             for &index in indices {
-                let answer = match (&broken, self.wires.get_mut(home)) {
-                    (None, Some(wire)) => {
-                        wire.receive(deadline_in(self.options.patience.saturating_add(requests[index].takes)))
-                    }
-                    (Some(cause), _) => Err(cause.clone()),
-                    (None, None) => Err("the connection is gone".into()),
-                };
-                said.push(match answer {
-                    Ok(value) => (index, Said::read(value, &home.0)),
-                    Err(cause) => {
-                        broken = Some(cause.clone());
-                        (index, Said::Silent(cause))
-                    }
+                let deadline = deadline_in(self.options.patience.saturating_add(requests[index].takes));
+                let answer = self.wires.get_mut(home).map_or_else(|| Err(gone.clone()), |wire| wire.receive(deadline));
+                let answer = answer.map(|value| Said::read(value, &home.0)).unwrap_or_else(|cause| {
+                    // With it goes what it had kept: nobody would tell us any more when that changes.
+                    self.give_up(home);
+                    gone.clone_from(&cause);
+                    Said::Silent(cause)
                 });
-            }
-            if broken.is_some() {
-                // With it goes what it had kept: nobody would tell us any more when that changes.
-                self.give_up(home);
+                said.push((index, answer));
             }
         }
         said
@@ -371,14 +325,14 @@ impl Client {
                 greetings.push(&["CLIENT", "TRACKING", "ON"]);
             }
             let (dial, patience) = (self.options.dial(&home.0), self.options.patience);
-            let mut wire = Wire::open(dial, &self.login, &greetings, self.options.flaw, patience)?;
-            wire.introduce(deadline_in(patience))?;
+            let mut wire = Wire::open(dial, &self.login, &greetings, self.options.skip, patience)?;
+            wire.node = wire.ask(&["CLUSTER", "MYID"], deadline_in(patience))?;
             self.wires.insert(home.clone(), wire);
         }
         let wire = self.wires.get_mut(home).ok_or("the connection is gone")?;
-        if let Some(names) = self.abandoned.get(wire.node()) {
+        if let Some(names) = self.abandoned.get(&wire.node) {
             wire.end_others(names, deadline_in(self.options.patience))?;
-            self.abandoned.remove(wire.node());
+            self.abandoned.remove(&wire.node);
         }
         Ok(wire)
     }
@@ -389,36 +343,47 @@ impl Client {
         }
     }
 
+    /// What its cache answers to a cacheable read.
+    fn hit(&mut self, request: &Request) -> Option<Value> {
+        let kept = if request.keep { self.kept(request) } else { return None };
+        let count = if kept.is_some() { &mut self.detours.hits } else { &mut self.detours.misses };
+        *count += 1;
+        kept.map(Value::BulkString)
+    }
+
     /// The value that the connection to the key's master still answers for.
-    fn hit(&mut self, request: &Request) -> Option<Vec<u8>> {
+    fn kept(&mut self, request: &Request) -> Option<Vec<u8>> {
         let lease = self.options.lease?;
         let home = (self.map.owner(self.slot(request))?.to_owned(), false);
         let wire = self.wires.get_mut(&home)?;
         let alive = wire.drain().and_then(|()| {
-            if wire.confirmed().elapsed() < lease {
+            if wire.confirmed.elapsed() < lease {
                 return Ok(());
             }
             // Silence may mean that nothing has changed, or that the wire is dead, or that the slot is somebody else's now: a
             // question about the key finds out, where a PING would not.
             let question: [&[u8]; 2] = [b"EXISTS", request.key()];
-            wire.send(&super::wire::pack(&question), [None])?;
-            match wire.receive(deadline_in(self.options.patience))? {
-                Value::ServerError(error) => Err(error.to_string()),
+            if wire.ask::<u64>(&question, deadline_in(self.options.patience))? == 0 {
                 // It had expired, and this question made the server notice: its word of that comes behind the answer.
-                Value::Int(0) => {
-                    wire.forget(request.key());
-                    Ok(())
-                }
-                _ => Ok(()),
+                wire.kept.forget(request.key());
             }
+            Ok(())
         });
         match alive {
-            Ok(()) => wire.kept().get(request.key()).map(<[u8]>::to_vec),
+            Ok(()) => wire.kept.get(request.key()).map(<[u8]>::to_vec),
             Err(_) => {
                 self.give_up(&home);
                 None
             }
         }
+    }
+
+    /// What one node answers to a question of its own.
+    pub(super) fn ask_node<T: FromRedisValue>(&mut self, address: &str, words: &[&str]) -> Result<T, String> {
+        let home = (address.to_owned(), false);
+        let deadline = deadline_in(self.options.patience);
+        let answer = self.wire(&home).and_then(|wire| wire.ask(words, deadline));
+        answer.inspect_err(|_| self.give_up(&home))
     }
 
     /// Asks one node after the other who holds what, the one that just failed not at all.
@@ -427,16 +392,12 @@ impl Client {
         addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
         let mut last = "there is no other node to ask".to_owned();
         for address in addresses.into_iter().filter(|address| Some(address.as_str()) != but) {
-            let said = self.ask_at(&Request::slots(), &(address.clone(), false));
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-            let map = match said {
-                Said::Answer(value) => SlotMap::read(&value, host).map_err(|error| error.cause().to_owned()),
-                other => Err(other.reason()),
-            };
+            let answer = self.ask_node::<Value>(&address, &["CLUSTER", "SLOTS"]);
+            let map = answer.and_then(|answer| SlotMap::read(&answer, host).map_err(|error| error.cause().to_owned()));
             match map {
                 Ok(map) if map.covered() > 0 => {
                     self.map = map;
-                    self.detours.refreshed += 1;
                     return Ok(());
                 }
                 Ok(_) => last = format!("{address} knows of nobody who holds a slot"),

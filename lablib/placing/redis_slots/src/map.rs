@@ -1,5 +1,9 @@
 //! Who holds which slot, as a client believes.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
 use redis::Value;
 
 use crate::SLOTS;
@@ -8,22 +12,16 @@ use lab::{Error, Result};
 /// A client's belief about the cluster: a master for every slot, and the replicas of each master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotMap {
-    /// Masters, in the order of their first slots.
-    masters: Vec<Master>,
-    /// For every slot the place of its master in `masters`.
-    owners: Vec<Option<u16>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Master {
-    address: String,
-    replicas: Vec<String>,
+    /// For every slot the address of its master.
+    owners: Vec<Option<Arc<str>>>,
+    /// The addresses of each master's replicas.
+    replicas: BTreeMap<Arc<str>, Vec<String>>,
 }
 
 impl SlotMap {
     /// Nobody holds anything.
     pub(super) fn nobody() -> Self {
-        Self { masters: Vec::new(), owners: vec![None; usize::from(SLOTS)] }
+        Self { owners: vec![None; usize::from(SLOTS)], replicas: BTreeMap::new() }
     }
 
     /// Reads the answer to CLUSTER SLOTS; `asked` is the host that gave it, which may leave its own name out.
@@ -31,47 +29,37 @@ impl SlotMap {
         let mut map = Self::nobody();
         let wrong = || Error::new("read CLUSTER SLOTS", format!("{answer:?} is no list of slots"));
         let Value::Array(ranges) = answer else { return Err(wrong()) };
-        let mut read: Vec<(u16, u16, Vec<String>)> = Vec::new();
         for range in ranges {
-            read.push(range_of(range, asked).ok_or_else(wrong)?);
-        }
-        read.sort_by_key(|(from, ..)| *from);
-        for (from, to, mut nodes) in read {
-            let replicas = nodes.split_off(1);
-            let Some(address) = nodes.pop() else { return Err(wrong()) };
-            let place = map.place_of(&address);
-            map.masters[usize::from(place)].replicas = replicas;
-            map.owners[usize::from(from)..=usize::from(to)].fill(Some(place));
+            let (slots, master, replicas) = range_of(range, asked).ok_or_else(wrong)?;
+            map.owners[slots].fill(Some(master.clone()));
+            map.replicas.insert(master, replicas);
         }
         Ok(map)
     }
 
     /// The address of the slot's master; none where nobody is known to hold it.
     pub fn owner(&self, slot: u16) -> Option<&str> {
-        let place = (*self.owners.get(usize::from(slot))?)?;
-        self.masters.get(usize::from(place)).map(|master| master.address.as_str())
+        self.owners.get(usize::from(slot))?.as_deref()
     }
 
     /// The addresses of all masters that hold slots, in the order of their first ones.
     pub fn masters(&self) -> Vec<&str> {
-        let mut places: Vec<u16> = Vec::new();
-        for place in self.owners.iter().flatten() {
-            if !places.contains(place) {
-                places.push(*place);
+        self.owners.iter().flatten().fold(Vec::new(), |mut masters, master| {
+            if !masters.contains(&&**master) {
+                masters.push(master);
             }
-        }
-        places.iter().map(|place| self.masters[usize::from(*place)].address.as_str()).collect()
+            masters
+        })
     }
 
     /// The addresses of a master's replicas.
     pub fn replicas(&self, master: &str) -> &[String] {
-        self.masters.iter().find(|known| known.address == master).map_or(&[], |known| &known.replicas)
+        self.replicas.get(master).map_or(&[], Vec::as_slice)
     }
 
     /// How many slots a master holds.
     pub fn held_by(&self, master: &str) -> usize {
-        let place = self.masters.iter().position(|known| known.address == master);
-        self.owners.iter().filter(|owner| owner.map(usize::from) == place && place.is_some()).count()
+        self.owners.iter().filter(|owner| owner.as_deref() == Some(master)).count()
     }
 
     /// How many slots have a master.
@@ -81,34 +69,25 @@ impl SlotMap {
 
     /// Every address that is known: masters and replicas.
     pub fn addresses(&self) -> Vec<String> {
-        let both = |master: &Master| std::iter::once(master.address.clone()).chain(master.replicas.clone());
-        self.masters.iter().flat_map(both).collect()
+        let masters = self.masters().into_iter().map(str::to_owned);
+        masters.chain(self.replicas.values().flatten().cloned()).collect()
     }
 
     /// One slot has another master now.
     pub fn set_owner(&mut self, slot: u16, address: &str) {
-        let place = self.place_of(address);
         if let Some(owner) = self.owners.get_mut(usize::from(slot)) {
-            *owner = Some(place);
+            *owner = Some(address.into());
         }
-    }
-
-    fn place_of(&mut self, address: &str) -> u16 {
-        let known = self.masters.iter().position(|master| master.address == address);
-        known.unwrap_or_else(|| {
-            self.masters.push(Master { address: address.to_owned(), replicas: Vec::new() });
-            self.masters.len() - 1
-        }) as u16
     }
 }
 
 /// `[from, to, master, replica, …]`, each node as `[host, port, …]`.
-fn range_of(range: &Value, asked: &str) -> Option<(u16, u16, Vec<String>)> {
+fn range_of(range: &Value, asked: &str) -> Option<(RangeInclusive<usize>, Arc<str>, Vec<String>)> {
     let Value::Array(parts) = range else { return None };
-    let [Value::Int(from), Value::Int(to), nodes @ ..] = parts.as_slice() else { return None };
-    let (from, to) = (u16::try_from(*from).ok()?, u16::try_from(*to).ok()?);
-    let nodes = nodes.iter().map(|node| address_of(node, asked)).collect::<Option<Vec<_>>>()?;
-    (from <= to && to < SLOTS && !nodes.is_empty()).then_some((from, to, nodes))
+    let [Value::Int(from), Value::Int(to), master, replicas @ ..] = parts.as_slice() else { return None };
+    let (from, to) = (usize::try_from(*from).ok()?, usize::try_from(*to).ok()?);
+    let replicas = replicas.iter().map(|node| address_of(node, asked)).collect::<Option<Vec<_>>>()?;
+    (from <= to && to < usize::from(SLOTS)).then_some((from..=to, address_of(master, asked)?.into(), replicas))
 }
 
 fn address_of(node: &Value, asked: &str) -> Option<String> {

@@ -12,15 +12,16 @@ use lab::{Error, Result};
 
 /// A step that a client leaves out, for seeing what the step is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
-    /// It hashes whole keys.
-    IgnoresHashTags,
-    /// It goes where ASK sends it, and does not say ASKING there.
-    IgnoresAsk,
-    /// It keeps what it has been told to throw away.
-    IgnoresInvalidations,
-    /// It keeps a value some time after it came, as one does whose invalidations come on a connection of their own.
-    KeepsLate,
+pub enum Skip {
+    /// The hash tag: whole keys are hashed.
+    HashTag,
+    /// ASKING: where ASK sends it, it goes without a word.
+    Asking,
+    /// Invalidations: it keeps what it has been told to throw away.
+    Invalidations,
+    /// The order of arrival: it keeps a value some time after it came, as one does whose invalidations come on a connection of
+    /// their own.
+    Order,
 }
 
 /// Where a client finds its cluster, and what it does there. Every thread connects a client of its own.
@@ -31,7 +32,7 @@ pub struct ClientOptions {
     pub(super) patience: Duration,
     pub(super) deadline: Duration,
     pub(super) lease: Option<Duration>,
-    pub(super) flaw: Option<Flaw>,
+    pub(super) skip: Option<Skip>,
 }
 
 impl ClientOptions {
@@ -46,7 +47,7 @@ impl ClientOptions {
     pub fn to(urls: impl IntoIterator<Item = String>) -> Self {
         let (patience, deadline) = (Duration::from_secs(1), Duration::from_secs(10));
         let urls = urls.into_iter().collect();
-        Self { urls, routes: BTreeMap::new(), patience, deadline, lease: None, flaw: None }
+        Self { urls, routes: BTreeMap::new(), patience, deadline, lease: None, skip: None }
     }
 
     /// How long a node may take to answer before its connection is given up.
@@ -70,8 +71,8 @@ impl ClientOptions {
     }
 
     /// Leaves a step out.
-    pub fn flawed(mut self, flaw: Flaw) -> Self {
-        self.flaw = Some(flaw);
+    pub fn without(mut self, skip: impl Into<Option<Skip>>) -> Self {
+        self.skip = skip.into();
         self
     }
 
@@ -95,8 +96,7 @@ impl ClientOptions {
         let fail = |cause: String| {
             Error::new("connect to the Redis cluster", cause).remedy("name its nodes as redis://:password@host:port/")
         };
-        let mut login = None;
-        let mut seeds = Vec::new();
+        let (mut login, mut seeds) = (None, Vec::new());
         for url in &self.urls {
             let parsed = Parsed::open(url.as_str()).map_err(|error| fail(error.to_string()))?;
             let info = parsed.get_connection_info();
@@ -104,12 +104,10 @@ impl ClientOptions {
                 return Err(fail("it is reached over plain TCP only".into()));
             };
             seeds.push(format!("{host}:{port}"));
-            let settings = info.redis_settings();
-            login.get_or_insert_with(|| Login {
-                user: settings.username().map(str::to_owned),
-                password: settings.password().map(str::to_owned),
-            });
+            let (user, password) = (info.redis_settings().username(), info.redis_settings().password());
+            login.get_or_insert_with(|| [user, password].map(|word| word.map(str::to_owned)));
         }
+        let login = login.map(|[user, password]| Login { user, password });
         login.map(|login| (login, seeds)).ok_or_else(|| fail("no node was named".into()))
     }
 }

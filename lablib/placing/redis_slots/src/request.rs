@@ -78,10 +78,6 @@ impl Request {
         Self::new(&["ASKING"], Effect::Read)
     }
 
-    pub(super) fn slots() -> Self {
-        Self::new(&["CLUSTER", "SLOTS"], Effect::Read)
-    }
-
     pub(super) fn wait(replicas: u32, patience: Duration) -> Self {
         let words = ["WAIT".to_owned(), replicas.to_string(), patience.as_millis().to_string()];
         Self { takes: patience, ..Self::new(&words, Effect::Read) }
@@ -89,16 +85,8 @@ impl Request {
 
     fn new<T: AsRef<[u8]>>(words: &[T], effect: Effect) -> Self {
         let word = |index: usize| words.get(index).map(|word| word.as_ref().to_vec()).unwrap_or_default();
-        let verb = String::from_utf8_lossy(&word(0)).into_owned();
-        Self {
-            packed: pack(words),
-            effect,
-            from_replica: false,
-            keep: false,
-            takes: Duration::ZERO,
-            verb,
-            key: word(1),
-        }
+        let (verb, key) = (String::from_utf8_lossy(&word(0)).into_owned(), word(1));
+        Self { packed: pack(words), effect, from_replica: false, keep: false, takes: Duration::ZERO, verb, key }
     }
 }
 
@@ -113,10 +101,7 @@ pub enum Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotDone(error) => write!(f, "{error}"),
-            Self::Unknown(error) => write!(f, "{error}; whether it was done is unknown"),
-        }
+        Error::from(self.clone()).fmt(f)
     }
 }
 
@@ -125,8 +110,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::NotDone(error) => error,
             Failure::Unknown(error) => {
-                let cause = format!("{}; whether it was done is unknown", error.cause());
-                Self::new(error.operation(), cause)
+                Self::new(error.operation(), format!("{}; whether it was done is unknown", error.cause()))
             }
         }
     }

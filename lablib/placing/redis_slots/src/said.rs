@@ -3,6 +3,7 @@
 use redis::{ServerErrorKind, Value};
 
 /// What a node said to a request.
+#[derive(Clone)]
 pub(super) enum Said {
     Answer(Value),
     /// The slot has this master now.
@@ -48,14 +49,6 @@ impl Said {
             Self::Ask(address) => format!("it is to be asked at {address}"),
             Self::TryAgain => "its slot is moving, and its keys are on both sides".into(),
             Self::Down(text) | Self::Refused(text) | Self::Unreached(text) | Self::Silent(text) => text.clone(),
-        }
-    }
-
-    /// The same for another request of a batch that failed as a whole.
-    pub(super) fn again(&self) -> Self {
-        match self {
-            Self::Silent(text) => Self::Silent(text.clone()),
-            other => Self::Unreached(other.reason()),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{Script, Value};
+use redis::{FromRedisValue, InfoDict, Script, Value};
 
-use super::copies::{self, Snapshot};
+use super::copies::Snapshot;
 use super::options::ClientOptions;
-use super::wire::{Login, Wire, pack};
+use super::wire::{Login, Wire, pack, read};
 use lab::service::Redis;
 use lab::{Error, Result};
 
@@ -32,7 +32,6 @@ pub struct SlotMove {
     target: End,
     moved: u64,
     disputed: Vec<Vec<u8>>,
-    patience: Duration,
     /// The target had the slot from the beginning: whatever lies at the source is older.
     over: bool,
 }
@@ -61,7 +60,7 @@ impl End {
         let (login, _) = ClientOptions::to([node.url().to_owned()]).login_and_seeds()?;
         let (name, address) = (node.name().to_owned(), node.address().to_owned());
         let mut end = Self { name, id: String::new(), address, login, patience: PATIENCE, wire: None };
-        end.id = end.text(&["CLUSTER", "MYID"])?;
+        end.id = end.ask(&["CLUSTER", "MYID"])?;
         Ok(end)
     }
 
@@ -71,55 +70,35 @@ impl End {
 
     /// Sends commands in one go, and reads all answers, refusals among them.
     fn tell(&mut self, commands: &[Vec<u8>], patience: Duration) -> Result<Vec<Value>> {
-        let mut wire = match self.wire.take() {
-            Some(wire) => wire,
-            None => {
-                Wire::open(&self.address, &self.login, &[], None, self.patience).map_err(|cause| self.fail(cause))?
-            }
-        };
-        let deadline = Instant::now() + patience;
-        let told = wire.send(&commands.concat(), commands.iter().map(|_| None));
-        let answers = told.and_then(|()| commands.iter().map(|_| wire.receive(deadline)).collect());
-        let answers = answers.map_err(|cause| self.fail(cause))?;
-        self.wire = Some(wire);
-        Ok(answers)
+        let answers =
+            self.wire.take().map_or_else(|| Wire::open(&self.address, &self.login, &[], None, self.patience), Ok);
+        let answers = answers.and_then(|mut wire| {
+            wire.send(&commands.concat(), commands.iter().map(|_| None))?;
+            let deadline = Instant::now() + patience;
+            let answers = commands.iter().map(|_| wire.receive(deadline)).collect::<Result<Vec<_>, _>>()?;
+            self.wire = Some(wire);
+            Ok(answers)
+        });
+        answers.map_err(|cause| self.fail(cause))
     }
 
-    /// As [`tell`](Self::tell), for one command.
-    fn say<T: AsRef<[u8]>>(&mut self, words: &[T], patience: Duration) -> Result<Value> {
-        let answer = self.tell(&[pack(words)], patience)?.pop();
-        answer.ok_or_else(|| self.fail("there is no answer"))
-    }
-
-    fn ask<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Result<Value> {
-        match self.say(words, self.patience)? {
-            Value::ServerError(error) => Err(self.fail(error)),
-            answer => Ok(answer),
-        }
-    }
-
-    fn text<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Result<String> {
-        match self.ask(words)? {
-            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Value::VerbatimString { text, .. } => Ok(text),
-            other => Err(self.fail(format!("the answer is {other:?}"))),
-        }
-    }
-
-    fn count<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Result<u64> {
-        match self.ask(words)? {
-            Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
-            other => Err(self.fail(format!("the answer is {other:?}"))),
-        }
+    fn ask<T: FromRedisValue>(&mut self, words: &[impl AsRef<[u8]>]) -> Result<T> {
+        let answer = self.tell(&[pack(words)], self.patience)?.pop().unwrap_or(Value::Nil);
+        read(answer).map_err(|cause| self.fail(cause))
     }
 
     fn keys_in(&mut self, slot: u16) -> Result<u64> {
-        self.count(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()])
+        self.ask(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()])
+    }
+
+    /// What becomes of a slot: `IMPORTING` or `MIGRATING` the other node, or belonging to the `NODE` of this id.
+    fn set_slot(&mut self, slot: u16, what: &str, node: &str) -> Result<()> {
+        self.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), what, node])
     }
 
     /// What the node itself says about the slot: whether it holds it, and the node that it is moving it to.
     fn stand(&mut self, slot: u16) -> Result<(bool, Option<String>)> {
-        let nodes = self.text(&["CLUSTER", "NODES"])?;
+        let nodes: String = self.ask(&["CLUSTER", "NODES"])?;
         let myself = nodes.lines().find(|line| line.contains("myself"));
         let words = myself.ok_or_else(|| self.fail("it does not know itself"))?.split_ascii_whitespace().skip(8);
         let (mut holds, mut goes_to) = (false, None);
@@ -137,9 +116,9 @@ impl End {
 
     /// The history that its keys have: another one after a restart, and once it has followed another master.
     fn history(&mut self) -> Result<String> {
-        let info = self.text(&["INFO", "server", "replication"])?;
-        let of = |name: &str| info.lines().find_map(|line| line.trim_end().strip_prefix(name)).map(str::to_owned);
-        let history = of("run_id:").zip(of("master_replid:")).map(|(run, replication)| format!("{run} {replication}"));
+        let info: InfoDict = self.ask(&["INFO", "server", "replication"])?;
+        let history = info.get::<String>("run_id").zip(info.get::<String>("master_replid"));
+        let history = history.map(|(run, replication)| format!("{run} {replication}"));
         history.ok_or_else(|| self.fail("it does not tell its history"))
     }
 }
@@ -151,7 +130,7 @@ impl SlotMove {
             return Err(Error::new("move a slot", "source and target are the same node").at(source.name()));
         }
         let (source, target) = (End::of(source)?, End::of(target)?);
-        let mut begun = Self { slot, source, target, moved: 0, disputed: Vec::new(), patience: PATIENCE, over: false };
+        let mut begun = Self { slot, source, target, moved: 0, disputed: Vec::new(), over: false };
         let (source, target) = (&mut begun.source, &mut begun.target);
         if target.stand(slot)?.0 {
             // All that is left to do, if anything, is to tell the others.
@@ -169,18 +148,17 @@ impl SlotMove {
         }
         let history = source.history()?;
         if target.keys_in(slot)? == 0 {
-            source.ask(&["SCRIPT", "LOAD", &empty_at_first(slot, &target.id, &history)])?;
+            source.ask::<String>(&["SCRIPT", "LOAD", &empty_at_first(slot, &target.id, &history)])?;
         }
-        let number = slot.to_string();
         // The target first: the source must not send it clients that it would send back.
-        target.ask(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &source.id])?;
-        source.ask(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &target.id])?;
+        target.set_slot(slot, "IMPORTING", &source.id)?;
+        source.set_slot(slot, "MIGRATING", &target.id)?;
         Ok(begun)
     }
 
     /// How long a node may take for one step.
     pub fn patience(mut self, patience: Duration) -> Self {
-        (self.patience, self.source.patience, self.target.patience) = (patience, patience, patience);
+        (self.source.patience, self.target.patience) = (patience, patience);
         self
     }
 
@@ -207,16 +185,14 @@ impl SlotMove {
             return Ok(0);
         }
         let at_most = at_most.max(1);
-        let mut keys = self.listed(at_most + self.disputed.len())?;
+        let listed = (at_most + self.disputed.len()).to_string();
+        let mut keys: Vec<Vec<u8>> = self.source.ask(&["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &listed])?;
         keys.retain(|key| !self.disputed.contains(key));
         keys.truncate(at_most);
         if keys.is_empty() {
             return self.look_again();
         }
-        let carried = match self.migrate(&keys, false)? {
-            Migrated::Over => keys.len(),
-            Migrated::Busy => self.settle(&keys)?,
-        };
+        let carried = if self.migrate(&keys, false)? { keys.len() } else { self.settle(&keys)? };
         self.moved += carried as u64;
         // None would mean that all are over.
         if carried == 0 { self.carry(at_most) } else { Ok(carried) }
@@ -226,7 +202,7 @@ impl SlotMove {
     pub fn keep(&mut self, key: &[u8], side: Side) -> Result<()> {
         match side {
             Side::Source => {
-                if let Migrated::Busy = self.migrate(&[key.to_vec()], true)? {
+                if !self.migrate(&[key.to_vec()], true)? {
                     return Err(self.target.fail("it does not let its copy be replaced"));
                 }
             }
@@ -235,7 +211,7 @@ impl SlotMove {
                     let cause = format!("it has no copy of {}", String::from_utf8_lossy(key));
                     return Err(self.target.fail(cause));
                 }
-                self.source.ask(&[b"DEL", key])?;
+                self.source.ask::<u64>(&[b"DEL", key])?;
             }
         }
         self.disputed.retain(|disputed| disputed != key);
@@ -252,23 +228,11 @@ impl SlotMove {
                 .at(&self.source.name)
                 .remedy("carry them over first"));
         }
-        let number = self.slot.to_string();
-        let owner = self.target.id.clone();
+        let (slot, owner) = (self.slot, self.target.id.clone());
         // The target first: between the two, both claim the slot, and the source sends everybody there.
-        self.target.ask(&["CLUSTER", "SETSLOT", &number, "NODE", &owner])?;
-        self.source.ask(&["CLUSTER", "SETSLOT", &number, "NODE", &owner])?;
-        for other in others {
-            End::of(other)?.ask(&["CLUSTER", "SETSLOT", &number, "NODE", &owner])?;
-        }
-        Ok(())
-    }
-
-    fn listed(&mut self, count: usize) -> Result<Vec<Vec<u8>>> {
-        let words = ["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &count.to_string()];
-        let Value::Array(keys) = self.source.ask(&words)? else {
-            return Err(self.source.fail("it does not list the slot's keys"));
-        };
-        Ok(copies::strings(keys))
+        self.target.set_slot(slot, "NODE", &owner)?;
+        self.source.set_slot(slot, "NODE", &owner)?;
+        others.iter().try_for_each(|other| End::of(other)?.set_slot(slot, "NODE", &owner))
     }
 
     /// Nothing is left but disputed keys, if anything. What clients have done since may have settled some of them.
@@ -287,9 +251,9 @@ impl SlotMove {
         }
     }
 
-    /// Carries keys over, or finds that the target has some of them.
-    fn migrate(&mut self, keys: &[Vec<u8>], replace: bool) -> Result<Migrated> {
-        let patience = self.patience.as_millis().to_string();
+    /// Carries keys over; not if it finds that the target has some of them.
+    fn migrate(&mut self, keys: &[Vec<u8>], replace: bool) -> Result<bool> {
+        let patience = self.source.patience.as_millis().to_string();
         let (host, port) = self.target.address.rsplit_once(':').unwrap_or((&self.target.address, ""));
         let mut words: Vec<&[u8]> = vec![b"MIGRATE", host.as_bytes(), port.as_bytes(), b"", b"0", patience.as_bytes()];
         if replace {
@@ -302,12 +266,10 @@ impl SlotMove {
         words.push(b"KEYS");
         words.extend(keys.iter().map(Vec::as_slice));
         // Longer than the source waits for the target: else its word of that would never be heard.
-        match self.source.say(&words, 2 * self.patience)? {
-            Value::ServerError(error) => {
-                let text = error.to_string();
-                if text.contains("BUSYKEY") { Ok(Migrated::Busy) } else { Err(self.source.fail(text)) }
-            }
-            _ => Ok(Migrated::Over),
+        match self.source.tell(&[pack(&words)], 2 * self.source.patience)?.pop() {
+            Some(Value::ServerError(error)) if error.to_string().contains("BUSYKEY") => Ok(false),
+            Some(Value::ServerError(error)) => Err(self.source.fail(error)),
+            _ => Ok(true),
         }
     }
 
@@ -316,15 +278,11 @@ impl SlotMove {
     fn settle(&mut self, keys: &[Vec<u8>]) -> Result<usize> {
         let mut over = 0;
         for key in keys {
-            let mut migrated = self.migrate(std::slice::from_ref(key), false)?;
-            if let Migrated::Busy = migrated
-                && self.may_be_replaced(key)?
-            {
-                migrated = self.migrate(std::slice::from_ref(key), true)?;
-            }
-            match migrated {
-                Migrated::Over => over += 1,
-                Migrated::Busy => self.disputed.push(key.clone()),
+            let alone = std::slice::from_ref(key);
+            if self.migrate(alone, false)? || (self.may_be_replaced(key)? && self.migrate(alone, true)?) {
+                over += 1;
+            } else {
+                self.disputed.push(key.clone());
             }
         }
         Ok(over)
@@ -339,10 +297,7 @@ impl SlotMove {
     fn may_be_replaced(&mut self, key: &[u8]) -> Result<bool> {
         let history = self.source.history()?;
         let known = Script::new(&empty_at_first(self.slot, &self.target.id, &history));
-        let Value::Array(exists) = self.source.ask(&["SCRIPT", "EXISTS", known.get_hash()])? else {
-            return Err(self.source.fail("it does not say what it was told"));
-        };
-        if exists == [Value::Int(1)] {
+        if self.source.ask::<[bool; 1]>(&["SCRIPT", "EXISTS", known.get_hash()])? == [true] {
             return Ok(true);
         }
         let (source, target) = self.snapshot(key)?;
@@ -357,11 +312,6 @@ impl SlotMove {
         let target = self.target.tell(&asking, self.target.patience)?;
         Ok((Snapshot::read(source), Snapshot::read(target)))
     }
-}
-
-enum Migrated {
-    Over,
-    Busy,
 }
 
 /// What the source remembers as long as it lives, and forgets when it dies: its cache of scripts is nowhere else. Whichever

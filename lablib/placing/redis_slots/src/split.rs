@@ -1,4 +1,4 @@
-//! One hot key as several keys on several nodes: a write goes to one of them, a read asks them all.
+//! One hot key, a counter say, as several keys on several nodes: a write goes to one of them, a read asks them all.
 
 use redis::Value;
 
@@ -53,15 +53,8 @@ impl SplitKey {
         let place = format!("parts-of:{key}");
         client.call(&Request::repeatable_write(["SET", &place, &proposal.parts.join("\n"), "NX"]))?;
         let fail = |cause: String| Error::new("agree on the parts of a key", cause).at(key);
-        match client.call(&Request::read(["GET", &place]))? {
-            Value::BulkString(names) => {
-                let names = String::from_utf8(names).map_err(|error| fail(error.to_string()))?;
-                let parts: Vec<String> = names.lines().map(str::to_owned).collect();
-                check(key, parts.len(), false)?;
-                Ok(Self { parts })
-            }
-            other => Err(fail(format!("{place} holds {other:?}"))),
-        }
+        let names = redis::from_redis_value::<String>(client.call(&Request::read(["GET", &place]))?);
+        Self::of(names.map_err(|error| fail(error.to_string()))?.lines().map(str::to_owned))
     }
 
     /// Parts that somebody else has chosen.
@@ -76,9 +69,27 @@ impl SplitKey {
         &self.parts
     }
 
-    /// One of them.
-    pub fn any(&self, rng: &mut Rng) -> &str {
-        self.parts.get(rng.below(self.parts.len() as u64) as usize).map_or("", String::as_str)
+    /// The increment of one part, to be sent.
+    pub fn add(&self, amount: u64, rng: &mut Rng) -> Request {
+        let part = &self.parts[rng.below(self.parts.len() as u64) as usize];
+        Request::write(["INCRBY", part, &amount.to_string()])
+    }
+
+    /// Reads all parts of a counter and adds them up.
+    pub fn read(&self, client: &mut Client) -> Result<u64, Failure> {
+        let reads: Vec<Request> = self.parts.iter().map(|part| Request::read(["GET", part])).collect();
+        Self::sum(client.call_many(&reads))
+    }
+
+    /// The total, if every part has answered. Parts are read one beside the other, so an increment that is under way may be
+    /// in it or not; one that was acknowledged before the read is.
+    pub fn sum(answers: impl IntoIterator<Item = Result<Value, Failure>>) -> Result<u64, Failure> {
+        let fail = |cause: String| Failure::NotDone(Error::new("read a counter", cause));
+        answers.into_iter().try_fold(0_u64, |sum, answer| {
+            let part: Option<u64> = redis::from_redis_value(answer?).map_err(|error| fail(error.to_string()))?;
+            let overflow = || fail("its parts sum up to more than 64 bits".into());
+            sum.checked_add(part.unwrap_or(0)).ok_or_else(overflow)
+        })
     }
 }
 
@@ -90,57 +101,5 @@ fn check(key: &str, parts: usize, tagged: bool) -> Result<()> {
         // All parts of a key with a hash tag would land in the one slot of the tag.
         (_, _, true) => fail("its name must have neither a hash tag nor a line break"),
         _ => Ok(()),
-    }
-}
-
-/// A counter in parts.
-#[derive(Debug, Clone)]
-pub struct SplitCounter {
-    key: SplitKey,
-}
-
-impl SplitCounter {
-    /// A counter on these parts.
-    pub fn on(key: SplitKey) -> Self {
-        Self { key }
-    }
-
-    /// The names of its parts.
-    pub fn parts(&self) -> &[String] {
-        self.key.parts()
-    }
-
-    /// The increment of one part, to be sent.
-    pub fn add(&self, amount: u64, rng: &mut Rng) -> Request {
-        Request::write(["INCRBY", self.key.any(rng), &amount.to_string()])
-    }
-
-    /// The reads of all parts, to be sent; [`sum`](Self::sum) adds the answers up.
-    pub fn reads(&self) -> Vec<Request> {
-        self.key.parts.iter().map(|part| Request::read(["GET", part])).collect()
-    }
-
-    /// The total, if every part has answered. Parts are read one beside the other, so an increment that is under way may be
-    /// in it or not; one that was acknowledged before the read is.
-    pub fn sum(answers: &[Result<Value, Failure>]) -> Result<u64, Failure> {
-        answers.iter().try_fold(0_u64, |sum, answer| match answer {
-            Ok(Value::BulkString(digits)) => {
-                let digits = String::from_utf8_lossy(digits);
-                let part: u64 = digits.parse().map_err(|_| {
-                    Failure::NotDone(Error::new("read a counter", format!("one of its parts holds {digits:?}")))
-                })?;
-                let overflow =
-                    || Failure::NotDone(Error::new("read a counter", "its parts sum up to more than 64 bits"));
-                sum.checked_add(part).ok_or_else(overflow)
-            }
-            Ok(Value::Nil) => Ok(sum),
-            Ok(other) => Err(Failure::NotDone(Error::new("read a counter", format!("a part holds {other:?}")))),
-            Err(failure) => Err(failure.clone()),
-        })
-    }
-
-    /// Reads all parts and adds them up.
-    pub fn read(&self, client: &mut Client) -> Result<u64, Failure> {
-        Self::sum(&client.call_many(&self.reads()))
     }
 }

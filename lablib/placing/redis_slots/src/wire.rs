@@ -11,10 +11,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use redis::{Parser, PushKind, Value};
+use redis::{FromRedisValue, Parser, PushKind, Value};
 
-use crate::Flaw;
-
+use crate::Skip;
 use lab::clock::deadline_in;
 
 /// Why a connection is of no more use.
@@ -30,16 +29,16 @@ pub(super) struct Login {
 pub(super) struct Wire {
     /// What the server calls this connection; there is no other of the name.
     name: String,
-    /// The node's id in its cluster, once somebody has asked.
-    node: String,
+    /// The node's id in its cluster; empty where nobody has asked.
+    pub(super) node: String,
     stream: TcpStream,
     parser: Parser,
     /// What was sent and is not answered yet, in order.
     unanswered: VecDeque<Asked>,
     /// When the last request was sent that has been answered, and not refused: every invalidation from before then has been
     /// seen.
-    confirmed: Instant,
-    kept: Kept,
+    pub(super) confirmed: Instant,
+    pub(super) kept: Kept,
 }
 
 /// A request on its way; its answer is to be kept under this key, if there is one.
@@ -54,7 +53,7 @@ impl Wire {
         address: &str,
         login: &Login,
         greetings: &[&[&str]],
-        flaw: Option<Flaw>,
+        skip: Option<Skip>,
         patience: Duration,
     ) -> Result<Self, Broken> {
         let deadline = deadline_in(patience);
@@ -62,19 +61,15 @@ impl Wire {
         let stream = TcpStream::connect_timeout(&target, patience).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).map_err(|error| error.to_string())?;
         let (parser, unanswered, confirmed) = (Parser::new(), VecDeque::new(), Instant::now());
-        let name = format!("lab-{:032x}", rand::random::<u128>());
-        let node = String::new();
-        let mut wire = Self { name: name.clone(), node, stream, parser, unanswered, confirmed, kept: Kept::new(flaw) };
+        let (name, node) = (format!("lab-{:032x}", rand::random::<u128>()), String::new());
+        let mut wire = Self { name: name.clone(), node, stream, parser, unanswered, confirmed, kept: Kept::new(skip) };
         let mut hello = vec!["HELLO", "3"];
         if let Some(password) = &login.password {
             hello.extend(["AUTH", login.user.as_deref().unwrap_or("default"), password]);
         }
         hello.extend(["SETNAME", &name]);
         for words in std::iter::once(hello.as_slice()).chain(greetings.iter().copied()) {
-            wire.send(&pack(words), [None])?;
-            if let Value::ServerError(error) = wire.receive(deadline)? {
-                return Err(format!("it answers {} with {error}", words[0]));
-            }
+            wire.ask::<Value>(words, deadline)?;
         }
         Ok(wire)
     }
@@ -137,31 +132,6 @@ impl Wire {
         Ok(())
     }
 
-    /// When the last request was sent that has been answered, and not refused.
-    pub(super) fn confirmed(&self) -> Instant {
-        self.confirmed
-    }
-
-    pub(super) fn kept(&self) -> &Kept {
-        &self.kept
-    }
-
-    /// Whatever it keeps under this key is not true any more.
-    pub(super) fn forget(&mut self, key: &[u8]) {
-        self.kept.values.remove(key);
-    }
-
-    /// Asks which node this is.
-    pub(super) fn introduce(&mut self, deadline: Instant) -> Result<(), Broken> {
-        self.node = self.ask(&["CLUSTER", "MYID"], deadline)?;
-        Ok(())
-    }
-
-    /// The node's id in its cluster; empty where nobody has asked.
-    pub(super) fn node(&self) -> &str {
-        &self.node
-    }
-
     /// The node and what it calls this connection, if there are requests on it without an answer.
     pub(super) fn owed(self) -> Option<(String, String)> {
         (!self.unanswered.is_empty()).then_some((self.node, self.name))
@@ -169,7 +139,7 @@ impl Wire {
 
     /// Lets the server end those of these connections that it still has, and whatever is under way on them.
     pub(super) fn end_others(&mut self, names: &[String], deadline: Instant) -> Result<(), Broken> {
-        for client in self.ask(&["CLIENT", "LIST"], deadline)?.lines() {
+        for client in self.ask::<String>(&["CLIENT", "LIST"], deadline)?.lines() {
             let of = |what: &str| client.split(' ').find_map(|word| word.strip_prefix(what));
             if let (Some(id), Some(name)) = (of("id="), of("name="))
                 && names.iter().any(|known| known == name)
@@ -182,15 +152,14 @@ impl Wire {
         Ok(())
     }
 
-    /// The answer to a question whose answer is a text.
-    fn ask(&mut self, words: &[&str], deadline: Instant) -> Result<String, Broken> {
+    /// The answer to a question; a refusal is none.
+    pub(super) fn ask<T: FromRedisValue>(
+        &mut self,
+        words: &[impl AsRef<[u8]>],
+        deadline: Instant,
+    ) -> Result<T, Broken> {
         self.send(&pack(words), [None])?;
-        match self.receive(deadline)? {
-            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Value::VerbatimString { text, .. } => Ok(text),
-            Value::ServerError(error) => Err(error.to_string()),
-            other => Err(format!("it answers {} with {other:?}", words[0])),
-        }
+        read(self.receive(deadline)?)
     }
 
     /// The next value that has arrived as a whole.
@@ -217,30 +186,35 @@ impl Wire {
     }
 }
 
+/// What an answer says; a refusal says nothing.
+pub(super) fn read<T: FromRedisValue>(answer: Value) -> Result<T, Broken> {
+    match answer {
+        Value::ServerError(error) => Err(error.to_string()),
+        answer => redis::from_redis_value(answer).map_err(|error| error.to_string()),
+    }
+}
+
 /// A command as it is sent.
 pub(super) fn pack<T: AsRef<[u8]>>(words: &[T]) -> Vec<u8> {
-    let mut packed = format!("*{}\r\n", words.len()).into_bytes();
+    let mut command = redis::Cmd::new();
     for word in words {
-        let word = word.as_ref();
-        packed.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        packed.extend_from_slice(word);
-        packed.extend_from_slice(b"\r\n");
+        command.arg(word.as_ref());
     }
-    packed
+    command.get_packed_command()
 }
 
 /// The values that a connection answers for: those that came on it and have not been invalidated since.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     values: HashMap<Vec<u8>, Vec<u8>>,
-    flaw: Option<Flaw>,
-    /// For [`Flaw::KeepsLate`] alone.
+    skip: Option<Skip>,
+    /// For [`Skip::Order`] alone.
     late: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Kept {
-    fn new(flaw: Option<Flaw>) -> Self {
-        Self { flaw, ..Self::default() }
+    fn new(skip: Option<Skip>) -> Self {
+        Self { skip, ..Self::default() }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
@@ -248,26 +222,27 @@ impl Kept {
     }
 
     fn keep(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        if self.flaw == Some(Flaw::KeepsLate) {
-            self.late.push((key, value));
-        } else {
-            self.values.insert(key, value);
+        match self.skip {
+            Some(Skip::Order) => self.late.push((key, value)),
+            _ => drop(self.values.insert(key, value)),
         }
+    }
+
+    /// What it keeps under this key is not true any more.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.values.remove(key);
     }
 
     /// The server said something that nobody asked for.
     fn told(&mut self, kind: &PushKind, data: &[Value]) {
-        if *kind != PushKind::Invalidate {
-            return;
-        }
-        if self.flaw == Some(Flaw::IgnoresInvalidations) {
+        if *kind != PushKind::Invalidate || self.skip == Some(Skip::Invalidations) {
             return;
         }
         match data.first() {
             Some(Value::Array(keys)) => {
                 for key in keys {
                     if let Value::BulkString(key) = key {
-                        self.values.remove(key);
+                        self.forget(key);
                     }
                 }
             }
@@ -316,9 +291,9 @@ mod tests {
             wire.send(&pack(&["PING"]), [None])
                 .and_then(|()| wire.receive(Instant::now() + patience))
                 .expect("an answer");
-            wire.confirmed()
+            wire.confirmed
         };
-        let greeted = wire.confirmed();
+        let greeted = wire.confirmed;
         assert_eq!(ask(&mut wire), greeted);
         assert!(ask(&mut wire) > greeted);
         serving.join().expect("the server ends");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lab::link::{Direction, Link};
 use lab::service::{self, Redis, RedisCluster};
-use lab::{Error, Rng};
+use lab::{Error, Rng, Show};
 use proptest::prelude::*;
 use redis::{Commands, Value};
 use redis_slots::experiment::*;
@@ -100,16 +100,38 @@ fn three_masters() -> SlotMap {
 #[test]
 fn every_slot_is_the_servers() {
     let keys = random_keys(5_000, &mut Rng::seeded(7, "keys"));
-    let check = check_slots(cluster(), &keys);
-    assert_eq!((check.as_the_server, check.as_the_crate), (5_000, 5_000));
-    assert!(check.without_tags < 4_000, "a function that ignores tags is noticed: {check:?}");
+    let check = check_slots(cluster(), &keys).unwrap();
+    let agree = |function: &str| check.filter("function", function).number("of the keys");
+    assert_eq!((agree("ours"), agree("the redis crate's")), (5_000.0, 5_000.0));
+    assert!(agree("without hash tags") < 4_000.0, "a function that ignores tags is noticed: {check:?}");
+}
+
+#[test]
+fn the_picture_shows_true_places() {
+    let (svg, words) = (picture().to_html(), picture().to_plain());
+    let map = slots_of(&service::private_redis_cluster(3, 0)).unwrap();
+    let mut seen = (0, 0);
+    for line in words.lines() {
+        if let Some((key, slot)) = line.split_once(" → ") {
+            assert_eq!(slot_of(key).to_string(), slot, "{key}");
+            assert!(svg.contains(&format!("→ {slot}<")), "{line}");
+            seen.0 += 1;
+        } else if let Some((node, slots)) = line.split_once(" holds ") {
+            let (from, to) = slots.split_once(" to ").unwrap();
+            let master = map.masters()[node["node ".len()..].parse::<usize>().unwrap() - 1];
+            assert_eq!([from, to].map(|slot| map.owner(slot.parse().unwrap())), [Some(master); 2], "{line}");
+            assert!(svg.contains(&format!("{node}: {from}–{to}")), "{line}");
+            seen.1 += 1;
+        }
+    }
+    assert_eq!(seen, (8, 3));
 }
 
 #[test]
 fn a_client_that_ignores_tags_does_not_find_its_keys() {
-    let mut flawed = options().flawed(Flaw::IgnoresHashTags).deadline(Duration::from_millis(50)).connect().unwrap();
+    let mut blind = options().without(Skip::HashTag).deadline(Duration::from_millis(50)).connect().unwrap();
     let keys: Vec<String> = (0..20).map(|number| format!("{{lost}}:{number}")).collect();
-    let failed = keys.iter().filter(|key| flawed.call(&set(key, "1")).is_err()).count();
+    let failed = keys.iter().filter(|key| blind.call(&set(key, "1")).is_err()).count();
     assert!(failed > 5, "{failed}");
 }
 
@@ -320,7 +342,8 @@ fn of_two_copies_the_one_stays_that_the_caller_says() {
     let (source, target) = owner_and_next(&key(0));
     // Somebody else's move, of which this source knows nothing any more.
     let mut at_the_target = alone(target);
-    target.ask(&format!("CLUSTER SETSLOT {} IMPORTING {}", slot_of(key(0)), source.ask("CLUSTER MYID").unwrap()));
+    let id = source.ask("CLUSTER MYID").unwrap();
+    target.ask(&format!("CLUSTER SETSLOT {} IMPORTING {id}", slot_of(key(0)))).unwrap();
     for number in 0..3 {
         client.call(&set(&key(number), "at the source")).unwrap();
         asked(&mut at_the_target, &["SET", &key(number), "at the target"]);
@@ -371,7 +394,8 @@ fn a_move_is_begun_again_from_wherever_it_was_left_and_goes_nowhere_else() {
     drop(slot);
 
     // A mover that dies between the last two steps, and one that dies behind them.
-    target.ask(&format!("CLUSTER SETSLOT {number} NODE {}", target.ask("CLUSTER MYID").unwrap()));
+    let id = target.ask("CLUSTER MYID").unwrap();
+    target.ask(&format!("CLUSTER SETSLOT {number} NODE {id}")).unwrap();
     for _ in 0..2 {
         let mut slot = SlotMove::begin(number, source, target).unwrap();
         assert_eq!(slot.carry(3).unwrap(), 0);
@@ -386,15 +410,18 @@ fn a_move_is_begun_again_from_wherever_it_was_left_and_goes_nowhere_else() {
 fn a_move_under_traffic_is_no_error_and_counts_exactly_unless_asking_is_left_out() {
     let cluster = service::private_redis_cluster(3, 3);
     let rest = Duration::from_millis(150);
-    let spec = MoveSpec { keys: 100, batch: 5, rest, deadline: Duration::from_secs(10) };
-    let moved = spec.run(&cluster, None, 1);
-    assert_eq!((moved.failed, moved.miscounted, moved.crate_failed), (0, 0, 0), "{}", moved.first_failure);
-    assert!(moved.carried >= 100 && moved.acknowledged > 100 && moved.crate_answered > 10);
-    assert!(moved.detours.asked > 0 && moved.detours.moved > 0 && moved.detours.tried_again > 0, "{:?}", moved.detours);
+    let spec = MoveSpec { keys: 100, batch: 5, rest, deadline: Duration::from_secs(10), skip: None, seed: 1 };
+    let moved = spec.run(&cluster).unwrap();
+    let (failed, seen) = (moved.requests.filter("outcome", "failed"), moved.seen("polite"));
+    assert_eq!((moved.failed(false), moved.miscounted, moved.failed(true)), (0, 0, 0), "{failed:?}");
+    let by_the_crate = moved.requests.filter("task", "read by the crate").height();
+    assert!(moved.carried >= 100 && moved.acknowledged > 100 && by_the_crate > 10);
+    assert!(["ASK", "MOVED", "TRYAGAIN"].iter().all(|detour| seen.number(detour) > 0.0), "{seen:?}");
+    assert!(moved.by_ask(0.02).samples("by ASK").max() > 20.0);
 
-    let hasty = MoveSpec { deadline: Duration::from_millis(40), ..spec };
-    let rude = hasty.run(&cluster, Some(Flaw::IgnoresAsk), 2);
-    assert!(rude.failed > 0, "{:?}", rude.detours);
+    let deadline = Duration::from_millis(40);
+    let rude = MoveSpec { deadline, skip: Some(Skip::Asking), seed: 2, ..spec }.run(&cluster).unwrap();
+    assert!(rude.failed(false) > 0, "{:?}", rude.seen("rude"));
     assert_eq!(rude.miscounted, 0, "refused is not done");
 }
 
@@ -500,7 +527,7 @@ fn parts_sum_up_to_the_acknowledged_increments_of_all_clients() {
                 scope.spawn(move || {
                     let mut client = options().connect().unwrap();
                     let key = SplitKey::agreed("likes", 7, &mut client).unwrap();
-                    let (counter, mut rng) = (SplitCounter::on(key), Rng::seeded(number, "likes"));
+                    let (counter, mut rng) = (key, Rng::seeded(number, "likes"));
                     (1..=300)
                         .filter(|amount| client.call(&counter.add(amount % 3, &mut rng)).is_ok())
                         .map(|n| n % 3)
@@ -511,7 +538,7 @@ fn parts_sum_up_to_the_acknowledged_increments_of_all_clients() {
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
     let mut client = options().connect().unwrap();
-    let counter = SplitCounter::on(SplitKey::agreed("likes", 7, &mut client).unwrap());
+    let counter = SplitKey::agreed("likes", 7, &mut client).unwrap();
     assert_eq!((counter.read(&mut client).unwrap(), acknowledged), (1_200, 1_200));
 }
 
@@ -522,8 +549,7 @@ fn who_comes_second_uses_the_parts_of_the_first() {
     let second = SplitKey::agreed("agreed", 12, &mut client).unwrap();
     assert_eq!(first, second);
     // What agreeing is for: two lists, and a reader who misses what was written.
-    let (mine, theirs) = (SplitKey::over("apart", 3, client.map()).unwrap(), SplitKey::naive("apart", 3).unwrap());
-    let (writer, reader) = (SplitCounter::on(mine), SplitCounter::on(theirs));
+    let (writer, reader) = (SplitKey::over("apart", 3, client.map()).unwrap(), SplitKey::naive("apart", 3).unwrap());
     let mut rng = Rng::seeded(1, "apart");
     (0..100).for_each(|_| drop(client.call(&writer.add(1, &mut rng)).unwrap()));
     assert_eq!(writer.read(&mut client).unwrap(), 100);
@@ -536,13 +562,13 @@ fn who_comes_second_uses_the_parts_of_the_first() {
 fn a_part_that_is_no_number_is_an_error() {
     let mut client = options().connect().unwrap();
     client.call(&set("words:0", "many")).unwrap();
-    let counter = SplitCounter::on(SplitKey::naive("words", 2).unwrap());
+    let counter = SplitKey::naive("words", 2).unwrap();
     assert!(sentence(counter.read(&mut client).unwrap_err()).contains("\"many\""));
     let silent = Err(Failure::NotDone(Error::new("read", "nobody answers")));
-    assert!(SplitCounter::sum(&[Ok(text("1")), silent]).is_err(), "half a sum is none");
-    assert_eq!(SplitCounter::sum(&[Ok(text("1")), Ok(Value::Nil), Ok(text("2"))]), Ok(3));
+    assert!(SplitKey::sum([Ok(text("1")), silent]).is_err(), "half a sum is none");
+    assert_eq!(SplitKey::sum([Ok(text("1")), Ok(Value::Nil), Ok(text("2"))]), Ok(3));
     let most = || Ok(text(&u64::MAX.to_string()));
-    assert!(sentence(SplitCounter::sum(&[most(), most()]).unwrap_err()).contains("more than 64 bits"));
+    assert!(sentence(SplitKey::sum([most(), most()]).unwrap_err()).contains("more than 64 bits"));
 }
 
 // --- the cache -----------------------------------------------------------------------------------------------------
@@ -568,10 +594,10 @@ fn a_cached_value_is_served_until_it_changes_and_not_after() {
 }
 
 #[test]
-fn what_an_invalidation_has_overtaken_is_not_kept_and_the_flawed_clients_are_seen() {
-    assert_eq!(old_after_overwriting(cluster(), 60, None), 0);
-    assert_eq!(old_after_overwriting(cluster(), 60, Some(Flaw::KeepsLate)), 60);
-    assert_eq!(old_after_overwriting(cluster(), 60, Some(Flaw::IgnoresInvalidations)), 60);
+fn what_an_invalidation_has_overtaken_is_not_kept_and_who_leaves_a_step_out_is_seen() {
+    let old = |skip| old_after_overwriting(cluster(), 60, skip).unwrap();
+    assert_eq!(old(None), 0);
+    assert_eq!([Skip::Order, Skip::Invalidations].map(|skip| old(Some(skip))), [60, 60]);
 }
 
 #[test]
@@ -672,40 +698,43 @@ fn a_far_replica_is_late_by_its_wire_and_the_deaf_cache_for_ever() {
     let cluster = service::private_redis_cluster(3, 3);
     let delay = Duration::from_millis(20);
     let spec = StalenessSpec { versions: 50, every: Duration::from_millis(2), delay, own_writes: 3 };
-    let stale = spec.run(&cluster);
-    assert_eq!((stale.stale_at_the_master(), stale.stuck_in_the_cache(), stale.backwards()), (0, 0, 0));
-    assert!(stale.stuck_in_the_deaf_cache() > 0);
-    assert!(stale.soonest_far_away() >= 20.0, "{}", stale.soonest_far_away());
-    assert_eq!((stale.own.missed_after_wait, stale.own.not_confirmed), (0, 0));
-    assert!(stale.own.missed > 0);
+    let stale = spec.run(&cluster).unwrap();
+    let of = |reader: &str, figure: &str| stale.readers.filter("reader", reader).number(figure);
+    assert_eq!((of("master", "old"), of("client cache", "still old at the end")), (0.0, 0.0));
+    assert!(stale.readers.samples("backwards").values().iter().all(|backwards| *backwards == 0.0));
+    assert!(of("deaf cache", "still old at the end") > 0.0);
+    let soonest = 1e3 * stale.versions.filter("reader", "replica, 20 ms away").samples("visible after").min();
+    assert!(soonest >= 20.0, "{soonest}");
+    let own = |read: &str, figure: &str| stale.own.filter("read", read).number(figure);
+    assert_eq!((own("after WAIT 1", "not there"), own("after WAIT 1", "writes")), (0.0, 3.0));
+    assert!(own("at once", "not there") > 0.0);
 
     let spec = HotSpec { keys: 100, skew: 1.5, requests: 1_000, rounds: 2, clients: 2, batch: 50 };
     let remedies = [Remedy::OneKey, Remedy::Suffixes(3), Remedy::Parts(4), Remedy::Cache, Remedy::Replicas];
-    let hot = spec.run(&cluster, &remedies, &[50], 1);
-    assert_eq!(hot.miscounted(), 0);
-    assert!(hot.acknowledged() > 1_000);
-    for remedy in [Remedy::OneKey, Remedy::Suffixes(3), Remedy::Parts(4)] {
-        assert_eq!(hot.unforeseen(remedy, 50), 0, "{remedy:?}");
-        let map = slots_of(&cluster);
-        let predicted = spec.predict(remedy, 50, &map).unwrap().into_iter().fold(0.0, f64::max);
-        let measured = hot.busiest(remedy, 50).mean();
-        assert!((measured / predicted - 1.0).abs() < 0.15, "{remedy:?}: {measured} {predicted}");
+    let arms = remedies.map(|remedy| Arm(remedy, 50));
+    let hot = spec.run(&cluster, arms, 1).unwrap();
+    assert!(hot.figure("miscounted").samples("value").values().iter().all(|off| *off == 0.0));
+    assert!(arms.iter().map(|arm| hot.total(arm, "acknowledged")).sum::<f64>() > 1_000.0);
+    for arm in &arms[..3] {
+        assert_eq!(hot.total(arm, "unforeseen"), 0.0, "{arm}");
+        let map = slots_of(&cluster).unwrap();
+        let predicted = spec.predict(*arm, &map).unwrap().into_iter().fold(0.0, f64::max);
+        let measured = hot.samples(arm, "on the busiest").mean();
+        assert!((measured / predicted - 1.0).abs() < 0.15, "{arm}: {measured} {predicted}");
     }
-    assert!(hot.hit_rate(50) > 20.0);
+    assert!(hot.samples(&arms[3], "hits").mean() > 20.0);
 }
 
 #[test]
 fn a_failover_behind_a_delayed_wire_loses_what_nobody_vouched_for() {
     let death = Death { delay: Duration::from_millis(100), full_coverage: false };
-    let load = Duration::from_millis(600);
-    let failover =
-        FailoverSpec { load, deaths: vec![death], batch: 10, node_timeout: Duration::from_millis(1_000) }.run();
-    let died = failover.first(death);
-    assert!(died.lost > 0 && died.lost < died.acknowledged, "{} of {}", died.lost, died.acknowledged);
-    assert!(died.replicated > 0, "WAIT vouched for some");
-    assert_eq!((died.replicated_lost, died.others_refused), (0, 0));
-    assert!(died.silent[0] > 0.8, "{:?}", died.silent);
-    assert!(died.others_served > 20, "nobody waits for the dead one but its own: {}", died.others_served);
+    let (load, node_timeout) = (Duration::from_millis(600), Duration::from_millis(1_000));
+    let died = FailoverSpec { load, deaths: vec![death], batch: 10, node_timeout }.run().unwrap().deaths;
+    assert!(died.number("gone") > 0.0 && died.number("gone") < died.number("acknowledged"), "{died:?}");
+    assert!(died.number("vouched for") > 0.0, "WAIT vouched for some");
+    assert_eq!((died.number("vouched for and gone"), died.number("others refused")), (0.0, 0.0));
+    assert!(died.number("unserved") > 0.8, "{died:?}");
+    assert!(died.number("others served") > 20.0, "nobody waits for the dead one but its own: {died:?}");
 }
 
 // --- bad input -----------------------------------------------------------------------------------------------------
@@ -742,10 +771,10 @@ fn what_cannot_be_is_one_sentence() {
     assert!(foreign.contains("could not move a slot"), "{foreign}");
 
     let spec = HotSpec { keys: 0, skew: 1.0, requests: 1, rounds: 1, clients: 1, batch: 1 };
-    assert!(spec.try_run(cluster(), &[Remedy::OneKey], &[50], 1).is_err());
-    let spec = MoveSpec { keys: 1, batch: 1, rest: Duration::ZERO, deadline: Duration::ZERO };
-    assert!(spec.try_run(cluster(), None, 1).is_err());
+    assert!(spec.run(cluster(), [Arm(Remedy::OneKey, 50)], 1).is_err());
+    let spec = MoveSpec { keys: 1, batch: 1, rest: Duration::ZERO, deadline: Duration::ZERO, skip: None, seed: 1 };
+    assert!(spec.run(cluster()).is_err());
     let none =
         FailoverSpec { load: Duration::ZERO, deaths: Vec::new(), batch: 1, node_timeout: Duration::from_secs(1) };
-    assert!(none.try_run().is_err());
+    assert!(none.run().is_err());
 }

@@ -1,15 +1,14 @@
 //! A slot moves from one master to another while clients read and write its keys.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::cell::RefCell;
+use std::time::Duration;
 
-use redis::Value;
-use redis::cluster::ClusterClient;
+use redis::cluster::{ClusterClient, ClusterConnection};
 
-use crate::{Client, ClientOptions, Detours, Failure, Flaw, Request, SlotMove, slot_of};
-use lab::chart::{Chart, Lines};
+use super::{answers, sum};
+use crate::{Client, ClientOptions, Failure, Request, Skip, SlotMove, slot_of};
 use lab::service::{Redis, RedisCluster};
-use lab::{Doing, Error, OrFail, Result, Rng, Table, joined};
+use lab::{Call, Crowd, Doing, Error, Frame, Result, Rng};
 
 /// The move, and the traffic during it.
 #[derive(Debug, Clone, Copy)]
@@ -22,287 +21,161 @@ pub struct MoveSpec {
     pub rest: Duration,
     /// How long a client tries before a request has failed.
     pub deadline: Duration,
+    /// The step that clients leave out.
+    pub skip: Option<Skip>,
+    /// The seed.
+    pub seed: u64,
 }
 
 /// What the clients saw of the move.
 #[derive(Debug, Clone)]
 pub struct Moved {
-    /// Requests that were answered.
-    pub answered: u64,
-    /// Requests that failed.
-    pub failed: u64,
-    /// What the first failure said; nothing where there was none.
-    pub first_failure: String,
+    /// A row for each request: its `task` (`increment`, `read`, `read pairs`, or `read by the crate`); of our clients' also the number
+    /// of its first `key`, how often it met `ASK`, `TRYAGAIN` and `MOVED`, and whether its fate is `unknown`.
+    pub requests: Frame,
+    /// When half of the keys were over, and when the slot had its new owner; each began after a rest.
+    pub events: Frame,
     /// Increments that were acknowledged.
     pub acknowledged: u64,
     /// Increments that were acknowledged and are not there, or are there without having been acknowledged.
     pub miscounted: u64,
     /// Keys that the mover carried over.
     pub carried: u64,
-    /// Redirections, over all clients.
-    pub detours: Detours,
-    /// Reads by the `redis` crate's own cluster client during the move.
-    pub crate_answered: u64,
-    /// Those of them that failed.
-    pub crate_failed: u64,
-    /// The longest that an answered request took, in milliseconds.
-    pub longest: f64,
-    requests: Vec<Asked>,
-    steps: Vec<(String, f64)>,
 }
-
-/// One request: when it ended, how long it took, and whether it was redirected.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    end: f64,
-    took: f64,
-    asked: bool,
-    pair: bool,
-}
-
-/// What one client did.
-#[derive(Default)]
-struct Report {
-    requests: Vec<Asked>,
-    failed: u64,
-    first_failure: Option<String>,
-    unknown: u64,
-    increments: Vec<u64>,
-    detours: Detours,
-}
-
-/// What the mover did, and when.
-struct Carried {
-    keys: u64,
-    steps: Vec<(String, f64)>,
-}
-
-const TAG: &str = "basket";
 
 fn key(index: usize) -> String {
-    format!("{{{TAG}}}:{index}")
+    format!("{{basket}}:{index}")
+}
+
+enum User {
+    Ours(&'static str, Client, Rng),
+    TheCrates(ClusterConnection),
 }
 
 impl MoveSpec {
-    /// Moves the slot to the next master, under traffic of clients as they should be, or with a flaw.
-    pub fn run(&self, cluster: &RedisCluster, flaw: Option<Flaw>, seed: u64) -> Moved {
-        self.try_run(cluster, flaw, seed).or_fail()
-    }
-
-    /// As [`run`](Self::run).
-    pub fn try_run(&self, cluster: &RedisCluster, flaw: Option<Flaw>, seed: u64) -> Result<Moved> {
+    /// Moves the slot to the next master, under traffic.
+    pub fn run(&self, cluster: &RedisCluster) -> Result<Moved> {
         if self.keys < 2 || self.batch == 0 {
             return Err(Error::new(
                 "move a slot under traffic",
                 "it needs two keys at least, and a batch of one at least",
             ));
         }
-        let mut options = ClientOptions::of(cluster).deadline(self.deadline);
-        if let Some(flaw) = flaw {
-            options = options.flawed(flaw);
-        }
         let mut whole = ClientOptions::of(cluster).connect()?;
-        let zeros: Vec<Request> =
-            (0..self.keys).map(|index| Request::repeatable_write(["SET", &key(index), "0"])).collect();
-        whole.call_many(&zeros).into_iter().collect::<Result<Vec<_>, _>>()?;
-        let (start, over) = (Instant::now(), AtomicBool::new(false));
-        let over = &over;
-        let run = std::thread::scope(|scope| -> Result<(Vec<Report>, (u64, u64), Carried)> {
-            let clients: Vec<_> = [Task::Increment, Task::Read, Task::ReadPairs]
-                .into_iter()
-                .map(|task| {
-                    let (options, rng) = (options.clone(), Rng::seeded(seed, &format!("{task:?}")));
-                    scope.spawn(move || traffic(&options, task, self.keys, rng, start, over))
-                })
-                .collect();
-            let other = scope.spawn(move || traffic_of_the_crate(cluster, self.keys, flaw.is_some(), over));
-            let moved = self.move_it(cluster, start);
-            over.store(true, Ordering::SeqCst);
-            let reports = clients.into_iter().map(|client| joined("use a moving slot", client.join()));
-            let reports = reports.collect::<Result<Vec<_>>>()?;
-            let other = joined("use a moving slot", other.join())?;
-            Ok((reports, other, moved?))
-        });
-        let (reports, of_the_crate, carried) = run?;
-        self.judge(whole, reports, of_the_crate, carried)
-    }
-
-    /// Carries the slot over, with a rest half-way; when each step was, and how many keys.
-    fn move_it(&self, cluster: &RedisCluster, start: Instant) -> Result<Carried> {
-        let mut steps: Vec<(String, f64)> = Vec::new();
-        let mut note = |what: &str| steps.push((what.to_owned(), start.elapsed().as_secs_f64()));
-        let masters = cluster.masters()?;
-        let source = cluster.master_for(&key(0))?;
+        answers(&mut whole, (0..self.keys).map(|index| Request::repeatable_write(["SET", &key(index), "0"])))?;
+        let (masters, source) = (cluster.masters()?, cluster.master_for(&key(0))?);
         let place = masters.iter().position(|master| master.name() == source.name()).unwrap_or(0);
         let target = masters[(place + 1) % masters.len()];
-        std::thread::sleep(self.rest);
-        note("on its way");
-        let mut slot = SlotMove::begin(slot_of(key(0)), source, target)?;
-        while slot.moved() < self.keys as u64 / 2 {
-            slot.carry(self.batch)?;
+        let others = masters.iter().filter(|node| ![source.name(), target.name()].contains(&node.name()));
+        let others: Vec<&Redis> = others.copied().collect();
+        let slot: RefCell<Option<SlotMove>> = RefCell::default();
+        let mut carried = 0;
+        let ran = Crowd::of(4)
+            .with(|number| self.user(cluster, number))
+            .enduring()
+            .meanwhile(self.rest, "half is over", || {
+                let mut begun = SlotMove::begin(slot_of(key(0)), source, target)?;
+                while begun.moved() < self.keys as u64 / 2 {
+                    begun.carry(self.batch)?;
+                }
+                slot.replace(Some(begun));
+                Ok(())
+            })
+            .meanwhile(self.rest, "new owner", || {
+                let Some(mut slot) = slot.take() else { return Ok(()) };
+                while slot.carry(self.batch)? > 0 {}
+                carried = slot.moved();
+                slot.finish(&others)
+            })
+            .lasting(self.rest)
+            .run(|user, call| user.ask(self.keys, call))?;
+        let increments = ran.frame.filter("task", "increment");
+        let mut acknowledged = vec![0_u64; self.keys];
+        for key in increments.filter("outcome", "done").samples("key").values() {
+            acknowledged[*key as usize] += 1;
         }
-        note("half is over");
-        std::thread::sleep(self.rest);
-        note("goes on");
-        while slot.carry(self.batch)? > 0 {}
-        let carried = slot.moved();
-        let others: Vec<&Redis> =
-            masters.into_iter().filter(|node| node.name() != source.name() && node.name() != target.name()).collect();
-        slot.finish(&others)?;
-        note("new owner");
-        std::thread::sleep(self.rest);
-        Ok(Carried { keys: carried, steps })
-    }
-
-    fn judge(
-        &self,
-        mut whole: Client,
-        reports: Vec<Report>,
-        (crate_answered, crate_failed): (u64, u64),
-        carried: Carried,
-    ) -> Result<Moved> {
-        let reads: Vec<Request> = (0..self.keys).map(|index| Request::read(["GET", &key(index)])).collect();
-        let held = whole.call_many(&reads).into_iter().collect::<Result<Vec<_>, _>>()?;
-        let (mut miscounted, mut acknowledged) = (0, 0);
-        for (index, held) in held.iter().enumerate() {
-            let held: u64 = match held {
-                Value::BulkString(digits) => String::from_utf8_lossy(digits).parse().unwrap_or(0),
-                _ => 0,
-            };
-            let expected: u64 = reports.iter().filter_map(|report| report.increments.get(index)).sum();
-            acknowledged += expected;
-            miscounted += held.abs_diff(expected);
-        }
+        let held = answers(&mut whole, (0..self.keys).map(|index| Request::read(["GET", &key(index)])))?;
+        let held = held.into_iter().map(|value| redis::from_redis_value::<u64>(value).unwrap_or(0));
+        let miscounted: u64 = held.zip(&acknowledged).map(|(held, acknowledged)| held.abs_diff(*acknowledged)).sum();
         // What is unknown may be there or not.
-        let unknown: u64 = reports.iter().map(|report| report.unknown).sum();
-        let mut detours = Detours::default();
-        reports.iter().for_each(|report| detours += report.detours);
-        let first_failure = reports.iter().find_map(|report| report.first_failure.clone()).unwrap_or_default();
-        let failed = reports.iter().map(|report| report.failed).sum();
-        let mut requests: Vec<Asked> = reports.into_iter().flat_map(|report| report.requests).collect();
-        requests.sort_by(|a, b| a.end.total_cmp(&b.end));
-        Ok(Moved {
-            answered: requests.len() as u64,
-            failed,
-            first_failure,
-            acknowledged,
-            miscounted: miscounted.saturating_sub(unknown),
-            carried: carried.keys,
-            detours,
-            crate_answered,
-            crate_failed,
-            longest: requests.iter().map(|request| request.took).fold(0.0, f64::max) * 1e3,
-            requests,
-            steps: carried.steps,
-        })
+        let miscounted = miscounted.saturating_sub(sum(&increments, "unknown") as u64);
+        let acknowledged = acknowledged.iter().sum();
+        Ok(Moved { requests: ran.frame, events: ran.events, acknowledged, miscounted, carried })
     }
-}
 
-/// What one of the clients does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
-    Increment,
-    Read,
-    /// Two keys in one command.
-    ReadPairs,
-}
-
-/// Does one task, as fast as one client can, until it is over.
-fn traffic(
-    options: &ClientOptions,
-    task: Task,
-    keys: usize,
-    mut rng: Rng,
-    start: Instant,
-    over: &AtomicBool,
-) -> Result<Report> {
-    let mut client = options.connect()?;
-    let mut report = Report { increments: vec![0; keys], ..Report::default() };
-    while !over.load(Ordering::SeqCst) {
-        let (index, other) = (rng.below(keys as u64) as usize, rng.below(keys as u64) as usize);
-        let request = match task {
-            Task::Increment => Request::write(["INCR", &key(index)]),
-            Task::Read => Request::read(["GET", &key(index)]),
-            Task::ReadPairs => Request::read(["MGET", &key(index), &key(other)]),
+    fn user(&self, cluster: &RedisCluster, number: usize) -> Result<User> {
+        let Some(task) = ["increment", "read", "read pairs"].get(number) else {
+            let client = ClusterClient::new(cluster.urls()).and_then(|client| client.get_connection());
+            return Ok(User::TheCrates(client.doing("connect with the redis crate's cluster client")?));
         };
-        let writing = task == Task::Increment;
-        let (before, sent) = (client.detours(), Instant::now());
-        let answer = client.call(&request);
-        let after = client.detours();
-        match answer {
-            Ok(_) => {
-                report.increments[index] += u64::from(writing);
-                report.requests.push(Asked {
-                    end: start.elapsed().as_secs_f64(),
-                    took: sent.elapsed().as_secs_f64(),
-                    asked: after.asked > before.asked,
-                    pair: task == Task::ReadPairs,
-                });
-            }
-            Err(failure) => {
-                report.failed += 1;
-                report.unknown += u64::from(writing && matches!(failure, Failure::Unknown(_)));
-                report.first_failure.get_or_insert_with(|| Error::from(failure).cause().to_owned());
-            }
-        }
+        let client = ClientOptions::of(cluster).deadline(self.deadline).without(self.skip).connect()?;
+        Ok(User::Ours(task, client, Rng::seeded(self.seed, task)))
     }
-    report.detours = client.detours();
-    Ok(report)
 }
 
-/// Reads by the crate's client: answered, and failed.
-fn traffic_of_the_crate(cluster: &RedisCluster, keys: usize, idle: bool, over: &AtomicBool) -> Result<(u64, u64)> {
-    let operation = "read with the redis crate's cluster client";
-    if idle {
-        return Ok((0, 0));
-    }
-    let mut connection =
-        ClusterClient::new(cluster.urls()).and_then(|client| client.get_connection()).doing(operation)?;
-    let (mut answered, mut failed, mut index) = (0, 0, 0);
-    while !over.load(Ordering::SeqCst) {
-        index = (index + 7) % keys;
-        match redis::cmd("GET").arg(key(index)).query::<Option<u64>>(&mut connection) {
-            Ok(Some(_)) => answered += 1,
-            Ok(None) | Err(_) => failed += 1,
+impl User {
+    fn ask(&mut self, keys: usize, call: &mut Call) -> Result<()> {
+        match self {
+            Self::TheCrates(connection) => {
+                call.tag("task", "read by the crate");
+                call.rest(Duration::from_micros(200));
+                let index = (7 * (call.number() as usize + 1)) % keys;
+                let value: Option<u64> =
+                    redis::cmd("GET").arg(key(index)).query(connection).doing("read with the redis crate")?;
+                value.map(drop).ok_or_else(|| Error::new("read with the redis crate", "the key is not there"))
+            }
+            Self::Ours(task, client, rng) => {
+                call.tag("task", &task);
+                let (index, other) = (rng.below(keys as u64) as usize, rng.below(keys as u64) as usize);
+                let request = match *task {
+                    "increment" => Request::write(["INCR", &key(index)]),
+                    "read" => Request::read(["GET", &key(index)]),
+                    _ => Request::read(["MGET", &key(index), &key(other)]),
+                };
+                let before = client.detours();
+                let answer = client.call(&request);
+                let after = client.detours();
+                call.note("ASK", "", (after.asked - before.asked) as f64);
+                call.note("TRYAGAIN", "", (after.tried_again - before.tried_again) as f64);
+                call.note("MOVED", "", (after.moved - before.moved) as f64);
+                call.note("key", "", index as f64);
+                call.note("unknown", "", f64::from(u8::from(matches!(answer, Err(Failure::Unknown(_))))));
+                Ok(answer.map(drop)?)
+            }
         }
-        std::thread::sleep(Duration::from_micros(200));
     }
-    Ok((answered, failed))
 }
 
 impl Moved {
-    /// What share of the requests for one key went by ASK, over time.
-    pub fn chart(&self, title: &str) -> Lines {
-        const STEP: f64 = 0.02;
-        let steps = self.requests.last().map_or(0, |last| (last.end / STEP) as usize + 1);
-        let mut counts = vec![(0_u64, 0_u64); steps];
-        for request in self.requests.iter().filter(|request| !request.pair) {
-            let count = &mut counts[(request.end / STEP) as usize];
-            count.0 += 1;
-            count.1 += u64::from(request.asked);
-        }
-        let share = counts.iter().enumerate().filter(|(_, count)| count.0 > 0);
-        let share = share.map(|(step, count)| ((step as f64 + 0.5) * STEP, 100.0 * count.1 as f64 / count.0 as f64));
-        let at = |what: &str| self.steps.iter().find(|(name, _)| name == what).map_or(f64::NAN, |(_, at)| *at);
-        let chart = Chart::lines(title)
-            .x("time", "s")
-            .y("requests for one key that went by ASK", "%")
-            .line("measured", share.collect::<Vec<(f64, f64)>>())
-            .predicted_points("half of the keys", [(at("half is over"), 50.0), (at("goes on"), 50.0)])
-            .y_range(0, 100);
-        self.steps.iter().fold(chart, |chart, (what, at)| chart.mark_x(what, *at))
+    /// How many requests failed, of our clients or of the `redis` crate's.
+    pub fn failed(&self, by_the_crate: bool) -> usize {
+        let failed = self.requests.filter("outcome", "failed");
+        failed.filter_by(|row| (row.text("task") == "read by the crate") == by_the_crate).height()
     }
 
-    /// What the clients saw, in a row of its own for each of these moves.
-    pub fn table(title: &str, moves: &[(&str, &Self)]) -> Table {
-        let counts = |of: fn(&Self) -> u64| moves.iter().map(|(_, moved)| of(moved)).collect::<Vec<u64>>();
-        Table::new(title)
-            .text("client", moves.iter().map(|(name, _)| *name))
-            .counts("answered", "", counts(|moved| moved.answered))
-            .counts("failed", "", counts(|moved| moved.failed))
-            .counts("ASK", "", counts(|moved| moved.detours.asked))
-            .counts("TRYAGAIN", "", counts(|moved| moved.detours.tried_again))
-            .counts("MOVED", "", counts(|moved| moved.detours.moved))
-            .numbers("longest request", "ms", moves.iter().map(|(_, moved)| moved.longest))
+    /// What our clients saw, in one row: requests that were `answered` and that `failed`, `ASK`, `TRYAGAIN` and `MOVED` that they
+    /// followed, and the `longest request` that was answered.
+    pub fn seen(&self, by: &str) -> Frame {
+        let ours = self.requests.having("ASK");
+        let (answered, failed) = (ours.filter("outcome", "done"), self.failed(false) as u64);
+        let counts = Frame::new().text("client", [by]).counts("answered", "", [answered.height() as u64]);
+        ["ASK", "TRYAGAIN", "MOVED"]
+            .into_iter()
+            .fold(counts.counts("failed", "", [failed]), |counts, detour| {
+                counts.numbers(detour, "", [sum(&ours, detour)])
+            })
+            .numbers("longest request", "ms", [1e3 * answered.samples("took").max()])
+    }
+
+    /// Per cent of the requests for one key that went `by ASK`, over time in steps of so many seconds.
+    pub fn by_ask(&self, step: f64) -> Frame {
+        let middle = |moment: f64| (moment / step).floor() * step + step / 2.0;
+        let of_one = self.requests.having("ASK").filter("outcome", "done").except("task", "read pairs");
+        of_one
+            .computed("time", "s", |call| middle(call.number("at") + call.number("took")))
+            .computed("by ASK", "%", |call| 100.0 * call.number("ASK").min(1.0))
+            .group(["time"])
+            .mean("by ASK")
+            .sort("time")
     }
 }

@@ -1,13 +1,15 @@
 //! Which slot, and what follows from it: the prototype's traffic, node by node.
 
+use std::collections::BTreeSet;
+
 use redis::Value;
 use redis::cluster::ClusterClient;
 use redis::cluster_routing::Slot;
 
+use super::answers;
 use crate::{ClientOptions, Meter, Request, SLOTS, SlotMap, SplitKey, slot_of, slot_without_tags};
-use lab::chart::{Bars, Chart};
 use lab::service::RedisCluster;
-use lab::{Doing, Error, OrFail, Result, Rng, Table};
+use lab::{Doing, Error, Frame, Result, Rng};
 
 /// Keys of all sorts: plain ones, any bytes, and braces in every arrangement that somebody has got wrong.
 pub fn random_keys(count: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
@@ -26,207 +28,113 @@ pub fn random_keys(count: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
     (0..count).map(|_| key(rng)).collect()
 }
 
-/// What others say of our slots.
-#[derive(Debug, Clone, Copy)]
-pub struct SlotCheck {
-    /// Keys looked at.
-    pub keys: u64,
-    /// Keys of which the server's `CLUSTER KEYSLOT` says the same as ours.
-    pub as_the_server: u64,
-    /// Keys of which the `redis` crate says the same.
-    pub as_the_crate: u64,
-    /// Keys of which a function that has never heard of hash tags says the same as the server.
-    pub without_tags: u64,
-}
-
-impl SlotCheck {
-    /// Who agrees with the server, and how often.
-    pub fn table(&self, title: &str) -> Table {
-        let agree = [self.without_tags, self.as_the_server];
-        Table::new(title).text("function", ["without hash tags", "ours"]).counts("of the keys", "", agree).numbers(
-            "share",
-            "%",
-            agree.map(|agree| 100.0 * agree as f64 / self.keys as f64),
-        )
-    }
-}
-
-/// Asks the server for every key's slot.
-pub fn check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> SlotCheck {
-    try_check_slots(cluster, keys).or_fail()
-}
-
-fn try_check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> Result<SlotCheck> {
+/// The slots of keys, as the server says.
+pub fn slots_by_the_server(cluster: &RedisCluster, keys: &[impl AsRef<[u8]>]) -> Result<Vec<u16>> {
     let operation = "ask for the slots of keys";
     let node = cluster.nodes().first().ok_or_else(|| Error::new(operation, "the cluster has no nodes"))?;
     let mut connection = redis::Client::open(node.url()).and_then(|client| client.get_connection()).doing(operation)?;
-    let mut check = SlotCheck { keys: keys.len() as u64, as_the_server: 0, as_the_crate: 0, without_tags: 0 };
+    let mut slots = Vec::with_capacity(keys.len());
     for keys in keys.chunks(500) {
         let mut pipeline = redis::pipe();
         for key in keys {
-            pipeline.cmd("CLUSTER").arg("KEYSLOT").arg(key);
+            pipeline.cmd("CLUSTER").arg("KEYSLOT").arg(key.as_ref());
         }
-        let slots: Vec<u16> = pipeline.query(&mut connection).doing(operation)?;
-        for (key, slot) in keys.iter().zip(slots) {
-            check.as_the_server += u64::from(slot_of(key) == slot);
-            check.as_the_crate += u64::from(Slot::new(slot_of(key)) == Some(Slot::for_key(key)));
-            check.without_tags += u64::from(slot_without_tags(key) == slot);
-        }
+        slots.extend(pipeline.query::<Vec<u16>>(&mut connection).doing(operation)?);
     }
-    Ok(check)
+    Ok(slots)
 }
 
-/// The slot of a key, as the server says.
-pub fn slot_by_the_server(cluster: &RedisCluster, key: &str) -> u64 {
-    let ask = || -> Result<u64> {
-        let node = cluster.nodes().first().ok_or_else(|| Error::new("ask for a slot", "the cluster has no nodes"))?;
-        node.ask(&format!("CLUSTER KEYSLOT {key}"))?.parse().doing("read a slot")
-    };
-    ask().or_fail()
+/// Who agrees with the server about the slots of keys: a row for each `function`, how many keys it puts where the server does (`of
+/// the keys`), and per cent of all (`share`).
+pub fn check_slots(cluster: &RedisCluster, keys: &[Vec<u8>]) -> Result<Frame> {
+    type Function = fn(&[u8]) -> Option<Slot>;
+    let functions: [(&str, Function); 3] = [
+        ("without hash tags", |key| Slot::new(slot_without_tags(key))),
+        ("ours", |key| Slot::new(slot_of(key))),
+        ("the redis crate's", |key| Some(Slot::for_key(key))),
+    ];
+    let slots: Vec<Option<Slot>> = slots_by_the_server(cluster, keys)?.into_iter().map(Slot::new).collect();
+    let agree = |function: Function| keys.iter().zip(&slots).filter(|(key, slot)| function(key) == **slot).count();
+    Ok(Frame::new()
+        .text("function", functions.map(|(name, _)| name))
+        .counts("of the keys", "", functions.map(|(_, function)| agree(function) as u64))
+        .computed("share", "%", |row| 100.0 * row.number("of the keys") / keys.len() as f64))
 }
 
 /// Where the masters' slots lie.
-pub fn slots_of(cluster: &RedisCluster) -> SlotMap {
-    ClientOptions::of(cluster).connect().or_fail().map().clone()
+pub fn slots_of(cluster: &RedisCluster) -> Result<SlotMap> {
+    Ok(ClientOptions::of(cluster).connect()?.map().clone())
 }
 
-/// What the traffic's keys are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
-    /// `{bulkKey}:key-0`, …: the prototype's.
-    Braces,
-    /// `bulkKey:key-0`, …
-    Plain,
+fn named(prefix: &str, keys: usize) -> Vec<String> {
+    (0..keys).map(|index| format!("{prefix}{index}")).collect()
 }
 
-impl Naming {
-    fn key(self, index: usize) -> String {
-        match self {
-            Self::Braces => format!("{{bulkKey}}:key-{index}"),
-            Self::Plain => format!("bulkKey:key-{index}"),
-        }
-    }
-}
-
-/// What each master did for the traffic.
-#[derive(Debug, Clone)]
-pub struct Traffic {
-    /// "node 1", …
-    pub nodes: Vec<String>,
-    /// SETs and GETs that each node counted itself.
-    pub counted: Vec<u64>,
-    /// SETs and GETs that the keys' slots say it should get.
-    pub predicted: Vec<u64>,
-    /// Each node's share of the CPU time, in per cent.
-    pub cpu: Vec<f64>,
-    /// Values that came back other than they went in.
-    pub wrong: u64,
-}
-
-impl Traffic {
-    /// Commands that a node counted and that the keys' slots had not foretold, or the other way round.
-    pub fn unforeseen(&self) -> u64 {
-        self.counted.iter().zip(&self.predicted).map(|(counted, predicted)| counted.abs_diff(*predicted)).sum()
-    }
-
-    /// What each node counted, a group of bars for each of these runs.
-    pub fn chart(title: &str, runs: &[(&str, &Self)]) -> Bars {
-        let mut chart = Chart::bars(title).y("commands", "");
-        for (name, run) in runs {
-            chart = chart.group(name);
-            for (node, (counted, predicted)) in run.nodes.iter().zip(run.counted.iter().zip(&run.predicted)) {
-                chart = chart.bar(node, counted).predicted(node, predicted);
-            }
-        }
-        chart
-    }
-}
-
-/// The prototype's script: so many SETs and GETs, pipelined by a hundred.
-pub fn traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Traffic {
-    try_traffic(cluster, naming, keys).or_fail()
-}
-
-fn try_traffic(cluster: &RedisCluster, naming: Naming, keys: usize) -> Result<Traffic> {
+/// The prototype's script, for each of these names (`keys`): so many SETs and GETs, pipelined by a hundred. A row for each master
+/// (`node`): `commands` that it counted itself, and those that the keys' slots say it should get (`predicted`); values that came back
+/// other than they went in (`wrong`), from anywhere.
+pub fn traffic(cluster: &RedisCluster, prefixes: &[&str], keys: usize) -> Result<Frame> {
     let options = ClientOptions::of(cluster);
-    let mut client = options.connect()?;
-    let mut meter = Meter::on(&options)?;
-    let names: Vec<String> = (0..keys).map(|index| naming.key(index)).collect();
-    let masters: Vec<String> = client.map().masters().into_iter().map(str::to_owned).collect();
-    let held = |master: &String| {
-        2 * names.iter().filter(|name| client.map().owner(slot_of(name)) == Some(master.as_str())).count() as u64
+    let (mut client, mut meter) = (options.connect()?, Meter::on(&options, &["set", "get"])?);
+    let mut run = |prefix: &&str| -> Result<Frame> {
+        let names = named(prefix, keys);
+        let held = |master: &str| names.iter().filter(|name| client.map().owner(slot_of(name)) == Some(master)).count();
+        let predicted: Vec<u64> = client.map().masters().into_iter().map(|master| 2 * held(master) as u64).collect();
+        let (wrong, counted) = meter.measure(|| -> Result<u64> {
+            let mut wrong = 0;
+            for names in names.chunks(100) {
+                let set = |name: &String| Request::repeatable_write(["SET", name, &format!("value of {name}")]);
+                answers(&mut client, names.iter().map(set))?;
+                let values = answers(&mut client, names.iter().map(|name| Request::read(["GET", name])))?;
+                let right =
+                    |(value, name): &(Value, &String)| *value == Value::BulkString(format!("value of {name}").into());
+                wrong += values.into_iter().zip(names).filter(|one| !right(one)).count() as u64;
+            }
+            Ok(wrong)
+        })?;
+        let masters = counted.filter("role", "master").select(["node", "commands", "CPU"]);
+        Ok(masters.counts("predicted", "", predicted).everywhere("keys", "", *prefix).everywhere("wrong", "", wrong?))
     };
-    let predicted = masters.iter().map(held).collect();
-    let (wrong, metered) = meter.measure(|| -> Result<u64> {
-        let mut wrong = 0;
-        for names in names.chunks(100) {
-            let sets: Vec<Request> = names
-                .iter()
-                .map(|name| Request::repeatable_write(["SET", name, &format!("value of {name}")]))
-                .collect();
-            let gets: Vec<Request> = names.iter().map(|name| Request::read(["GET", name])).collect();
-            for answer in client.call_many(&sets) {
-                answer?;
-            }
-            for (answer, name) in client.call_many(&gets).into_iter().zip(names) {
-                wrong += u64::from(answer? != Value::BulkString(format!("value of {name}").into_bytes()));
-            }
-        }
-        Ok(wrong)
-    })?;
-    let cpu = metered.cpu();
-    let whole: f64 = cpu.iter().sum();
-    Ok(Traffic {
-        nodes: (1..=masters.len()).map(|number| format!("node {number}")).collect(),
-        counted: metered.calls(&["set", "get"]),
-        predicted,
-        cpu: cpu.iter().map(|cpu| 100.0 * cpu / whole).collect(),
-        wrong: wrong?,
-    })
+    prefixes.iter().map(&mut run).collect()
 }
 
 /// How many of the traffic's keys the `redis` crate's own cluster client finds, with the values that ours wrote.
-pub fn found_by_the_crate(cluster: &RedisCluster, naming: Naming, keys: usize) -> u64 {
-    let find = || -> Result<u64> {
-        let operation = "read with the redis crate's cluster client";
-        let mut connection =
-            ClusterClient::new(cluster.urls()).and_then(|client| client.get_connection()).doing(operation)?;
-        let names: Vec<String> = (0..keys).map(|index| naming.key(index)).collect();
-        let mut found = 0;
-        for names in names.chunks(500) {
-            let mut pipeline = redis::cluster::cluster_pipe();
-            for name in names {
-                pipeline.cmd("GET").arg(name);
-            }
-            let values: Vec<Option<String>> = pipeline.query(&mut connection).doing(operation)?;
-            found +=
-                values.iter().zip(names).filter(|(value, name)| **value == Some(format!("value of {name}"))).count();
+pub fn found_by_the_crate(cluster: &RedisCluster, prefix: &str, keys: usize) -> Result<u64> {
+    let operation = "read with the redis crate's cluster client";
+    let mut connection =
+        ClusterClient::new(cluster.urls()).and_then(|client| client.get_connection()).doing(operation)?;
+    let mut found = 0;
+    for names in named(prefix, keys).chunks(500) {
+        let mut pipeline = redis::cluster::cluster_pipe();
+        for name in names {
+            pipeline.cmd("GET").arg(name);
         }
-        Ok(found as u64)
-    };
-    find().or_fail()
+        let values: Vec<Option<String>> = pipeline.query(&mut connection).doing(operation)?;
+        found += values.iter().zip(names).filter(|(value, name)| **value == Some(format!("value of {name}"))).count();
+    }
+    Ok(found as u64)
 }
 
 /// What a cluster says to one command that names two keys, for each of these pairs.
-pub fn two_keys_in_one_command(cluster: &RedisCluster, pairs: &[[&str; 2]]) -> Table {
-    let mut client = ClientOptions::of(cluster).connect().or_fail();
-    let mut says =
-        |[one, other]: &[&str; 2]| match client.call(&Request::repeatable_write(["MSET", one, "1", other, "2"])) {
-            Ok(_) => "done".to_owned(),
-            Err(failure) => Error::from(failure).cause().to_owned(),
-        };
-    Table::new("Two keys in one command")
+pub fn two_keys_in_one_command(cluster: &RedisCluster, pairs: &[[&str; 2]]) -> Result<Frame> {
+    let mut client = ClientOptions::of(cluster).connect()?;
+    let says = |[one, other]: &[&str; 2]| {
+        let said = client.call(&Request::repeatable_write(["MSET", one, "1", other, "2"]));
+        said.map_or_else(|failure| Error::from(failure).cause().to_owned(), |_| "done".into())
+    };
+    Ok(Frame::new()
         .text("command", pairs.iter().map(|[one, other]| format!("MSET {one} … {other} …")))
-        .text("the cluster says", pairs.iter().map(&mut says))
+        .text("the cluster says", pairs.iter().map(says)))
 }
 
 /// Per cent of so many random keys whose parts `key:0`, `key:1`, … (ten at most) are all on different masters.
-pub fn suffixes_that_spread(map: &SlotMap, keys: usize, parts: usize, rng: &mut Rng) -> f64 {
-    let spread = |key: String| {
-        let split = SplitKey::naive(&key, parts).or_fail();
-        on_different_masters(map, split.parts().iter().map(slot_of))
-    };
-    100.0 * (0..keys).filter(|_| spread(rng.word(10))).count() as f64 / keys as f64
+pub fn suffixes_that_spread(map: &SlotMap, keys: usize, parts: usize, rng: &mut Rng) -> Result<f64> {
+    let mut spread = 0;
+    for _ in 0..keys {
+        let split = SplitKey::naive(&rng.word(10), parts)?;
+        spread += usize::from(on_different_masters(map, split.parts().iter().map(slot_of)));
+    }
+    Ok(100.0 * spread as f64 / keys as f64)
 }
 
 /// The same by theory. A CRC is linear: the slots of keys that differ in their last digit differ by the same bits whatever the
@@ -238,11 +146,8 @@ pub fn suffixes_that_should_spread(map: &SlotMap, parts: usize) -> f64 {
 }
 
 fn on_different_masters(map: &SlotMap, slots: impl Iterator<Item = u16>) -> bool {
-    let mut owners: Vec<Option<&str>> = slots.map(|slot| map.owner(slot)).collect();
-    let parts = owners.len();
-    owners.sort_unstable();
-    owners.dedup();
-    owners.len() == parts
+    let owners: Vec<Option<&str>> = slots.map(|slot| map.owner(slot)).collect();
+    BTreeSet::from_iter(&owners).len() == owners.len()
 }
 
 #[cfg(test)]
