@@ -2,12 +2,15 @@
 
 use std::hint::black_box;
 
-use consistent_hashing::experiment::{Rivals, Scheme, keys, shards};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use consistent_hashing::experiment::{Scheme, keys, shards};
+use consistent_hashing::rivals::{AnyPlacement, Rival};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lab::OrFail;
 
+const KEYS: usize = 1_024;
+
 fn lookup(criterion: &mut Criterion) {
-    let keys = keys(1_024);
+    let keys = keys(KEYS);
     let mut group = criterion.benchmark_group("lookup");
     let schemes = [
         Scheme::Modulo,
@@ -23,7 +26,7 @@ fn lookup(criterion: &mut Criterion) {
         for scheme in schemes {
             let placement = scheme.place(&shards(nodes)).or_fail();
             let mut next = keys.iter().cycle();
-            group.bench_with_input(BenchmarkId::new(scheme.name(), nodes), &nodes, |bencher, _| {
+            group.bench_with_input(BenchmarkId::new(scheme.to_string(), nodes), &nodes, |bencher, _| {
                 bencher.iter(|| next.next().map(|key| black_box(placement.node_of(black_box(key)))));
             });
         }
@@ -31,15 +34,22 @@ fn lookup(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Ten interleaved rounds, as the notebook runs them: what an arm takes next to another says more than what it takes alone.
-fn rivals(_: &mut Criterion) {
-    for rivals in [Rivals::rings(1_000, 10), Rivals::rendezvous(100, 10), Rivals::jump(1_000, 10)] {
-        for (arm, fullest) in &rivals.fullest {
-            let nanoseconds = rivals.raced.nanoseconds_each(arm);
-            println!("{arm}: {:.1} ns a lookup, fullest node {fullest:.3} × the mean", nanoseconds.median());
+/// Ours and its rivals, a group for each kind of placement.
+fn rivals(criterion: &mut Criterion) {
+    let keys = keys(KEYS);
+    let kinds: [(&str, &[Rival], usize); 3] = [
+        ("rings of 1,000 nodes", &Rival::RINGS, 1_000),
+        ("rendezvous over 100 nodes", &Rival::RENDEZVOUS, 100),
+        ("jump over 1,000 nodes", &Rival::JUMPS, 1_000),
+    ];
+    for (kind, rivals, nodes) in kinds {
+        let mut group = criterion.benchmark_group(kind);
+        group.throughput(Throughput::Elements(KEYS as u64));
+        for rival in rivals {
+            let placement = AnyPlacement::new(*rival, nodes).or_fail();
+            group.bench_function(rival.to_string(), |bencher| bencher.iter(|| placement.find_all(&keys)));
         }
-        let ratio = rivals.ours_to_best();
-        println!("ours ÷ best rival: {:.2} ({:.2} to {:.2})", ratio.median(), ratio.min(), ratio.max());
+        group.finish();
     }
 }
 

@@ -30,10 +30,11 @@ mod ketama;
 mod maglev;
 mod modulo;
 mod node;
-mod picture;
+pub mod prototype;
 mod rendezvous;
 pub mod replicas;
 mod ring;
+pub mod rivals;
 
 pub use bounded_loads::BoundedLoads;
 pub use hash::KeyHash;
@@ -45,7 +46,7 @@ pub use node::Node;
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
 
-use lab::Result;
+use lab::{Drawing, Result};
 
 /// Places keys on named nodes; there is always at least one.
 pub trait Placement: Send + Sync {
@@ -63,4 +64,10 @@ pub trait Placement: Send + Sync {
 
     /// What a lookup reads, in bytes: tables, points and names.
     fn bytes(&self) -> usize;
+}
+
+/// A ring of four nodes with three points each, and eight keys.
+pub fn picture() -> Drawing {
+    let plain = "ada holds key-4 and key-6; bob key-1, key-3 and key-5; cyd key-7; dee key-0 and key-2.\n";
+    Drawing::committed("A hash ring: each key belongs to the next point, clockwise", include_str!("picture.svg"), plain)
 }

@@ -1,10 +1,11 @@
 //! Ten tantivy indexes on this machine's disk.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tantivy::collector::{Collector, SegmentCollector};
+use tantivy::collector::{Collector, DocSetCollector, SegmentCollector};
 use tantivy::columnar::Column;
 use tantivy::directory::error::OpenReadError;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
@@ -221,16 +222,12 @@ impl Shard {
         self.meter.measure(|| {
             let searcher = self.reader.searcher();
             let everything = Ask { word: None, ..ask.clone() };
-            let found = searcher.search(&self.fields.query(&everything), &Addresses).doing("search a shard")?;
-            let mut documents = Vec::with_capacity(found.len());
-            for address in found {
-                let stored: TantivyDocument = searcher.doc(address).doing("read a document")?;
-                let document = self.fields.read(&stored);
-                if ask.buckets.contains(bucket_of(document.id)) {
-                    documents.push(document);
-                }
-            }
-            Ok(documents)
+            let found = searcher.search(&self.fields.query(&everything), &DocSetCollector).doing("search a shard")?;
+            // In the order in which they are stored: neighbours are read together.
+            let found: BTreeSet<DocAddress> = found.into_iter().collect();
+            let read = |address| searcher.doc(address).map(|stored: TantivyDocument| self.fields.read(&stored));
+            let all = found.into_iter().map(read).collect::<tantivy::Result<Vec<_>>>().doing("read documents")?;
+            Ok(all.into_iter().filter(|document| ask.buckets.contains(bucket_of(document.id))).collect())
         })
     }
 }
@@ -318,42 +315,5 @@ impl SegmentCollector for SegmentHits {
 
     fn harvest(self) -> Vec<Hit> {
         self.hits
-    }
-}
-
-/// Collects where documents lie.
-struct Addresses;
-
-struct SegmentAddresses {
-    segment: u32,
-    found: Vec<DocAddress>,
-}
-
-impl Collector for Addresses {
-    type Fruit = Vec<DocAddress>;
-    type Child = SegmentAddresses;
-
-    fn for_segment(&self, segment: u32, _: &SegmentReader) -> tantivy::Result<SegmentAddresses> {
-        Ok(SegmentAddresses { segment, found: Vec::new() })
-    }
-
-    fn requires_scoring(&self) -> bool {
-        false
-    }
-
-    fn merge_fruits(&self, segments: Vec<Vec<DocAddress>>) -> tantivy::Result<Vec<DocAddress>> {
-        Ok(segments.concat())
-    }
-}
-
-impl SegmentCollector for SegmentAddresses {
-    type Fruit = Vec<DocAddress>;
-
-    fn collect(&mut self, document: u32, _: f32) {
-        self.found.push(DocAddress::new(self.segment, document));
-    }
-
-    fn harvest(self) -> Vec<DocAddress> {
-        self.found
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::planner::{Planner, Watch};
 use super::resplit::Resplit;
-use super::shards::{Document, Found};
+use super::shards::Document;
 use super::tenants::TenantIndex;
 use lab::Result;
 
@@ -48,16 +48,6 @@ impl Leveller {
             self.watch().moved(&tenant, was, is, routing)?;
         }
         Ok(done)
-    }
-
-    /// The fullest shard's load in fair shares, as far as it has been seen.
-    pub fn imbalance(&self) -> Result<f64> {
-        self.planner.imbalance(&self.index.map(), &self.watch(), self.index.routing())
-    }
-
-    /// The documents of a tenant with this word in them.
-    pub fn search(&self, tenant: &str, word: &str) -> Result<Found> {
-        self.index.search(tenant, word)
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {

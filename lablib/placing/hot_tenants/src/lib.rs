@@ -22,8 +22,8 @@ pub mod experiment;
 mod key_rule;
 mod leveller;
 mod meter;
-mod picture;
 mod planner;
+pub mod prototype;
 mod rates;
 mod resplit;
 mod rest;
@@ -35,14 +35,21 @@ mod tenants;
 pub use embedded::Embedded;
 pub use key_rule::KeyRule;
 pub use leveller::Leveller;
-pub use picture::picture_of_a_split;
 pub use planner::{Change as PlannedSplit, Planner, Watch};
 pub use rates::Rates;
 pub use resplit::{Resplit, Step};
 pub use rest::Rest;
 pub use routing::{Routing, default_routing_shards, hash_of};
-pub use shards::{
-    Ask, BUCKETS, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of, open, what_shards_are,
-};
+pub use shards::{Ask, BUCKETS, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of, open};
 pub use split_map::{Split, SplitMap};
-pub use tenants::{Broken, TenantIndex, View};
+pub use tenants::{Skip, TenantIndex, View};
+
+use lab::Drawing;
+
+/// A tenant in three parts: the way from its documents to their shards.
+pub fn picture() -> Drawing {
+    let title = "A split tenant: a document's id decides its bucket, the split map the bucket's sub-key, the sub-key's hash the shard";
+    let plain = "tenant1: 64 buckets by document id, over 3 sub-keys.\ntenant1#0: 22 buckets, on shard 1\n\
+                 tenant1#2: 21 buckets, on shard 4\ntenant1#35: 21 buckets, on shard 7\n";
+    Drawing::committed(title, include_str!("picture.svg"), plain)
+}

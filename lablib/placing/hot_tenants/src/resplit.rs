@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::shards::{Ask, BUCKETS, Buckets, Change, Document};
 use super::split_map::{Rubbish, Split, SplitMap};
-use super::tenants::{Broken, Moving, Published, TenantIndex};
+use super::tenants::{Moving, Published, Skip, TenantIndex};
 use lab::{Result, crash};
 
 /// Documents that are copied in one go: so many writes wait for the copier at most.
@@ -97,7 +97,7 @@ impl TenantIndex {
             done.copied += self.copy(tenant, route, &|| step(Step::Copying, "resplit-copying"))?;
         }
         step(Step::Copied, "resplit-copied");
-        if self.is(Broken::DeleteBeforeSwitch) {
+        if self.skips(Skip::WaitForSwitch) {
             self.shards.refresh()?;
             done.deleted = self.delete(&old_copies)?;
             step(Step::DeletedTooEarly, "resplit-deleted-too-early");
@@ -106,11 +106,11 @@ impl TenantIndex {
         done.held_up = self.switch(new, &old_copies)?;
         *left_over = Some(old_copies.clone());
         step(Step::Switched, "resplit-switched");
-        if !self.is(Broken::NoWaitForReaders) {
+        if !self.skips(Skip::WaitForReaders) {
             self.drain();
             step(Step::Drained, "resplit-drained");
         }
-        if !self.is(Broken::DeleteBeforeSwitch) {
+        if !self.skips(Skip::WaitForSwitch) {
             done.deleted = self.delete(&old_copies)?;
         }
         crash::point("resplit-deleted");

@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Deserialize;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use ureq::Agent;
+use ureq::http::Request;
 
 use super::routing::Routing;
 use super::shards::{Ask, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of};
@@ -17,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MOST_BYTES: u64 = 1 << 30;
 /// The most hits of one search: all of a tenant's.
 const MOST_HITS: usize = 1_000_000;
+/// What bodies are.
+const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
 /// Changes in one request.
 const BULK: usize = 2_000;
 
@@ -42,13 +47,14 @@ impl Rest {
     pub fn create(url: &str, routing: Routing) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let server = Server::at(url)?;
-        let about: About = server.get("").map_err(|error| {
+        let about = server.ask("GET", "", None).map_err(|error| {
             Error::new("reach the search server", error.cause())
                 .at(&server.url)
                 .remedy("start it, correct LAB_SEARCH_URL, or unset it: the lab then uses embedded indexes")
         })?;
-        let name =
-            format!("{} {}", about.version.distribution.as_deref().unwrap_or("elasticsearch"), about.version.number);
+        // OpenSearch says what it is; Elasticsearch says nothing.
+        let what = about["version"]["distribution"].as_str().unwrap_or("elasticsearch");
+        let name = format!("{what} {}", about["version"]["number"].as_str().unwrap_or("of no version"));
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // Not by the process alone: in a container its id comes again, and one that was killed has left its index.
         let index = format!("lab-hot-tenants-{:x}-{number}", rand::random::<u64>());
@@ -74,7 +80,7 @@ impl Rest {
                 "text": { "type": "text" },
             },
         });
-        server.put(&index, &json!({ "settings": settings, "mappings": mappings }))?;
+        server.ask("PUT", &index, Some((JSON, json!({ "settings": settings, "mappings": mappings }).to_string())))?;
         let name = format!("an index of {} shards on {name}", routing.primaries());
         Ok(Self { server, index, routing, name })
     }
@@ -82,14 +88,15 @@ impl Rest {
     /// The shards that the *server* says a search with this routing key asks.
     pub fn shards_of(&self, routing: &str) -> Result<Vec<usize>> {
         let path = format!("{}/_search_shards?routing={}", self.index, escaped(routing));
-        let answer: ShardsOfSearch = self.server.get(&path)?;
-        let mut shards: Vec<usize> = answer.shards.iter().flatten().map(|copy| copy.shard).collect();
+        let answer = self.server.ask("GET", &path, None)?;
+        let copies = list(&answer["shards"]).iter().flat_map(list);
+        let mut shards: Vec<usize> = copies.map(|copy| Ok(number(&copy["shard"])? as usize)).collect::<Result<_>>()?;
         shards.sort_unstable();
         shards.dedup();
         Ok(shards)
     }
 
-    fn searches(&self, asks: &[Ask], answer: &[(&str, Value)]) -> Result<Vec<Response>> {
+    fn searches(&self, asks: &[Ask], answer: &[(&str, Value)]) -> Result<Vec<Value>> {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
@@ -114,18 +121,21 @@ impl Rest {
             }
             lines += &format!("{}\n{body}\n", json!({ "index": self.index, "routing": ask.routing }));
         }
-        let answer: Responses = self.server.send_lines("_msearch", lines)?;
-        let whole = |response: Response| match (&response.error, response.shards.failed, response.timed_out) {
-            (None, 0, false) => Ok(response),
-            _ => Err(Error::new("search", "not every shard has answered").at(&self.index)),
+        let answer = self.server.ask("POST", "_msearch", Some((LINES, lines)))?;
+        let responses = list(&answer["responses"]);
+        let whole = |response: &Value| {
+            response["error"].is_null() && response["_shards"]["failed"] == 0 && response["timed_out"] != true
         };
-        answer.responses.into_iter().map(whole).collect()
+        if responses.len() != asks.len() || !responses.iter().all(whole) {
+            return Err(Error::new("search", "not every shard has answered").at(&self.index));
+        }
+        Ok(responses.to_vec())
     }
 }
 
 impl Drop for Rest {
     fn drop(&mut self) {
-        let _ = self.server.delete(&self.index); // nobody is left to be told
+        let _ = self.server.ask("DELETE", &self.index, None); // nobody is left to be told
     }
 }
 
@@ -161,13 +171,14 @@ impl SearchShards for Rest {
                     }
                 }
             }
-            let answer: Bulk = self.server.send_lines(&format!("{}/_bulk", self.index), lines)?;
+            let answer = self.server.ask("POST", &format!("{}/_bulk", self.index), Some((LINES, lines)))?;
+            let items = list(&answer["items"]);
             // An error of its own for each change; one that found nothing to delete has none.
-            if let Some(error) = answer.items.iter().flat_map(|item| item.values()).find_map(|item| item.error.as_ref())
-            {
+            let mut done = items.iter().filter_map(Value::as_object).flat_map(|item| item.values());
+            if let Some(error) = done.find_map(|change| change.get("error")) {
                 return Err(Error::new("write documents", error).at(&self.index));
             }
-            if answer.errors || answer.items.len() != changes.len() {
+            if answer["errors"] != false || items.len() != changes.len() {
                 return Err(Error::new("write documents", "not every change was answered").at(&self.index));
             }
         }
@@ -175,8 +186,8 @@ impl SearchShards for Rest {
     }
 
     fn refresh(&self) -> Result<()> {
-        let answer: Refreshed = self.server.post(&format!("{}/_refresh", self.index))?;
-        match answer.shards.failed {
+        let answer = self.server.ask("POST", &format!("{}/_refresh", self.index), Some((JSON, String::new())))?;
+        match number(&answer["_shards"]["failed"])? {
             0 => Ok(()),
             failed => Err(Error::new("refresh", format!("{failed} shards did not")).at(&self.index)),
         }
@@ -186,11 +197,10 @@ impl SearchShards for Rest {
         let columns = [("_source", json!(false)), ("docvalue_fields", json!(["id", "version"]))];
         let mut found = Found::default();
         for response in self.searches(asks, &columns)? {
-            found.shards += response.shards.total;
-            for hit in response.hits.hits {
-                let value = |values: &[u64]| values.first().copied().unwrap_or_default();
-                let fields = hit.fields.ok_or_else(|| Error::new("search", "a hit came without its fields"))?;
-                found.hits.push(Hit { id: value(&fields.id), version: value(&fields.version) });
+            found.shards += number(&response["_shards"]["total"])? as usize;
+            for hit in list(&response["hits"]["hits"]) {
+                let field = |name: &str| number(&hit["fields"][name][0]);
+                found.hits.push(Hit { id: field("id")?, version: field("version")? });
             }
         }
         Ok(found)
@@ -198,28 +208,25 @@ impl SearchShards for Rest {
 
     fn fetch(&self, ask: &Ask) -> Result<Vec<Document>> {
         let everything = [Ask { word: None, ..ask.clone() }];
-        let hits = self.searches(&everything, &[])?.into_iter().flat_map(|response| response.hits.hits);
-        let document = |hit: RestHit| {
-            let source = hit.source.ok_or_else(|| Error::new("fetch documents", "a hit came without its source"))?;
-            let Source { id, tenant, version, text } = source;
-            Ok(Document { id, tenant, version, text })
-        };
-        hits.map(document).collect()
+        let responses = self.searches(&everything, &[])?;
+        let hits = responses.iter().flat_map(|response| list(&response["hits"]["hits"]));
+        hits.map(|hit| serde_json::from_value(hit["_source"].clone()).doing("fetch a document")).collect()
     }
 
     fn loads(&self) -> Result<Vec<ShardLoad>> {
         let path = format!("{}/_stats/docs,indexing,search,refresh?level=shards", self.index);
-        let answer: Stats = self.server.get(&path)?;
-        let shards = answer.indices.into_values().next().unwrap_or_default().shards;
+        let answer = self.server.ask("GET", &path, None)?;
+        let index = answer["indices"].as_object().and_then(|indices| indices.values().next()).unwrap_or(&Value::Null);
         let load = |shard: u32| {
-            let copy = shards.get(&shard.to_string()).and_then(|copies| copies.first()).ok_or_else(|| {
-                Error::new("read what the shards have done", format!("the server says nothing of shard {shard}"))
-            })?;
-            let busy = copy.indexing.index_time_in_millis
-                + copy.search.query_time_in_millis
-                + copy.search.fetch_time_in_millis
-                + copy.refresh.total_time_in_millis;
-            Ok(ShardLoad { documents: copy.docs.count, busy: Duration::from_millis(busy) })
+            let silent =
+                || Error::new("read what the shards have done", format!("the server says nothing of shard {shard}"));
+            let copy = &index["shards"][shard.to_string()][0];
+            let of = |what: &str, figure: &str| copy[what][figure].as_u64().ok_or_else(silent);
+            let busy = of("indexing", "index_time_in_millis")?
+                + of("search", "query_time_in_millis")?
+                + of("search", "fetch_time_in_millis")?
+                + of("refresh", "total_time_in_millis")?;
+            Ok(ShardLoad { documents: of("docs", "count")?, busy: Duration::from_millis(busy) })
         };
         (0..self.routing.primaries()).map(load).collect()
     }
@@ -247,7 +254,7 @@ impl Server {
             None => None,
             Some(login) => {
                 let (user, password) = login.split_once(':').ok_or_else(|| bad("a user needs a password"))?;
-                Some(format!("Basic {}", base64(format!("{}:{}", unescaped(user), unescaped(password)).as_bytes())))
+                Some(format!("Basic {}", STANDARD.encode(format!("{}:{}", unescaped(user), unescaped(password)))))
             }
         };
         let agent = Agent::config_builder()
@@ -259,46 +266,19 @@ impl Server {
         Ok(Self { agent, url: format!("http://{host}"), login })
     }
 
-    fn get<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T> {
-        let request = self.agent.get(format!("{}/{path}", self.url));
-        self.answer(path, self.with_login(request).call())
-    }
-
-    fn post<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T> {
-        let request = self.agent.post(format!("{}/{path}", self.url));
-        self.answer(path, self.with_login(request).send_empty())
-    }
-
-    fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = self.agent.put(format!("{}/{path}", self.url)).header("Content-Type", "application/json");
-        self.answer(path, self.with_login(request).send(body.to_string()))
-    }
-
-    fn delete(&self, path: &str) -> Result<Value> {
-        let request = self.agent.delete(format!("{}/{path}", self.url));
-        self.answer(path, self.with_login(request).call())
-    }
-
-    fn send_lines<T: for<'a> Deserialize<'a>>(&self, path: &str, lines: String) -> Result<T> {
-        let request = self.agent.post(format!("{}/{path}", self.url)).header("Content-Type", "application/x-ndjson");
-        self.answer(path, self.with_login(request).send(lines))
-    }
-
-    fn with_login<T>(&self, request: ureq::RequestBuilder<T>) -> ureq::RequestBuilder<T> {
-        match &self.login {
-            Some(login) => request.header("Authorization", login),
-            None => request,
-        }
-    }
-
-    fn answer<T: for<'a> Deserialize<'a>>(
-        &self,
-        path: &str,
-        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<T> {
+    /// What it answered: an object, whatever it was asked.
+    fn ask(&self, method: &str, path: &str, body: Option<(&str, String)>) -> Result<Value> {
         let what = match path {
             "" => "ask the search server who it is".to_string(),
             path => format!("ask the search server for {path}"),
+        };
+        let mut request = Request::builder().method(method).uri(format!("{}/{path}", self.url));
+        if let Some(login) = &self.login {
+            request = request.header("Authorization", login);
+        }
+        let sent = match body {
+            Some((kind, body)) => self.agent.run(request.header("Content-Type", kind).body(body).doing(&what)?),
+            None => self.agent.run(request.body(()).doing(&what)?),
         };
         let mut response = sent.doing(&what)?;
         let status = response.status();
@@ -308,8 +288,19 @@ impl Server {
             let reason = reason.as_ref().and_then(|reason| reason.pointer("/error/reason")).and_then(Value::as_str);
             return Err(Error::new(what, format!("it answered {status}: {}", reason.unwrap_or("no reason given"))));
         }
-        serde_json::from_str(&text).doing(what)
+        match serde_json::from_str(&text).doing(&what)? {
+            answer @ Value::Object(_) => Ok(answer),
+            other => Err(Error::new(what, format!("{other} is no answer"))),
+        }
     }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn number(value: &Value) -> Result<u64> {
+    value.as_u64().ok_or_else(|| Error::new("read the search server's answer", format!("{value} is no number")))
 }
 
 /// For a URL's query: everything but letters and digits as `%XX`.
@@ -338,145 +329,6 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| {
-        let bits = (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
-        let letter = |at: usize| match at <= chunk.len() {
-            true => char::from(LETTERS[(bits >> (18 - 6 * at) & 63) as usize]),
-            false => '=',
-        };
-        [letter(0), letter(1), letter(2), letter(3)]
-    };
-    bytes.chunks(3).flat_map(group).collect()
-}
-
-#[derive(Deserialize)]
-struct About {
-    version: AboutVersion,
-}
-
-#[derive(Deserialize)]
-struct AboutVersion {
-    number: String,
-    /// OpenSearch says so; Elasticsearch says nothing.
-    distribution: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Bulk {
-    errors: bool,
-    items: Vec<std::collections::HashMap<String, BulkItem>>,
-}
-
-#[derive(Deserialize)]
-struct BulkItem {
-    error: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Refreshed {
-    #[serde(rename = "_shards")]
-    shards: ShardCounts,
-}
-
-#[derive(Deserialize, Default)]
-struct ShardCounts {
-    total: usize,
-    failed: usize,
-}
-
-#[derive(Deserialize)]
-struct Responses {
-    responses: Vec<Response>,
-}
-
-#[derive(Deserialize)]
-struct Response {
-    error: Option<Value>,
-    #[serde(default)]
-    timed_out: bool,
-    #[serde(rename = "_shards", default)]
-    shards: ShardCounts,
-    #[serde(default)]
-    hits: Hits,
-}
-
-#[derive(Deserialize, Default)]
-struct Hits {
-    hits: Vec<RestHit>,
-}
-
-#[derive(Deserialize)]
-struct RestHit {
-    #[serde(rename = "_source")]
-    source: Option<Source>,
-    fields: Option<HitFields>,
-}
-
-#[derive(Deserialize)]
-struct Source {
-    id: u64,
-    tenant: String,
-    version: u64,
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct HitFields {
-    id: Vec<u64>,
-    version: Vec<u64>,
-}
-
-#[derive(Deserialize)]
-struct ShardsOfSearch {
-    shards: Vec<Vec<ShardCopy>>,
-}
-
-#[derive(Deserialize)]
-struct ShardCopy {
-    shard: usize,
-}
-
-#[derive(Deserialize)]
-struct Stats {
-    indices: std::collections::HashMap<String, IndexStats>,
-}
-
-#[derive(Deserialize, Default)]
-struct IndexStats {
-    shards: std::collections::HashMap<String, Vec<ShardStats>>,
-}
-
-#[derive(Deserialize)]
-struct ShardStats {
-    docs: DocsStats,
-    indexing: IndexingStats,
-    search: SearchStats,
-    refresh: RefreshStats,
-}
-
-#[derive(Deserialize)]
-struct DocsStats {
-    count: u64,
-}
-
-#[derive(Deserialize)]
-struct IndexingStats {
-    index_time_in_millis: u64,
-}
-
-#[derive(Deserialize)]
-struct SearchStats {
-    query_time_in_millis: u64,
-    fetch_time_in_millis: u64,
-}
-
-#[derive(Deserialize)]
-struct RefreshStats {
-    total_time_in_millis: u64,
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -484,9 +336,6 @@ mod tests {
 
     #[test]
     fn logins_are_encoded_as_everybody_does() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
         let server = Server::at("http://lab:p%40ss@127.0.0.1:9200/").unwrap();
         assert_eq!(server.login.as_deref(), Some("Basic bGFiOnBAc3M="));
         assert_eq!(server.url, "http://127.0.0.1:9200");

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::routing::Routing;
 use super::{Embedded, Rest};
 use lab::service::own_urls;
-use lab::{Error, OrFail, Result};
+use lab::{Error, Result};
 
 /// Names a search server of one's own.
 const VARIABLE: &str = "LAB_SEARCH_URL";
@@ -69,7 +71,7 @@ impl fmt::Debug for Buckets {
 }
 
 /// A tenant's document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Document {
     /// Unique among the documents of all tenants.
     pub id: u64,
@@ -181,9 +183,4 @@ pub fn open(routing: Routing) -> Result<Box<dyn SearchShards>> {
         }
         None => Ok(Box::new(Embedded::create(routing)?)),
     }
-}
-
-/// As [`open`], for a cell of a notebook: what the shards of this run are.
-pub fn what_shards_are() -> String {
-    Routing::new(10).and_then(open).map(|shards| shards.name()).or_fail()
 }

@@ -1,6 +1,7 @@
 //! The index as its clients see it: documents of tenants, wherever the split map puts them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::routing::Routing;
@@ -9,26 +10,44 @@ use super::split_map::{Ledger, Rubbish, SplitMap};
 use lab::crash::Disk;
 use lab::{Doing, Result};
 
-/// One step of the system left out, to see who notices.
+/// A step of the system that is left out, to see who notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
+pub enum Skip {
     /// A reader takes whatever of the tenant it finds on a shard, without looking at buckets.
-    NoBucketFilter,
+    BucketFilter,
     /// A write to a bucket on the move goes to its old home only.
-    NoCatchUp,
+    CatchUp,
     /// The old copies are deleted before the map says where the new ones are.
-    DeleteBeforeSwitch,
+    WaitForSwitch,
     /// The old copies are deleted while readers of the old map may still be on their way to them.
-    NoWaitForReaders,
+    WaitForReaders,
     /// The map is kept in memory alone.
-    MapNotSaved,
+    SaveMap,
+}
+
+impl Skip {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::BucketFilter, Self::CatchUp, Self::WaitForSwitch, Self::WaitForReaders, Self::SaveMap];
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BucketFilter => "no bucket filter",
+            Self::CatchUp => "no catching up",
+            Self::WaitForSwitch => "deleted before the switch",
+            Self::WaitForReaders => "no waiting for readers",
+            Self::SaveMap => "map not saved",
+        })
+    }
 }
 
 /// A search index for tenants of very different sizes. Reads and writes go on while a tenant is split anew.
 pub struct TenantIndex {
     pub(super) shards: Arc<dyn SearchShards>,
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) broken: Option<Broken>,
+    pub(super) skip: Option<Skip>,
     /// Held for reading by every write and refresh, for writing while a move begins and ends.
     pub(super) gate: RwLock<Option<Moving>>,
     pub(super) published: Mutex<Published>,
@@ -68,7 +87,7 @@ impl TenantIndex {
         let index = Self {
             shards,
             disk,
-            broken: None,
+            skip: None,
             gate: RwLock::new(None),
             published: Mutex::new(Published { map: Arc::new(ledger.map), readers: BTreeMap::new() }),
             finished: Condvar::new(),
@@ -82,14 +101,14 @@ impl TenantIndex {
         Ok(index)
     }
 
-    /// The same with one step left out.
-    pub fn broken(mut self, how: Broken) -> Self {
-        self.broken = Some(how);
+    /// The same without a step.
+    pub fn without(mut self, skip: Option<Skip>) -> Self {
+        self.skip = skip;
         self
     }
 
-    pub(super) fn is(&self, how: Broken) -> bool {
-        self.broken == Some(how)
+    pub(super) fn skips(&self, step: Skip) -> bool {
+        self.skip == Some(step)
     }
 
     /// The shards below.
@@ -131,7 +150,7 @@ impl TenantIndex {
                 moving.as_ref().filter(|moving| moving.tenant == tenant).and_then(|moving| moving.to.get(&bucket));
             match new_home {
                 None => still.push(change(home)),
-                Some(_) if self.is(Broken::NoCatchUp) => still.push(change(home)),
+                Some(_) if self.skips(Skip::CatchUp) => still.push(change(home)),
                 Some(new_home) => {
                     ids.push(id);
                     moved.extend([change(home), change(new_home.clone())]);
@@ -186,7 +205,7 @@ impl TenantIndex {
     }
 
     pub(super) fn save_map(&self, map: &SplitMap, rubbish: Option<Rubbish>) -> Result<()> {
-        match self.is(Broken::MapNotSaved) {
+        match self.skips(Skip::SaveMap) {
             true => Ok(()),
             false => Ledger { map: map.clone(), rubbish }.write(self.disk.as_ref()),
         }
@@ -224,7 +243,7 @@ impl View<'_> {
         let mut asks = self.map.asks(tenant);
         for ask in &mut asks {
             ask.word = word.map(str::to_string);
-            if self.index.is(Broken::NoBucketFilter) {
+            if self.index.skips(Skip::BucketFilter) {
                 ask.buckets = Buckets::ALL;
             }
         }

@@ -81,6 +81,16 @@ fn the_published_table_comes_out() {
     }
 }
 
+/// The drawing is committed: it must stay what the routing says.
+#[test]
+fn the_picture_is_the_routings() {
+    use lab::Show;
+    for (shard, key) in [(1, "tenant1#0"), (4, "tenant1#2"), (7, "tenant1#35")] {
+        assert_eq!(Routing::new(10).unwrap().key_to("tenant1", shard).unwrap(), key);
+        assert!(picture().to_html().contains(key) && picture().to_plain().contains(&format!("on shard {shard}")));
+    }
+}
+
 #[test]
 fn strange_keys_lead_where_a_real_server_says() {
     // Asked of OpenSearch 2.19.1, ten primaries.
@@ -91,9 +101,10 @@ fn strange_keys_lead_where_a_real_server_says() {
 
 #[test]
 fn the_prototypes_run_comes_out_with_its_faults() {
-    let run = published();
-    assert_eq!(run.documents, seed::TOTALS);
-    assert_eq!((run.unsplit[5], run.unsplit[9]), (300.0, 300.0));
+    let run = prototype::published().unwrap();
+    assert_eq!(run.documents, prototype::TOTALS);
+    let unsplit = |shard: u64| run.homes_unsplit.filter("shard", shard).samples("documents").values().iter().sum();
+    assert_eq!((unsplit(5), unsplit(9)), (300.0, 300.0));
     assert_eq!(run.shards_of_tenant2, 2, "split in three, on two shards");
     assert_eq!(run.found_by_statistics, 0);
     assert_eq!(run.found_by_fan_out, 600);
@@ -103,26 +114,34 @@ fn the_prototypes_run_comes_out_with_its_faults() {
 
 #[test]
 fn the_readmes_figures_come_out() {
-    let sweep = sweep(100_000, 1, 1);
-    for (name, (_, figure)) in ["by tenant", "k = 2", "k = 3", "k = 5"].iter().zip(seed::ran::README) {
-        let ours = sweep.published_names(name);
-        assert!((ours - figure).abs() < 0.005, "{name}: {ours} and not {figure}");
+    let published = sweep(100_000, 1, 1).unwrap().filter("names", "the prototype's");
+    for (strategy, figure) in prototype::RAN {
+        let ours = published.filter("strategy", strategy).number("fullest shard ÷ mean");
+        assert!((ours - figure).abs() < 0.005, "{strategy}: {ours} and not {figure}");
     }
 }
 
 #[test]
 fn what_the_prototype_never_published_is_not_marked_as_published() {
-    use lab::Figure;
-    let chart = sweep(100_000, 1, 1).chart("t").to_svg();
+    use lab::{Chart, Figure};
+    let placed = sweep(100_000, 1, 1).unwrap().filter("names", "random");
+    let bars = Chart::bars("t").of(&placed, "strategy", "fullest shard ÷ mean");
+    let chart = prototype::RAN
+        .into_iter()
+        .fold(bars, |bars, (strategy, figure)| bars.ran("prototype's names", strategy, figure))
+        .to_svg();
     assert!(chart.contains("names, run by us"), "{chart}");
     assert!(chart.contains("Open square: published by nobody, we ran the prototype."), "{chart}");
+    // And the notebook draws it like this.
+    let notebook = include_str!("../../../../notebooks/02-hot-tenants.ipynb");
+    assert!(notebook.contains(".ran(\\\"prototype's names") && !notebook.contains(".mark("));
 }
 
 /// Consecutive remainders by ten are different as long as there are no more than ten of them: nothing that a run could refute.
 #[test]
 fn a_partition_without_routing_shards_to_spare_reaches_as_many_shards_as_it_is_large() {
     for size in [1, 4, 8] {
-        let reach = partition_reach(size, true, 100, 2, 7);
+        let reach = partition_reach(&KeyRule::PartitionedUnsplittable(size), 100, 2, 7).unwrap();
         assert!(reach.values().iter().all(|shards| *shards == f64::from(size)), "{size}: {reach}");
     }
 }
@@ -299,19 +318,19 @@ fn a_shard_is_busy_in_proportion_to_what_it_does() {
 
 #[test]
 fn every_read_beside_a_resplit_finds_every_document_once() {
-    let checked = check_online(&OnlineSpec { documents: 3_000, resplits: 5, broken: None }, 1);
+    let checked = check_online(&OnlineSpec { documents: 3_000, resplits: 5, skip: None }, 1).unwrap();
     assert_eq!(checked.wrong(), 0, "{checked:?}");
     assert!(checked.concurrent > 0 && checked.copied > 3_000 && checked.changes > 0, "{checked:?}");
 }
 
 #[test]
 fn a_step_left_out_is_noticed() {
-    let run = |broken| check_online(&OnlineSpec { documents: 1_000, resplits: 3, broken: Some(broken) }, 1);
-    assert!(run(Broken::NoBucketFilter).doubled > 0);
-    assert!(run(Broken::DeleteBeforeSwitch).missing > 0);
-    assert!(run(Broken::NoWaitForReaders).missing > 0);
-    assert!(run(Broken::MapNotSaved).missing > 0);
-    let late = run(Broken::NoCatchUp);
+    let run = |skip| check_online(&OnlineSpec { documents: 1_000, resplits: 3, skip: Some(skip) }, 1).unwrap();
+    assert!(run(Skip::BucketFilter).doubled > 0);
+    assert!(run(Skip::WaitForSwitch).missing > 0);
+    assert!(run(Skip::WaitForReaders).missing > 0);
+    assert!(run(Skip::SaveMap).missing > 0);
+    let late = run(Skip::CatchUp);
     assert!(late.missing + late.stale + late.undead > 0, "{late:?}");
 }
 
@@ -603,21 +622,21 @@ fn only_buckets_of_shards_that_have_too_much_move() {
 
 #[test]
 fn the_arms_do_equal_work_and_ours_is_level() {
-    let comparison = compare(8_000, 1);
-    let ours = comparison.arm("split by rate");
-    assert!(ours.documents_imbalance() < 1.3, "{:?}", ours.documents);
-    assert!(comparison.arm("by tenant").documents_imbalance() > 1.9);
-    assert!(ours.fan_out < comparison.arm("random k").fan_out);
-    let spread = comparison.arm("by document");
-    assert!(spread.fan_out == 10.0 && spread.documents_imbalance() < 1.1, "{:?}", spread.documents);
+    let compared = compare(8_000, 1).unwrap();
+    let of = |strategy: &str, figure: &str| compared.strategies.filter("strategy", strategy).number(figure);
+    assert!(of("split by rate", "fullest ÷ mean") < 1.3, "{:?}", compared.strategies);
+    assert!(of("by tenant", "fullest ÷ mean") > 1.9);
+    assert!(of("split by rate", "shards asked") < of("random k", "shards asked"));
+    let level = of("by document", "fullest ÷ mean") < 1.1;
+    assert!(of("by document", "shards asked") == 10.0 && level, "{:?}", compared.strategies);
 }
 
 #[test]
 fn shards_get_level_after_a_tenant_turned_hot() {
     let spec = TurnsHot { tenants: 1_000, before: 2_000, after: 6_000, share: 0.6, half_life: 500.0, window: 1_000 };
-    let (with, without) = (turns_hot(&spec, true, 1), turns_hot(&spec, false, 1));
-    assert!(without.settled() > 5.0 && without.level_after(1.5).is_infinite());
-    assert!(with.settled() < 1.5 && with.level_after(1.5).is_finite(), "{:?}", with.imbalance.last());
+    let [with, without] = [true, false].map(|levelling| turns_hot(&spec, levelling, 1).unwrap());
+    assert!(settled(&without) > 5.0 && level_after(&without, 1.5).is_infinite());
+    assert!(settled(&with) < 1.5 && level_after(&with, 1.5).is_finite(), "{with:?}");
 }
 
 // --- A real server ------------------------------------------------------------------------------------------------

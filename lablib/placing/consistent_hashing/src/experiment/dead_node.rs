@@ -1,12 +1,11 @@
 //! A node that dies in the middle of the traffic, on real Redis servers.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Ring;
-use crate::replicas::{Client, Repair, Store};
+use crate::replicas::{Client, Store};
 use lab::service::Redis;
-use lab::{Error, OrFail, Progress, Result, Rng};
+use lab::{Call, Crowd, Frame, Result, Rng};
 
 /// The experiment's parameters.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +26,9 @@ pub struct DeathSpec {
 pub struct Death {
     /// Keys whose write was acknowledged.
     pub acknowledged: u64,
-    /// Those of them that were acknowledged before the node was killed.
+    /// Keys whose write was acknowledged before the node was killed.
     pub before: u64,
-    /// Those of these that nobody can find at the end.
+    /// Keys that were acknowledged before the kill and that nobody can find at the end.
     pub lost_of_before: u64,
     /// Acknowledged keys that nobody can find at the end.
     pub lost: u64,
@@ -46,11 +45,11 @@ pub struct Death {
     pub lacking: u64,
     /// Copies that the repair made.
     pub copied: u64,
-    /// Per cent of the reads that were answered rightly, in each fiftieth of the traffic: (operations so far, per cent).
-    pub answered: Vec<(f64, f64)>,
+    /// A row for each read: `operations` that began before it, in steps of a fiftieth of all, and whether it was `answered` rightly (%).
+    pub reads: Frame,
 }
 
-const WORKERS: u64 = 2;
+const CLIENTS: u64 = 2;
 const POINTS: u32 = 64;
 const WINDOWS: u64 = 50;
 
@@ -64,118 +63,73 @@ impl DeathSpec {
     }
 
     /// Per cent of the circle that belongs to the node that will be killed: its arcs, measured without a key or a server.
-    pub fn at_stake(&self, seed: u64) -> f64 {
+    pub fn at_stake(&self, seed: u64) -> Result<f64> {
         let victim = Self::name(self.victim(seed));
-        let ring = Ring::new((0..self.nodes).map(Self::name), POINTS).or_fail();
+        let ring = Ring::new((0..self.nodes).map(Self::name), POINTS)?;
         let points: Vec<(u128, &str)> = ring.points().collect();
         let before = points.iter().cycle().skip(points.len() - 1);
         let arcs = points.iter().zip(before).filter(|((_, node), _)| *node == victim);
-        100.0 * arcs.map(|((end, _), (start, _))| end.wrapping_sub(*start) as f64).sum::<f64>() / 2_f64.powi(128)
+        Ok(100.0 * arcs.map(|((end, _), (start, _))| end.wrapping_sub(*start) as f64).sum::<f64>() / 2_f64.powi(128))
     }
 
     /// Starts the servers, runs the traffic, kills a node with SIGKILL in its middle.
-    pub fn run(&self, seed: u64) -> Death {
-        self.try_run(seed).or_fail()
-    }
-
-    fn try_run(&self, seed: u64) -> Result<Death> {
+    pub fn run(&self, seed: u64) -> Result<Death> {
         let start = |index| Redis::with("appendonly", "no").named(&Self::name(index)).start();
         let servers = (0..self.nodes).map(start).collect::<Result<Vec<Redis>>>()?;
         let store = Store::new(&servers, self.copies, POINTS)?;
         let mut loader = store.client();
-        let put = |index| {
-            let key = format!("before-{index}");
-            loader.put(&key, &value_of(&key)).map(|holders| Written { key, holders, before: true })
-        };
-        let mut written = (0..self.keys).map(put).collect::<Result<Vec<Written>>>()?;
-
+        let loaded: Vec<Written> =
+            (0..self.keys).map(|index| Written::put(&mut loader, format!("before-{index}"))).collect::<Result<_>>()?;
         let victim = &servers[self.victim(seed)];
-        let done = Operations::default();
-        let mut progress = Progress::new(format!("traffic on {} nodes, {} copies", self.nodes, self.copies), 3);
-        let (traffic, repair) = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..WORKERS)
-                .map(|worker| {
-                    let (client, done, old) = (store.client(), &done, &written);
-                    scope.spawn(move || self.work(client, done, old, Rng::seeded(seed, &format!("worker {worker}"))))
-                })
-                .collect();
-            let mut control = || -> Result<Repair> {
-                done.wait_for(self.operations / 3)?;
-                done.killed.store(true, Ordering::Relaxed);
-                victim.try_kill()?;
-                progress.step();
-                done.wait_for(self.operations * 2 / 3)?;
-                let repair = store.remove(victim.name())?;
-                progress.step();
-                Ok(repair)
-            };
-            let repair = control();
-            if repair.is_err() {
-                done.stop.store(true, Ordering::Relaxed);
-            }
-            let traffic: Vec<Traffic> = workers.into_iter().filter_map(|worker| worker.join().ok()).collect();
-            (traffic, repair)
-        });
-        let repair = repair?;
-        if traffic.len() < WORKERS as usize {
-            return Err(Error::new("run the traffic", "a client panicked"));
-        }
-        let mut death = Death { copied: repair.copied, ..Death::default() };
-        let mut windows = vec![(0_u64, 0_u64); WINDOWS as usize];
-        for worker in traffic {
-            death.failed_reads += worker.failed_reads;
-            death.refused_writes += worker.refused_writes;
-            written.extend(worker.acknowledged);
-            for (sum, (reads, right)) in windows.iter_mut().zip(&worker.windows) {
-                *sum = (sum.0 + reads, sum.1 + right);
-            }
-        }
+        let mut copied = 0;
+        let ran = Crowd::of(CLIENTS as usize)
+            .with(|number| {
+                let mut rng = Rng::seeded(seed, &format!("worker {number}"));
+                let name = rng.word(8);
+                Ok(Worker { client: store.client(), rng, name, old: &loaded, new: Vec::new() })
+            })
+            .times(self.operations.div_ceil(CLIENTS))
+            .within(Duration::from_secs(300))
+            .once(self.operations / 3, "kill -9", || victim.try_kill())
+            .once(self.operations * 2 / 3, "off the ring", || {
+                copied = store.remove(victim.name())?.copied;
+                Ok(())
+            })
+            .run(Worker::work)?;
+        let killed = ran.event_began("kill -9");
+        let count = |what: &str| ran.frame.filter("what", what).height() as u64;
+        let mut death = Death {
+            failed_reads: count("read in vain"),
+            refused_writes: count("write refused"),
+            copied,
+            reads: self.reads(&ran.frame),
+            ..Death::default()
+        };
         let mut reader = store.client();
-        for Written { key, holders, before } in &written {
+        for Written { key, holders, at } in loaded.iter().chain(ran.states.iter().flat_map(|worker| &worker.new)) {
+            let before = *at < killed;
             let lost = reader.get(key)?.is_none_or(|value| value != value_of(key));
             let explained = holders.iter().all(|node| node == victim.name());
-            death.before += u64::from(*before);
+            death.acknowledged += 1;
+            death.before += u64::from(before);
             // A key may still be acknowledged by the node between the word that it will be killed and its death.
-            death.lost_of_before += u64::from(*before && lost);
+            death.lost_of_before += u64::from(before && lost);
             death.lost += u64::from(lost);
             death.unexplained += u64::from(lost != explained);
             death.short += u64::from(reader.copies_of(key)? < self.copies);
             death.lacking += u64::from(holders.len() < self.copies || holders.iter().any(|node| node == victim.name()));
         }
-        death.acknowledged = written.len() as u64;
-        let share = |(window, (reads, right)): (usize, &(u64, u64))| {
-            let at = (window as f64 + 0.5) * self.operations as f64 / WINDOWS as f64;
-            (at, *right as f64 * 100.0 / (*reads).max(1) as f64)
-        };
-        death.answered = windows.iter().enumerate().map(share).collect();
-        progress.step();
         Ok(death)
     }
 
-    fn work(&self, mut client: Client, done: &Operations, old: &[Written], mut rng: Rng) -> Traffic {
-        let mut traffic = Traffic { windows: vec![(0, 0); WINDOWS as usize], ..Traffic::default() };
-        let name = rng.word(8);
-        while let Some(operation) = done.tick(self.operations) {
-            if rng.below(2) == 0 {
-                let key = format!("{name}-{operation}");
-                match client.put(&key, &value_of(&key)) {
-                    Ok(holders) => {
-                        let before = !done.killed.load(Ordering::Relaxed);
-                        traffic.acknowledged.push(Written { key, holders, before });
-                    }
-                    Err(_) => traffic.refused_writes += 1,
-                }
-                continue;
-            }
-            let new = traffic.acknowledged.len() as u64;
-            let index = rng.below(old.len() as u64 + new) as usize;
-            let Written { key, .. } = old.get(index).unwrap_or_else(|| &traffic.acknowledged[index - old.len()]);
-            let right = matches!(client.get(key), Ok(Some(value)) if value == value_of(key));
-            traffic.failed_reads += u64::from(!right);
-            let window = &mut traffic.windows[(operation * WINDOWS / self.operations) as usize];
-            *window = (window.0 + 1, window.1 + u64::from(right));
-        }
-        traffic
+    fn reads(&self, calls: &Frame) -> Frame {
+        let window = |number: u64| (number * WINDOWS / self.operations) as f64 + 0.5;
+        let at = (0..calls.height() as u64).map(|number| window(number) * self.operations as f64 / WINDOWS as f64);
+        let reads = calls
+            .select(["what"])
+            .numbers("operations", "", at)
+            .filter_by(|call| call.text("what").starts_with("read"));
+        reads.computed("answered", "%", |call| if call.text("what") == "read" { 100.0 } else { 0.0 })
     }
 }
 
@@ -183,46 +137,46 @@ fn value_of(key: &str) -> String {
     format!("value of {key}")
 }
 
-/// An acknowledged key, the nodes that had it then, and whether that was before the kill.
-#[derive(Debug, Clone)]
+/// An acknowledged key, the nodes that had it then, and when that was, in seconds since the traffic began.
 struct Written {
     key: String,
     holders: Vec<String>,
-    before: bool,
+    at: f64,
 }
 
-#[derive(Debug, Default)]
-struct Traffic {
-    acknowledged: Vec<Written>,
-    failed_reads: u64,
-    refused_writes: u64,
-    /// Reads, and right ones among them, in each window.
-    windows: Vec<(u64, u64)>,
-}
-
-/// Counts operations: what happens, happens after so many of them, on a fast machine and on a slow one.
-#[derive(Debug, Default)]
-struct Operations {
-    operations: AtomicU64,
-    killed: AtomicBool,
-    stop: AtomicBool,
-}
-
-impl Operations {
-    /// The number of the next operation, as long as there are fewer than `limit`.
-    fn tick(&self, limit: u64) -> Option<u64> {
-        let operation = self.operations.fetch_add(1, Ordering::Relaxed);
-        (operation < limit && !self.stop.load(Ordering::Relaxed)).then_some(operation)
+impl Written {
+    /// Before the traffic, if nothing else is said.
+    fn put(client: &mut Client, key: String) -> Result<Self> {
+        client.put(&key, &value_of(&key)).map(|holders| Self { key, holders, at: f64::NEG_INFINITY })
     }
+}
 
-    fn wait_for(&self, operations: u64) -> Result<()> {
-        let start = Instant::now();
-        while self.operations.load(Ordering::Relaxed) < operations {
-            if start.elapsed() > Duration::from_secs(300) {
-                return Err(Error::new("wait for the traffic", "it stands still"));
+/// A client of the traffic, with the keys that were there before and those that it has written.
+struct Worker<'a> {
+    client: Client,
+    rng: Rng,
+    name: String,
+    old: &'a [Written],
+    new: Vec<Written>,
+}
+
+impl Worker<'_> {
+    /// Reads a key that was acknowledged, or writes a new one.
+    fn work(&mut self, call: &mut Call) -> Result<()> {
+        if self.rng.below(2) == 0 {
+            match Written::put(&mut self.client, format!("{}-{}", self.name, call.number())) {
+                Ok(written) => {
+                    call.tag("what", "write");
+                    self.new.push(Written { at: call.now(), ..written });
+                }
+                Err(_) => call.tag("what", "write refused"),
             }
-            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
         }
+        let index = self.rng.below((self.old.len() + self.new.len()) as u64) as usize;
+        let Written { key, .. } = self.old.get(index).unwrap_or_else(|| &self.new[index - self.old.len()]);
+        let right = matches!(self.client.get(key), Ok(Some(value)) if value == value_of(key));
+        call.tag("what", if right { "read" } else { "read in vain" });
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{Scheme, keys, shards};
 use crate::{BoundedLoads, KeyHash, Placement, Ring};
-use lab::{OrFail, Rng};
+use lab::{Frame, Result, Rng};
 
 /// Traffic with one hot key: so many requests in flight at any time, the oldest ends when a new one comes.
 #[derive(Debug, Clone, Copy)]
@@ -19,50 +19,46 @@ pub struct HotKey {
     pub requests: usize,
 }
 
-/// What the hot key did.
-#[derive(Debug, Clone, Copy)]
-pub struct Overflow {
-    /// Per cent of all requests that the busiest node served.
-    pub busiest: f64,
-    /// Per cent of all requests that were served by another node than the key's own: cold caches.
-    pub away: f64,
-    /// Requests that were given to a node beyond (1+ε) times its share of those in flight: broken promises.
-    pub beyond: u64,
+/// Sends the same requests through each placement. A row for each: placement, its `slack ε` where it has one; per cent of all requests that
+/// the `busiest` node served, and that were served `away` from their key's own node, where caches are cold; and requests that were given to
+/// a node `beyond` (1+ε) times its share of those in flight: broken promises.
+pub fn hot_key(schemes: &[Scheme], spec: &HotKey, seed: u64) -> Result<Frame> {
+    schemes.iter().map(|scheme| serve(*scheme, spec, seed)).collect()
 }
 
-impl HotKey {
-    /// Sends the same requests through `scheme`.
-    pub fn run(&self, scheme: Scheme, seed: u64) -> Overflow {
-        let names = shards(self.nodes);
-        let mut router = match scheme {
-            Scheme::Bounded(slack) => {
-                let ring = Ring::hashed(KeyHash::Xxh3, &names, 100).or_fail();
-                Router::Bounded(BoundedLoads::new(ring, slack).or_fail(), slack)
-            }
-            _ => Router::Fixed(scheme.place(&names).or_fail()),
-        };
-        let cold = keys(10_000);
-        let mut rng = Rng::seeded(seed, "hot key");
-        let mut served: HashMap<String, u64> = HashMap::new();
-        let mut running: VecDeque<String> = VecDeque::with_capacity(self.in_flight);
-        let (mut away, mut beyond) = (0, 0);
-        for _ in 0..self.requests {
-            if running.len() == self.in_flight
-                && let Some(done) = running.pop_front()
-            {
-                router.end(&done);
-            }
-            let hot = rng.unit() < self.hot;
-            let key = if hot { "the hot key" } else { &cold[rng.below(cold.len() as u64) as usize] };
-            let (node, at_home, within) = router.begin(key);
-            away += u64::from(!at_home);
-            beyond += u64::from(!within);
-            *served.entry(node.clone()).or_default() += 1;
-            running.push_back(node);
+fn serve(scheme: Scheme, spec: &HotKey, seed: u64) -> Result<Frame> {
+    let names = shards(spec.nodes);
+    let slack = if let Scheme::Bounded(slack) = scheme { Some(slack) } else { None };
+    let mut router = match slack {
+        Some(slack) => Router::Bounded(BoundedLoads::new(Ring::hashed(KeyHash::Xxh3, &names, 100)?, slack)?, slack),
+        None => Router::Fixed(scheme.place(&names)?),
+    };
+    let cold = keys(10_000);
+    let mut rng = Rng::seeded(seed, "hot key");
+    let mut served: HashMap<String, u64> = HashMap::new();
+    let mut running: VecDeque<String> = VecDeque::with_capacity(spec.in_flight);
+    let (mut away, mut beyond) = (0, 0);
+    for _ in 0..spec.requests {
+        if running.len() == spec.in_flight
+            && let (Some(done), Router::Bounded(balancer, _)) = (running.pop_front(), &mut router)
+        {
+            balancer.give_back(&done)?;
         }
-        let per_cent = |count: u64| count as f64 * 100.0 / self.requests as f64;
-        Overflow { busiest: per_cent(served.values().copied().max().unwrap_or(0)), away: per_cent(away), beyond }
+        let hot = rng.unit() < spec.hot;
+        let key = if hot { "the hot key" } else { &cold[rng.below(cold.len() as u64) as usize] };
+        let (node, at_home, within) = router.begin(key);
+        away += u64::from(!at_home);
+        beyond += u64::from(!within);
+        *served.entry(node.clone()).or_default() += 1;
+        running.push_back(node);
     }
+    let per_cent = |count: u64| [count as f64 * 100.0 / spec.requests as f64];
+    Ok(Frame::new()
+        .text("placement", [scheme])
+        .numbers_or_missing("slack ε", "", [slack])
+        .numbers("busiest", "%", per_cent(served.into_values().max().unwrap_or(0)))
+        .numbers("away", "%", per_cent(away))
+        .counts("beyond", "", [beyond]))
 }
 
 enum Router {
@@ -84,12 +80,6 @@ impl Router {
                 let load = loads.iter().find(|(name, _)| *name == node).map_or(0, |(_, load)| *load);
                 (node.clone(), balancer.home_of(key) == node, load <= bound)
             }
-        }
-    }
-
-    fn end(&mut self, node: &str) {
-        if let Self::Bounded(balancer, _) = self {
-            balancer.give_back(node).or_fail();
         }
     }
 }

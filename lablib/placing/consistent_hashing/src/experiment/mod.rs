@@ -1,51 +1,27 @@
 //! What happens to keys when shards come and go, grow hot, or die.
 
-mod balance;
-mod by_position;
-mod churn;
 mod dead_node;
 mod hot_key;
+mod level;
 mod lookups;
+mod moves;
 
-pub use balance::{
-    Balance, Evenness, Level, largest_error, predicted_fullest, predicted_spread, spread_by_virtual_nodes,
-};
-pub use churn::{
-    Churn, ChurnSpec, Movement, joined_with_fixed_names, modulo_as_published, modulo_moves, modulo_moves_at_best,
-    predicted_share_below,
-};
 pub use dead_node::{Death, DeathSpec};
-pub use hot_key::{HotKey, Overflow};
-pub use lookups::{Arm, Change, Lookups, Rivals};
+pub use hot_key::{HotKey, hot_key};
+pub use level::{
+    empty, keys_on_bounded, keys_on_each, largest_error, level, predicted_fullest, predicted_spread, spread,
+};
+pub use lookups::{changes, field, lookups};
+pub use moves::{
+    ChurnSpec, Movement, churn, joined_with_fixed_names, modulo_moves, modulo_moves_at_best, predicted_share_below,
+};
 
 use std::collections::HashSet;
-
-use by_position::RingByPosition;
+use std::fmt;
 
 use super::{BoundedLoads, Jump, Ketama, KeyHash, Maglev, Modulo, Placement, Rendezvous, Ring};
+use crate::prototype::RingByPosition;
 use lab::Result;
-
-/// The prototype's figures, for the reference marks.
-pub mod seed {
-    /// Per cent of the keys that moved when 50 of 1,000 shards left.
-    pub const LEFT: f64 = 4.95;
-    /// Per cent of the keys that moved when 50 shards joined.
-    pub const JOINED: f64 = 4.55;
-    /// Keys on the fullest of 1,000 shards with 3 points, as its histogram shows.
-    pub const FULLEST: u64 = 47;
-    /// Shards without a key in that histogram.
-    pub const EMPTY: usize = 14;
-
-    /// What it never published, and says when one runs it.
-    pub mod ran {
-        /// Per cent of the keys that move under modulo, from 1,000 to 950 shards.
-        pub const MODULO: f64 = 94.96;
-        /// Standard deviation over mean of the keys on 1,000 shards with so many points.
-        pub const SPREAD: [(u32, f64); 2] = [(3, 0.669), (100, 0.326)];
-        /// Keys on the fullest shard with 100 points.
-        pub const FULLEST_OF_100: u64 = 22;
-    }
-}
 
 /// `key-0`, `key-1`, …: the prototype's keys.
 pub fn keys(count: usize) -> Vec<String> {
@@ -80,19 +56,28 @@ pub enum Scheme {
     Bounded(f64),
 }
 
-impl Scheme {
-    /// What charts call it.
-    pub fn name(self) -> String {
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Modulo => "modulo".into(),
-            Self::Ring(points) => format!("ring, {points} points"),
-            Self::FastRing(points) => format!("ring by XXH3, {points} points"),
-            Self::RingByPosition(_) => "ring by position".into(),
-            Self::Ketama => "ketama".into(),
-            Self::Rendezvous => "rendezvous".into(),
-            Self::Jump => "jump".into(),
-            Self::Maglev => "maglev".into(),
-            Self::Bounded(slack) => format!("bounded loads, {slack}"),
+            Self::Modulo => f.write_str("modulo"),
+            Self::Ring(points) => write!(f, "ring, {points} points"),
+            Self::FastRing(points) => write!(f, "ring by XXH3, {points} points"),
+            Self::RingByPosition(_) => f.write_str("ring by position"),
+            Self::Ketama => f.write_str("ketama"),
+            Self::Rendezvous => f.write_str("rendezvous"),
+            Self::Jump => f.write_str("jump"),
+            Self::Maglev => f.write_str("maglev"),
+            Self::Bounded(slack) => write!(f, "bounded loads, {slack}"),
+        }
+    }
+}
+
+impl Scheme {
+    /// How many points a node has, where it has some.
+    pub fn points(self) -> Option<u32> {
+        match self {
+            Self::Ring(points) | Self::FastRing(points) | Self::RingByPosition(points) => Some(points),
+            _ => None,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Scheme, keys, predicted_spread, shards};
-use crate::{Modulo, Placement, Ring};
-use lab::{OrFail, Progress, Rng, Samples};
+use crate::{Placement, Ring};
+use lab::{Result, Rng, Samples, Trial};
 
 /// The difference that a change of nodes made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,13 +20,13 @@ pub struct Movement {
 impl Movement {
     /// Compares two placements, key by key.
     pub fn between(before: &dyn Placement, after: &dyn Placement, keys: &[String]) -> Self {
-        Self::of(&Homes::of(before, keys), &Homes::of(after, keys))
-    }
-
-    fn of(before: &Homes<'_>, after: &Homes<'_>) -> Self {
-        let (old, new) = (&before.nodes, &after.nodes);
-        let mut movement = Self { keys: before.homes.len() as u64, moved: 0, strays: 0 };
-        for (&from, &to) in before.homes.iter().zip(&after.homes) {
+        let nodes = |placement: &'_ dyn Placement| -> HashSet<String> {
+            placement.nodes().into_iter().map(str::to_string).collect()
+        };
+        let (old, new) = (nodes(before), nodes(after));
+        let mut movement = Self { keys: keys.len() as u64, moved: 0, strays: 0 };
+        for key in keys {
+            let (from, to) = (before.node_of(key), after.node_of(key));
             if from != to {
                 movement.moved += 1;
                 movement.strays += u64::from(new.contains(from) && old.contains(to));
@@ -41,47 +41,7 @@ impl Movement {
     }
 }
 
-/// Where each key is, looked up once.
-struct Homes<'a> {
-    nodes: HashSet<&'a str>,
-    homes: Vec<&'a str>,
-}
-
-impl<'a> Homes<'a> {
-    fn of(placement: &'a dyn Placement, keys: &[String]) -> Self {
-        let homes = keys.iter().map(|key| placement.node_of(key)).collect();
-        Self { nodes: placement.nodes().into_iter().collect(), homes }
-    }
-}
-
-/// Shards that leave, then shards that join, over many seeds.
-#[derive(Debug, Clone, Default)]
-pub struct Churn {
-    /// Per cent of the keys moved when shards left, a sample per seed.
-    pub left: Samples,
-    /// Per cent of the keys moved when as many joined, a sample per seed.
-    pub joined: Samples,
-    /// Keys moved for nothing when shards left, over all seeds.
-    pub strays_leaving: u64,
-    /// Keys moved for nothing when shards joined, over all seeds.
-    pub strays_joining: u64,
-    /// Keys looked at, over all seeds.
-    pub keys: u64,
-}
-
-impl Churn {
-    /// Per cent of the keys moved for nothing when shards left, and when they joined.
-    pub fn strays_in_per_cent(&self) -> [f64; 2] {
-        [self.strays_leaving, self.strays_joining].map(|strays| strays as f64 * 100.0 / self.keys as f64)
-    }
-
-    /// Keys moved for nothing, over all seeds.
-    pub fn strays(&self) -> u64 {
-        self.strays_leaving + self.strays_joining
-    }
-}
-
-/// The experiment's parameters.
+/// Shards that leave, then as many that join, again and again.
 #[derive(Debug, Clone, Copy)]
 pub struct ChurnSpec {
     /// Shards at the start.
@@ -94,45 +54,39 @@ pub struct ChurnSpec {
     pub seeds: u64,
 }
 
-impl ChurnSpec {
-    /// Takes random shards away and adds as many new ones, with random names for shards and keys in every repetition:
-    /// fixed names would repeat one draw of the ring, not sample it.
-    pub fn run(&self, scheme: Scheme, seed: u64) -> Churn {
-        let mut churn = Churn::default();
-        let mut progress = Progress::new(format!("moving keys, {scheme:?}"), self.seeds);
-        for repetition in 0..self.seeds {
-            let mut rng = Rng::seeded(seed.wrapping_add(repetition), "churn");
-            let name = rng.word(8);
-            let all: Vec<String> = (0..self.shards + self.changed).map(|index| format!("{name}-{index}")).collect();
-            let keys: Vec<String> = (0..self.keys).map(|index| format!("{name}-key-{index}")).collect();
-            let (old, new) = all.split_at(self.shards);
-            let leaving: BTreeSet<String> = rng.pick(old, self.changed).into_iter().collect();
-            let staying: Vec<String> = old.iter().filter(|shard| !leaving.contains(*shard)).cloned().collect();
-            let grown = [&staying[..], new].concat();
-            let steps = scheme.through([old, &staying, &grown]).or_fail();
-            let homes: Vec<Homes<'_>> = steps.iter().map(|placement| Homes::of(placement.as_ref(), &keys)).collect();
-            let [left, joined] = [0, 1].map(|step| Movement::of(&homes[step], &homes[step + 1]));
-            churn.left.push(left.percent());
-            churn.joined.push(joined.percent());
-            churn.strays_leaving += left.strays;
-            churn.strays_joining += joined.strays;
-            churn.keys += left.keys;
-            progress.step();
+/// Takes random shards away and adds as many new ones, with random names for shards and keys in every round, the same for all schemes:
+/// fixed names would repeat one draw of the ring, not sample it. Figures: the keys that moved when shards `left` and when others
+/// `joined` (%), and those of them that moved for nothing (`left for nothing`, `joined for nothing`).
+pub fn churn(schemes: &[Scheme], spec: &ChurnSpec, seed: u64) -> Result<Trial<Scheme>> {
+    Trial::over(schemes.iter().copied(), spec.seeds as usize).titled("moving keys").run(|scheme, _, figures| {
+        // The first round that counts has the seed itself.
+        let mut rng = Rng::seeded(seed.wrapping_add(figures.round() as u64).wrapping_sub(1), "churn");
+        let name = rng.word(8);
+        let all: Vec<String> = (0..spec.shards + spec.changed).map(|index| format!("{name}-{index}")).collect();
+        let keys: Vec<String> = (0..spec.keys).map(|index| format!("{name}-key-{index}")).collect();
+        let (old, new) = all.split_at(spec.shards);
+        let leaving: BTreeSet<String> = rng.pick(old, spec.changed).into_iter().collect();
+        let staying: Vec<String> = old.iter().filter(|shard| !leaving.contains(*shard)).cloned().collect();
+        let grown = [&staying[..], new].concat();
+        let steps = scheme.through([old, &staying, &grown])?;
+        for (change, pair) in ["left", "joined"].into_iter().zip(steps.windows(2)) {
+            let movement = Movement::between(pair[0].as_ref(), pair[1].as_ref(), &keys);
+            figures.push(change, "%", movement.percent());
+            figures.push(&format!("{change} for nothing"), "keys", movement.strays as f64);
         }
-        churn
-    }
+        Ok(())
+    })
 }
 
 /// Per cent of the keys that moved when the prototype's own fifty shards joined: `shard-1000` to `shard-1049`, after a random
 /// fifty of `shard-0` to `shard-999` had left. One sample per seed, and always the same fifty names.
-pub fn joined_with_fixed_names(virtual_nodes: u32, seeds: u64, seed: u64) -> Samples {
+pub fn joined_with_fixed_names(virtual_nodes: u32, seeds: u64, seed: u64) -> Result<Samples> {
     let (old, all, keys) = (shards(1_000), shards(1_050), keys(10_000));
     let run = |repetition| {
-        let leaving: BTreeSet<String> =
-            Rng::seeded(seed.wrapping_add(repetition), "fixed names").pick(&old, 50).into_iter().collect();
-        let stay = |nodes: &[String]| nodes.iter().filter(|node| !leaving.contains(*node)).cloned().collect::<Vec<_>>();
-        let [fewer, after] = [stay(&old), stay(&all)].map(|nodes| Ring::new(nodes, virtual_nodes).or_fail());
-        Movement::between(&fewer, &after, &keys).percent()
+        let mut rng = Rng::seeded(seed.wrapping_add(repetition), "fixed names");
+        let leaving: BTreeSet<String> = rng.pick(&old, 50).into_iter().collect();
+        let stay = |nodes: &[String]| Ring::new(nodes.iter().filter(|node| !leaving.contains(*node)), virtual_nodes);
+        Ok(Movement::between(&stay(&old)?, &stay(&all)?, &keys).percent())
     };
     (0..seeds).map(run).collect()
 }
@@ -154,14 +108,6 @@ fn normal_below(z: f64) -> f64 {
         .fold(0.0, |sum, coefficient| (sum + coefficient) * t);
     let above = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * polynomial;
     if z < 0.0 { above } else { 1.0 - above }
-}
-
-/// The prototype's modulo: the last fifty of a list of a thousand shards leave.
-pub fn modulo_as_published() -> Movement {
-    // Names that sort in the order of the prototype's list.
-    let shards: Vec<String> = (0..1_000).map(|index| format!("shard-{index:04}")).collect();
-    let [before, after] = [&shards[..], &shards[..950]].map(|shards| Modulo::new(shards).or_fail());
-    Movement::between(&before, &after, &keys(10_000))
 }
 
 /// The share of keys, in per cent, that modulo moves when the *last* nodes leave: all but those whose remainders agree,
