@@ -297,6 +297,12 @@ fn the_picture_is_the_rings() {
         assert_eq!(held(node), keys);
         assert!(picture.to_html().contains(&format!("{node}: {} of the keys", keys.len())));
     }
+    // Each of the nodes' points lies on the circle where its hash says.
+    for (position, node) in ring.points() {
+        let angle = std::f64::consts::TAU * (position as f64 / u128::MAX as f64);
+        let (x, y) = (170.0 + 120.0 * angle.sin(), 170.0 - 120.0 * angle.cos());
+        assert!(picture.to_html().contains(&format!("cx=\"{x:.1}\" cy=\"{y:.1}\"")), "a point of {node}");
+    }
 }
 
 /// So that a figure of the field is the rival's own, and not a node's that nobody has.

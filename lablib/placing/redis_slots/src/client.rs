@@ -118,6 +118,7 @@ impl Client {
         let mut first: BTreeMap<&[u8], usize> = BTreeMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
         let mut homes: BTreeMap<(String, bool), Vec<usize>> = BTreeMap::new();
+        let mut homeless: Vec<usize> = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             if let Some(&twin) = first.get(request.key()).filter(|_| request.keep) {
                 self.detours.hits += 1;
@@ -133,7 +134,7 @@ impl Client {
             }
             match self.home(request) {
                 Some(home) => homes.entry(home).or_default().push(index),
-                None => answers[index] = Some(self.pursue(request, None, deadline)),
+                None => homeless.push(index),
             }
         }
         while homes.values().any(|indices| !indices.is_empty()) {
@@ -147,6 +148,10 @@ impl Client {
                     other => self.pursue(&requests[index], Some(other), deadline),
                 });
             }
+        }
+        // Last, for that may take until the deadline, and nobody else's request waits for it.
+        for index in homeless {
+            answers[index] = Some(self.pursue(&requests[index], None, deadline));
         }
         for (index, twin) in twins {
             answers[index] = answers[twin].clone();

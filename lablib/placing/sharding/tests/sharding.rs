@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use lab::Scale;
 use lab::service::{self, MariaDb};
+use lab::{Scale, Show};
 use proptest::prelude::*;
 use sharding::experiment::*;
 use sharding::*;
@@ -630,6 +630,12 @@ fn the_picture_shows_what_is_planned() {
     let after = two.after(&two.plan(&four).unwrap());
     assert_eq!((slot_of(4_711, 1_024), two.owner(511), two.owner(512)), (783, "A", "B"));
     let runs = [(0..256, "A"), (256..512, "C"), (512..768, "B"), (768..1_024, "D")];
+    let (svg, words) = (picture().to_html(), picture().to_plain());
+    assert!(svg.contains("slot 783") && words.contains("slot 783"));
+    for (slots, owner) in &runs {
+        assert!(svg.contains(&format!(">{}</text>", slots.start)) && svg.contains(&format!(">{owner}</text>")));
+        assert!(words.contains(&format!("{} to {}", slots.start, slots.end - 1)), "{owner}");
+    }
     assert!(runs.into_iter().all(|(mut slots, owner)| slots.all(|slot| after.owner(slot) == owner)));
 }
 

@@ -213,6 +213,10 @@ pub fn check_online(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
     let (mut steps, mut copied, mut held_up) = (Vec::new(), 0, Duration::ZERO);
     let resplit_all = || {
         let (tell, started, mut rng) = (tell, Instant::now(), Rng::seeded(seed, "re-splits"));
+        // Without the slow reader, some mistakes are never seen.
+        while !hearing.load(Ordering::SeqCst) && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         for round in 0..spec.resplits {
             let reached = RefCell::new(Vec::new());
             let watch = |step: Step| {
