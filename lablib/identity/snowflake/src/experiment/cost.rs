@@ -10,14 +10,14 @@ use lab::{Result, Samples, Trial};
 pub fn cost(rounds: usize) -> Result<Trial<Rival>> {
     while_ticking(|ticks| {
         Trial::over(Rival::ALL, rounds).open(|rival| rival.open(ticks)).run(|rival, burst, figures| {
-            // The last one lets a millisecond pass in every round, so that the others' next ids are of another one.
-            if *rival == Rival::Ulid {
-                SystemClock.sleep(Duration::from_micros(1_100));
-            }
             let began = Instant::now();
             let made = burst(BURST)?;
             figures.push("one id", "ns", began.elapsed().as_secs_f64() * 1e9 / BURST as f64);
             figures.work("ids", made);
+            // In every round a millisecond passes, so that the others' next ids are of another one.
+            if *rival == Rival::Ulid {
+                SystemClock.sleep(Duration::from_micros(1_100));
+            }
             Ok(())
         })
     })

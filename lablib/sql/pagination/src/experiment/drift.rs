@@ -1,7 +1,7 @@
 //! Rows that come, go and move while a reader pages.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use mysql::Conn;
@@ -57,6 +57,9 @@ fn readers_and_writers(server: &MariaDb, spec: DriftSpec, way: Way) -> Result<(R
     Ok((Reader::open(server, &people, way, spec.page_size)?, Writer::new(server, &people, spec.seed)?))
 }
 
+/// How long a reader waits for somebody else's change: no measurement, but the end of an experiment that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A writer who does not wait for anybody. The reader waits after each page until at least one more change is committed, so that a fast
 /// reader on a slow disk is disturbed, too.
 fn race(server: &MariaDb, spec: DriftSpec, way: Way) -> Result<Frame> {
@@ -65,8 +68,10 @@ fn race(server: &MariaDb, spec: DriftSpec, way: Way) -> Result<Frame> {
     let read = || {
         while reader.read()? {
             changes.try_iter().for_each(drop);
-            if changes.recv().is_err() {
-                break; // the writer has failed, and the crowd says why
+            match changes.recv_timeout(PATIENCE) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => break, // the writer has failed, and the crowd says why
+                Err(error) => return Err(Error::new("wait for a change", error)),
             }
         }
         Ok(())
