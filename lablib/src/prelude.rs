@@ -7,7 +7,7 @@ pub use crate::identity;
 pub use crate::lab;
 pub use crate::lab::{
     Chart, Claim, Doing, Error, Experiment, Figure, Frame, Latency, Link, Machine, OpenLoop, OrFail, Prediction,
-    Progress, Race, Raced, Rng, Samples, Scale, Show, Table, Trial, readable, significant,
+    Progress, Rng, Samples, Scale, Show, Table, Trial, readable, significant,
 };
 pub use crate::placing;
 pub use crate::sql;

@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | a run, its claims and its verdict | [`Experiment`], [`Prediction`], [`Claim`] |
-//! | measuring | [`Trial`], [`Crowd`], [`Race`], [`Samples`], [`Latency`], [`OpenLoop`] |
+//! | measuring | [`Trial`], [`Crowd`], [`Samples`], [`Latency`], [`OpenLoop`] |
 //! | asking what was measured | [`Frame`]; and [`polars`], for whatever it has no word for |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
@@ -36,7 +36,6 @@ mod network;
 mod number;
 pub mod place;
 mod progress;
-mod race;
 mod random;
 pub mod runtime;
 mod samples;
@@ -62,7 +61,6 @@ pub use machine::Machine;
 pub use network::Network;
 pub use number::{readable, significant};
 pub use progress::Progress;
-pub use race::{Race, Raced};
 pub use random::{Rng, Weighted};
 pub use samples::Samples;
 pub use scale::Scale;

@@ -1,12 +1,13 @@
 //! What borrowing itself costs, when the connection is nothing but a number: ours beside deadpool, bb8 and r2d2.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
 use crate::{Condition, Manager, Pool};
 use lab::runtime::{block_on, runtime};
-use lab::{Doing, Race, Raced, Result};
+use lab::{Doing, Error, Result, Trial};
 
 /// Makes numbers; for every pool.
 #[derive(Debug, Clone, Copy)]
@@ -175,16 +176,25 @@ impl Four {
     }
 }
 
-/// Nobody else wants one, over so many interleaved rounds.
-pub fn uncontended(times: u64, rounds: usize) -> Result<Raced> {
-    race(Four::new(4)?.alone(), times, rounds)
+/// Nobody else wants one, over so many interleaved rounds: what `each` checkout with its return takes (ns).
+pub fn uncontended(times: u64, rounds: usize) -> Result<Trial<&'static str>> {
+    in_turns(&Four::new(4)?.alone(), times, rounds)
 }
 
-/// Several tasks want one of two, over so many interleaved rounds.
-pub fn contended(tasks: u64, times: u64, rounds: usize) -> Result<Raced> {
-    race(Four::new(2)?.crowded(tasks), times, rounds)
+/// The same where several tasks want one of two.
+pub fn contended(tasks: u64, times: u64, rounds: usize) -> Result<Trial<&'static str>> {
+    in_turns(&Four::new(2)?.crowded(tasks), times, rounds)
 }
 
-fn race(arms: [Arm<'_>; 4], times: u64, rounds: usize) -> Result<Raced> {
-    arms.into_iter().fold(Race::of(rounds), |race, (name, run)| race.arm(name, move || run(times))).try_run()
+fn in_turns(arms: &[Arm<'_>], times: u64, rounds: usize) -> Result<Trial<&'static str>> {
+    let mut borrowers = arms.iter().map(|(_, borrow)| borrow);
+    let open =
+        |_: &&'static str| borrowers.next().ok_or_else(|| Error::new("compare pools", "there is one arm too many"));
+    Trial::over(arms.iter().map(|(name, _)| *name), rounds).open(open).run(|_, borrow, figures| {
+        let began = Instant::now();
+        let borrowed = borrow(times);
+        figures.push("each", "ns", began.elapsed().as_secs_f64() * 1e9 / borrowed as f64);
+        figures.work("checkouts", borrowed);
+        Ok(())
+    })
 }
