@@ -47,7 +47,7 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     tally.check("formatting", || cargo_says(&["fmt", "--all", "--check"]).map(drop));
-    tally.check("notebooks are committed without outputs", clean_notebooks);
+    tally.check("notebooks: no outputs, no dead links, predictions before what they predict", clean_notebooks);
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
     for (name, which) in [("clippy", ALL), ("clippy, model checks", MODELS)] {
