@@ -139,7 +139,7 @@ fn a_page_loads_nothing_from_elsewhere() {
     }
 }
 
-/// nbconvert, the kernel, the cell's process, the guardian and the server: a chain that must not outlive its first link.
+/// The runner, the kernel, the cell's process, the guardian and the server: a chain that must not outlive its first link.
 #[test]
 #[ignore = "needs the kernel: ci/lab test"]
 fn a_report_that_is_killed_leaves_no_process() {
@@ -177,6 +177,25 @@ fn a_report_that_is_killed_leaves_no_process() {
     assert_eq!(listed.len(), 3);
     let alive = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
     assert!(within(20, &|| !listed.iter().any(alive)), "still there: {listed:?}");
+}
+
+/// After a minute, a kernel and all cells it would be as true, and of less use.
+#[test]
+fn what_a_run_cannot_use_is_said_before_it_starts() {
+    let cases = [
+        ("LAB_SCALE", "huge", "could not read LAB_SCALE: \"huge\" is no scale"),
+        ("LAB_SEED", "abc", "could not read LAB_SEED: \"abc\" is no seed"),
+        ("LAB_MYSQL_URL", "not an address", "LAB_MYSQL_URL"),
+        ("LAB_MYSQL_URL", "mysql://nobody:x@127.0.0.1:1/lab", "127.0.0.1:1"),
+        ("LAB_REDIS_URL", "redis://127.0.0.1:1", "127.0.0.1:1"),
+    ];
+    for (variable, value, why) in cases {
+        let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));
+        let output = lab.args(["report", "00"]).env(variable, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{variable}={value}: {output:?}");
+        assert!(said.contains(why) && said.trim().lines().count() == 1, "{variable}={value}: {said}");
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
 //! Nothing to build: without this file, Cargo would not build the build-dependencies either.
 
-fn main() {}
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+}

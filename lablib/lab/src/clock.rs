@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::runtime::runtime;
 
-mod timeline;
+mod true_time;
 mod virtual_clock;
 
 use virtual_clock::VirtualSleep;

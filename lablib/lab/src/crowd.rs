@@ -115,6 +115,37 @@ impl<'a> Crowd<'a> {
         let plan = Plan { clients, until, patience, enduring: false, events: Vec::new(), look: None };
         Self { open: Box::new(Ok), plan }
     }
+
+    /// They share these among them: whoever is free takes the next. What came of each, in the order of the list; the first error
+    /// ends it.
+    ///
+    /// ```
+    /// use lab::Crowd;
+    ///
+    /// let squares = Crowd::of(4).map(1..=5, |number| Ok(number * number));
+    /// assert_eq!(squares.unwrap(), [1, 4, 9, 16, 25]);
+    /// ```
+    pub fn map<T: Send, R: Send>(
+        mut self,
+        list: impl IntoIterator<Item = T>,
+        work: impl Fn(T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let list: Vec<T> = list.into_iter().collect();
+        self.plan.until = Until::Times(u64::MAX);
+        let left = Mutex::new(list.into_iter().enumerate());
+        let ran = self.with(|_| Ok(Vec::new())).run(|done: &mut Vec<(usize, R)>, call| {
+            // Not held while the work is done.
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            match next {
+                Some((place, one)) => done.push((place, work(one)?)),
+                None => call.last(),
+            }
+            Ok(())
+        })?;
+        let mut done: Vec<(usize, R)> = ran.states.into_iter().flatten().collect();
+        done.sort_by_key(|(place, _)| *place);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
+    }
 }
 
 impl<'a, S: 'a> Crowd<'a, S> {
@@ -691,6 +722,29 @@ mod tests {
             history.check(&Register::starting(0)).is_linearizable()
         };
         assert!(judged(false) && !judged(true));
+    }
+
+    #[test]
+    fn a_shared_list_keeps_its_order_and_ends_at_the_first_error() {
+        let second_done = AtomicBool::new(false);
+        let swapped = Crowd::of(2).map([1, 2], |number| {
+            // The first waits for the second, so that they end the other way round.
+            while number == 1 && !second_done.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            second_done.store(true, Ordering::SeqCst);
+            Ok(number * 10)
+        });
+        assert_eq!(swapped.unwrap(), [10, 20]);
+        assert!(Crowd::of(3).map(Vec::<u64>::new(), Ok).unwrap().is_empty());
+        let begun = AtomicU64::new(0);
+        let refused = Crowd::of(2).map(0..1_000_u64, |number| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(1));
+            if number == 3 { Err(Error::new("take the fourth", "it is broken")) } else { Ok(number) }
+        });
+        assert!(refused.unwrap_err().to_string().contains("it is broken"));
+        assert!(begun.load(Ordering::SeqCst) < 1_000);
     }
 
     #[test]

@@ -4,8 +4,14 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use crate::chart::Figure;
+use crate::chart::{Figure, font};
 use crate::{gallery, session};
+
+/// The style sheet with the face of all charts, which a page needs once.
+pub const FACE: &str = font::FACE;
+
+/// The width of a chart on a telephone, in pixels: there it is drawn once more rather than made smaller.
+pub(crate) const NARROW: f64 = 380.0;
 
 /// Anything that a cell can show.
 pub trait Show {
@@ -28,7 +34,15 @@ pub trait Show {
 
 impl<F: Figure> Show for F {
     fn to_html(&self) -> String {
-        self.to_svg()
+        let wide = self.to_svg();
+        match self.draw(NARROW).width() <= NARROW && self.width() > NARROW {
+            true => format!(
+                "<div class=\"lab-chart\"><div class=\"lab-wide\">{wide}</div><div class=\"lab-narrow\" \
+                 style=\"display:none\">{}</div></div>",
+                self.to_svg_of(NARROW)
+            ),
+            false => wide,
+        }
     }
 
     fn to_plain(&self) -> String {

@@ -10,7 +10,7 @@ use crate::claim::{Claim, Claiming, Prediction, claims_as_html, said_of};
 use crate::display::{self, escape};
 use crate::scale::seed_from_env;
 use crate::{
-    Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, place, session, significant,
+    Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, paths, session, significant,
     style,
 };
 
@@ -70,6 +70,9 @@ pub struct Verdict {
     pub claims: Vec<Claim>,
     /// Figures shown, in order, as file names without extension below `target/reports/NAME/`.
     pub figures: Vec<String>,
+    /// Texts that had no room on their figure.
+    #[serde(default)]
+    pub cut: Vec<String>,
 }
 
 impl Experiment {
@@ -82,12 +85,13 @@ impl Experiment {
     fn open(name: &str) -> Result<Self> {
         check_name(name)?;
         let lab = Self::with_name(name, false)?;
-        gallery::open(place::reports().join(name))?;
+        gallery::open(paths::reports().join(name))?;
         let build = if freshness::EXPLORING { EXPLORING } else { "" };
         let heading = format!("{name}, {} scale, seed {}{build}", lab.scale, lab.seed);
         let warning = freshness::warning();
         let html = format!(
-            "{}<p class=\"lab-note\">{}</p>{}",
+            "{}{}<p class=\"lab-note\">{}</p>{}",
+            display::FACE,
             style::STYLE,
             escape(&heading),
             warning.as_ref().map(|text| format!("<p class=\"lab-warning\">{}</p>", escape(text))).unwrap_or_default()
@@ -109,7 +113,7 @@ impl Experiment {
             seed: seed_from_env()?,
             started: Instant::now(),
             began: SystemTime::now(),
-            revision: revision(&place::root()),
+            revision: revision(&paths::root()),
             claims: Vec::new(),
             left_out: 0,
             rehearsal,
@@ -177,7 +181,7 @@ impl Experiment {
     pub fn keep(&self, name: &str, frame: &Frame) {
         if !self.rehearsal {
             let kept =
-                check_name(name).and_then(|()| kept::keep(&place::results(), &self.name, &self.facts(), name, frame));
+                check_name(name).and_then(|()| kept::keep(&paths::results(), &self.name, &self.facts(), name, frame));
             kept.or_fail();
         }
     }
@@ -185,7 +189,7 @@ impl Experiment {
     /// What this and earlier runs of this experiment have kept under this name, one below the other: each row says in the columns
     /// run, time, revision, scale, seed, exploring and machine from which it is. Ends the cell where nothing was kept.
     pub fn runs(&self, name: &str) -> Frame {
-        self.runs_in(place::results(), name)
+        self.runs_in(paths::results(), name)
     }
 
     /// As [`runs`](Self::runs), of another machine whose `target/results` was copied to this folder.
@@ -278,13 +282,14 @@ impl Experiment {
             scale: self.scale.to_string(),
             seed: self.seed,
             seconds: self.started.elapsed().as_secs_f64(),
-            revision: revision(&place::root()),
+            revision: revision(&paths::root()),
             machine: Machine::this(),
             exploring: freshness::EXPLORING,
             run: std::env::var("LAB_RUN").ok(),
             holds: self.claims.iter().any(|claim| !claim.check) && self.failures().is_empty(),
             claims: self.claims.clone(),
             figures: gallery::figures(),
+            cut: gallery::cut(),
         }
     }
 }
@@ -312,9 +317,9 @@ impl Verdict {
     }
 
     fn write(&self) -> Result<()> {
-        let path = place::results().join(format!("{}.json", self.name));
+        let path = paths::results().join(format!("{}.json", self.name));
         let json = serde_json::to_string_pretty(self).doing("write the verdict")?;
-        place::write_whole(&path, json + "\n").doing(format!("write {}", path.display()))
+        paths::write_whole(&path, json + "\n").doing(format!("write {}", path.display()))
     }
 }
 

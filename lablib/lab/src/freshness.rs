@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::{place, random};
+use crate::{paths, random};
 
 /// The file name of the library that notebook cells link against.
 pub const LIBRARY: &str = "liblablib_kernel.so";
@@ -56,7 +56,7 @@ pub(crate) fn newer_than(program: &Path, root: &Path) -> Option<PathBuf> {
 /// One sentence, where this kernel was built from other sources than those on disk.
 pub(crate) fn warning() -> Option<String> {
     let built_from = std::fs::read_to_string(own_folder()?.join(BUILT_FROM)).ok()?;
-    if built_from == fingerprint(&place::root()) {
+    if built_from == fingerprint(&paths::root()) {
         return None;
     }
     let older = "This kernel is older than the sources in lablib: what you changed there is not in it";

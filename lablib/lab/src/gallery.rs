@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::chart::Figure;
-use crate::{Doing, Result, place};
+use crate::display::FACE;
+use crate::{Doing, Result, paths};
 
 /// Where figures go, and which have gone there, since the last experiment was opened in this process.
 struct Gallery {
     folder: Option<PathBuf>,
     figures: Vec<String>,
+    /// Texts that had no room on their figure, and which figure that is.
+    cut: Vec<String>,
 }
 
 fn gallery() -> MutexGuard<'static, Gallery> {
-    static GALLERY: Mutex<Gallery> = Mutex::new(Gallery { folder: None, figures: Vec::new() });
+    static GALLERY: Mutex<Gallery> = Mutex::new(Gallery { folder: None, figures: Vec::new(), cut: Vec::new() });
     GALLERY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -22,7 +25,7 @@ pub(super) fn open(folder: PathBuf) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).doing(format!("clear {}", folder.display()))?;
     }
-    *gallery() = Gallery { folder: Some(folder), figures: Vec::new() };
+    *gallery() = Gallery { folder: Some(folder), figures: Vec::new(), cut: Vec::new() };
     Ok(())
 }
 
@@ -31,17 +34,34 @@ pub(super) fn figures() -> Vec<String> {
     gallery().figures.clone()
 }
 
+/// The texts on them that had no room.
+pub(super) fn cut() -> Vec<String> {
+    gallery().cut.clone()
+}
+
+/// An inline SVG as a file of its own, which brings its face along.
+fn standalone(svg: &str) -> String {
+    match svg.split_once('>') {
+        Some((start, rest)) => format!("{start}>{FACE}{rest}"),
+        None => svg.to_string(),
+    }
+}
+
 /// Leaves a figure as SVG, PNG and CSV. Best effort: a full disk must not spoil the lesson.
 pub(super) fn keep(figure: &dyn Figure) {
     let mut gallery = gallery();
     let Some(folder) = gallery.folder.clone() else { return };
-    let name = format!("{:02}-{}", gallery.figures.len() + 1, place::slug(figure.title()));
-    for (extension, content) in
-        [("svg", figure.to_svg().into_bytes()), ("csv", figure.to_csv().into_bytes()), ("png", figure.to_png())]
-    {
-        if let Err(error) = place::write_whole(&folder.join(format!("{name}.{extension}")), content) {
+    let name = format!("{:02}-{}", gallery.figures.len() + 1, paths::slug(figure.title()));
+    for (extension, content) in [
+        ("svg", standalone(&figure.to_svg()).into_bytes()),
+        ("csv", figure.to_csv().into_bytes()),
+        ("png", figure.to_png()),
+    ] {
+        if let Err(error) = paths::write_whole(&folder.join(format!("{name}.{extension}")), content) {
             eprintln!("could not keep the figure {name}.{extension}: {error}");
         }
     }
+    let drawn = figure.draw(figure.width());
+    gallery.cut.extend(drawn.cut().iter().map(|text| format!("{text:?} in {:?}", figure.title())));
     gallery.figures.push(name);
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Doing, Error, Frame, Machine, Result, place};
+use crate::{Doing, Error, Frame, Machine, Result, paths};
 
 const FACTS: &str = "run.json";
 
@@ -40,7 +40,7 @@ pub(crate) fn keep(results: &Path, experiment: &str, facts: &Facts, name: &str, 
     let folder = results.join(experiment).join(facts.folder());
     let write = |file: &str, text: String| {
         let path = folder.join(file);
-        place::write_whole(&path, text).doing(format!("write {}", path.display()))
+        paths::write_whole(&path, text).doing(format!("write {}", path.display()))
     };
     if let Some(own) = frame.columns().iter().find(|name| OWN.contains(&name.as_str())) {
         let cause = format!("it has a column {own:?}, and each row that is read back says in {}", OWN.join(", "));

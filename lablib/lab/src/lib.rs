@@ -8,7 +8,7 @@
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
 //! | real servers | [`service`], and [`mod@link`] in front of them |
 //! | processes and networks of their own | [`errand`], [`Network`] |
-//! | proving | [`history`], [`clock`], [`crash`] |
+//! | proving | [`history`], [`clock`], [`disk`], [`crash`] |
 //! | repeating | [`Scale`], [`Rng`], [`Weighted`], [`Machine`] |
 //!
 //! Whatever a notebook's cell calls returns a value, or ends the cell with one sentence: a `Result` at the top level of a
@@ -19,6 +19,7 @@ mod claim;
 pub mod clock;
 pub mod crash;
 mod crowd;
+pub mod disk;
 pub mod display;
 mod drawing;
 pub mod errand;
@@ -34,7 +35,7 @@ pub mod link;
 mod machine;
 mod network;
 mod number;
-pub mod place;
+pub mod paths;
 mod progress;
 mod random;
 pub mod runtime;
@@ -63,7 +64,7 @@ pub use number::{readable, significant};
 pub use progress::Progress;
 pub use random::{Rng, Weighted};
 pub use samples::Samples;
-pub use scale::Scale;
+pub use scale::{Scale, seed_from_env};
 pub use service::{
     kafka, mysql, mysql_instances, mysql_replicated, private_mysql, private_redis_cluster, redis, redis_cluster,
 };
@@ -71,5 +72,7 @@ pub use style::STYLE;
 pub use table::Table;
 pub use trial::{Figures, Plan, Standing, Trial};
 
+/// What [`Chart::plotters`] draws with.
+pub use plotters;
 /// What a [`Frame`] is made of.
 pub use polars;

@@ -47,8 +47,8 @@ impl fmt::Display for Scale {
     }
 }
 
-/// Reads `LAB_SEED`; 1 where it is not set.
-pub(crate) fn seed_from_env() -> Result<u64> {
+/// The seed that `LAB_SEED` says; 1 where it says nothing.
+pub fn seed_from_env() -> Result<u64> {
     match std::env::var("LAB_SEED") {
         Err(_) => Ok(1),
         Ok(text) if text.is_empty() => Ok(1),

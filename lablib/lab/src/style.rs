@@ -21,4 +21,7 @@ table.lab-verdict .mark{white-space:nowrap;font-weight:600}\
 table.lab-verdict tr.holds .mark{color:#007a59}table.lab-verdict tr.fails .mark{color:#c2410c}\
 table.lab-verdict tr.missed .mark{color:#8a6100;white-space:normal}\
 table.lab-verdict tr.fails td{background:rgba(213,94,0,.08)}\
+@media (max-width:560px){.lab-wide{display:none}.lab-narrow{display:block!important}}\
+.lab-scroll{overflow-x:auto;background:linear-gradient(to left,var(--jp-layout-color0,#fff) 30%,transparent) right/3em 100% \
+no-repeat local,linear-gradient(to left,rgba(128,128,128,.4),transparent) right/1em 100% no-repeat scroll}\
 </style>";

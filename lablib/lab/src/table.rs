@@ -97,7 +97,7 @@ fn cell(value: Value) -> String {
 impl Show for Table {
     fn to_html(&self) -> String {
         let columns = self.columns();
-        let mut html = format!("{}<table class=\"lab-table\">", style::STYLE);
+        let mut html = format!("{}<div class=\"lab-scroll\"><table class=\"lab-table\">", style::STYLE);
         if !self.title.is_empty() {
             let _ = write!(html, "<caption>{}</caption>", escape(&self.title));
         }
@@ -114,7 +114,7 @@ impl Show for Table {
             }
             html.push_str("</tr>");
         }
-        html.push_str("</tbody></table>");
+        html.push_str("</tbody></table></div>");
         if let Some(left_out) = self.left_out() {
             let _ = write!(html, "<p class=\"lab-note\">{left_out}</p>");
         }

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use lab::chart::{Chart, Figure, Lines};
+use lab::chart::{Chart, Figure, Lines, Plotters, letters, px};
+use lab::plotters::drawing::DrawingAreaErrorKind;
+use lab::plotters::prelude::*;
 use proptest::prelude::*;
 
 /// Numbers that look measured and are the same in every run.
@@ -474,7 +476,7 @@ fn gallery() -> Vec<(&'static str, Box<dyn Figure>)> {
 }
 
 const ELEMENTS: [&str; 8] = ["svg", "title", "desc", "line", "path", "rect", "circle", "text"];
-const ATTRIBUTES: [&str; 29] = [
+const ATTRIBUTES: [&str; 30] = [
     "xmlns",
     "role",
     "aria-label",
@@ -504,6 +506,7 @@ const ATTRIBUTES: [&str; 29] = [
     "font-weight",
     "text-anchor",
     "paint-order",
+    "transform",
 ];
 
 /// What a strict XML parser would refuse in an SVG, and what would make it more than a picture.
@@ -677,6 +680,108 @@ fn every_name_is_in_the_picture() {
 fn what_is_drawn_can_be_read() {
     for (name, chart) in gallery() {
         assert_eq!(chart.draw(chart.width()).illegible(), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn what_has_no_room_is_known() {
+    for (name, chart) in gallery().into_iter().filter(|(name, _)| !["hostile", "narrow"].contains(name)) {
+        assert_eq!(chart.draw(chart.width()).cut(), [""; 0], "{name}");
+    }
+    let endless = Chart::bars("Cut").bar("so long a name that no card has room for it ".repeat(4), 1).bar("short", 2);
+    let cut = endless.draw(300.0).cut().to_vec();
+    assert!(cut.len() == 1 && cut[0].ends_with('…'), "{cut:?}");
+    assert!(!endless.to_svg().contains('\u{2060}'), "what marks a cut text is not written");
+    let said = Chart::bars("An author's own …").bar("one …", 1).draw(760.0);
+    assert!(said.cut().is_empty());
+}
+
+/// Everything that plotters asks of whoever draws for it.
+fn drawn_by_plotters() -> Plotters {
+    let size = (700, 360);
+    let chart =
+        Chart::plotters("Candles, bars of error, areas and a turned axis, all of them plotters' own", size, |root| {
+            let mut chart = ChartBuilder::on(root)
+                .margin(px(8))
+                .caption("a caption", letters(14))
+                .x_label_area_size(px(40))
+                .y_label_area_size(px(60))
+                .build_cartesian_2d(0.0..10.0, 0.0..100.0)?;
+            chart
+                .configure_mesh()
+                .x_desc("the x of it")
+                .y_desc("the y of it")
+                .label_style(letters(12))
+                .axis_desc_style(letters(13))
+                .draw()?;
+            let squares = (0..=100).map(|i| f64::from(i) / 10.0).map(|x| (x, x * x));
+            chart
+                .draw_series(LineSeries::new(squares.clone(), BLUE.stroke_width(px(2))))?
+                .label("x²")
+                .legend(|(x, y)| PathElement::new([(x, y), (x + px(20) as i32, y)], BLUE.stroke_width(px(2))));
+            chart.draw_series(AreaSeries::new(squares, 0.0, BLUE.mix(0.2)))?;
+            chart.draw_series([CandleStick::new(2.0, 40.0, 60.0, 30.0, 50.0, GREEN.filled(), RED.filled(), px(10))])?;
+            chart.draw_series([ErrorBar::new_vertical(6.0, 20.0, 50.0, 80.0, BLACK.filled(), px(8))])?;
+            chart.draw_series([Circle::new((4.0, 50.0), px(5), RED.filled()), Circle::new((5.0, 50.0), px(5), RED)])?;
+            chart
+                .configure_series_labels()
+                .label_font(letters(12))
+                .legend_area_size(px(26))
+                .margin(px(5))
+                .position(SeriesLabelPosition::UpperLeft)
+                .draw()
+        });
+    chart.unwrap().subtitle("All that can be drawn").note("Small print")
+}
+
+#[test]
+fn plotters_draws_on_our_card() {
+    let chart = drawn_by_plotters();
+    let picture = chart.draw(chart.width());
+    let svg = chart.to_svg();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("charts");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("plotters.svg"), &svg).unwrap();
+    std::fs::write(folder.join("plotters.png"), chart.to_png()).unwrap();
+    assert_eq!(picture.illegible(), Vec::<String>::new());
+    assert_sound(&svg);
+    // Text is text, turned where plotters turns it, and a curve keeps its fractions.
+    for text in [">a caption<", ">the x of it<", ">the y of it<", ">x²<", ">Small print<", ">All that can be drawn<"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    assert!(svg.contains("rotate(270 "), "the axis to the left is turned");
+    let fractions = svg.split("<path d=\"").filter(|path| path.split('"').next().unwrap_or_default().contains('.'));
+    assert!(fractions.count() > 2);
+    assert!(chart.to_png().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn what_plotters_refuses_and_numbers_of_its_own() {
+    let none = Chart::plotters("No size", (0, 300), |_| Ok(())).unwrap_err().to_string();
+    assert!(none.contains("0 × 300 pixels are no size"), "{none}");
+    let broken = Chart::plotters("Broken", (300, 300), |root| {
+        ChartBuilder::on(root).margin(px(8)).build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
+        Err(DrawingAreaErrorKind::LayoutError)
+    });
+    assert!(broken.unwrap_err().to_string().contains("Bad layout"));
+    let frame = lab::Frame::new().text("who", ["ring", "jump"]).numbers("moved", "%", [5.0, 9.75]);
+    let chart = drawn_by_plotters().of(&frame);
+    assert_eq!(chart.to_csv(), "who,moved\nring,5\njump,9.75\n");
+    assert!(chart.to_svg().contains("<desc>2 marks; who: ring, jump; moved from 5 to 9.75.</desc>"));
+}
+
+#[test]
+fn a_narrow_screen_gets_a_picture_of_its_own() {
+    let (one, two) = (throughput(), keys_moved());
+    let both = Chart::side_by_side(&[&one, &two]);
+    assert!(both.draw(980.0).illegible().is_empty() && both.draw(980.0).width() == 980.0);
+    let narrow = both.draw(380.0);
+    assert_eq!((narrow.width(), narrow.illegible()), (380.0, Vec::<String>::new()));
+    let html = lab::Show::to_html(&both);
+    assert!(html.contains("width=\"980\"") && html.contains("width=\"380\"") && html.contains("lab-narrow"));
+    for (name, chart) in gallery() {
+        let narrow = chart.draw(380.0);
+        assert_eq!(narrow.illegible(), Vec::<String>::new(), "{name} on a narrow screen");
     }
 }
 

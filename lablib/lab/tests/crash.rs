@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use lab::crash::{self, Child, Crash, Disk, DiskFile, Durable, Fault, PowerCutTest, RealDisk, SimulatedDisk, Tearing};
+use lab::crash::{self, Child, Crash, Durable, Fault, PowerCutTest, SimulatedDisk, Tearing};
+use lab::disk::{Disk, DiskFile, RealDisk};
 use lab::{Doing, Error, Result, Rng};
 use proptest::prelude::*;
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Issuer, Skip};
-use lab::crash::{self, Disk, RealDisk};
+use lab::crash;
+use lab::disk::{Disk, RealDisk};
 use lab::{Doing, Error, Result};
 
 const MAGIC: &str = "lab counter 1";

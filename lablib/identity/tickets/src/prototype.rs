@@ -12,7 +12,7 @@ use crate::in_database::EPOCH;
 use crate::session::{Door, ONLY_ANSWER, Session, new_database};
 use crate::{Issuer, IssuerStats};
 use lab::clock::Clock;
-use lab::crash::Disk;
+use lab::disk::Disk;
 use lab::service::MariaDb;
 use lab::{Doing, Error, Result, Rng};
 

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use lab::crash::{Crash, Disk, DiskFile, Fault, SimulatedDisk};
+use lab::crash::{Crash, Fault, SimulatedDisk};
+use lab::disk::{Disk, DiskFile};
 use lab::service::{self, MariaDb};
 use mysql::prelude::Queryable;
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use super::Figure;
 use super::figure;
-use super::font::{Weight, wrap};
+use super::font::{self, Weight, wrap};
 use super::format::count;
 use super::frame::{Frame, Swatch, Y_TICKS, framed, with_y};
 use super::lines::spread_note;
@@ -304,7 +304,7 @@ impl Bars {
             let room = (width - 110.0) / slots.max(1) as f64 - 10.0;
             let fits = |name: &str| {
                 let lines = wrap(name, room, LABEL, Weight::Regular, 2);
-                lines.iter().all(|line| !line.ends_with('…'))
+                lines.iter().all(|line| !line.ends_with(font::CUT))
             };
             let mut names: Vec<&str> = self.bars.iter().map(|bar| bar.name.as_str()).collect();
             if !self.groups.is_empty() {

@@ -1,12 +1,12 @@
 //! The bundled face (Inter, SIL Open Font License, cut down to Latin, Greek and the signs that charts need).
 //!
-//! Its widths decide the layout of the SVG as well: Inter is wider than the sans-serifs that a browser falls back on,
-//! so what fits here fits there.
+//! Its widths decide the layout of the SVG as well, so every page carries it, once: [`FACE`].
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use plotters::style::{FontStyle, register_font};
+use ttf_parser::Face;
 
 /// What the SVG asks for, best first.
 pub(super) const FAMILIES: &str =
@@ -14,11 +14,16 @@ pub(super) const FAMILIES: &str =
 /// The name under which plotters knows the bundled face.
 pub(super) const NAME: &str = "lab-inter";
 
+/// The same two files as WOFF2 in a style sheet: `TTFont(file)` of fonttools, `flavor = "woff2"`, as base64.
+pub(crate) const FACE: &str = concat!("<style>", include_str!("font/inter.css"), "</style>");
+
 static REGULAR: &[u8] = include_bytes!("font/Inter-Regular.ttf");
 static SEMI_BOLD: &[u8] = include_bytes!("font/Inter-SemiBold.ttf");
 
 /// plotters sizes a font by its line height; this is Inter's line height per em.
 pub(super) const LINE_PER_EM: f64 = (2728.0 + 680.0) / 2816.0;
+/// What of a line is above its baseline, per em.
+pub(super) const ASCENT: f64 = 2728.0 / 2816.0;
 /// Height of a capital letter per em, to centre text on a line.
 pub(super) const CAPITAL: f64 = 2048.0 / 2816.0;
 
@@ -51,10 +56,20 @@ impl Weight {
     }
 }
 
+/// plotters measures a legend by the font that it is asked for, whatever that is: all that it may be asked for is this face.
+pub(super) fn for_plotters() {
+    for name in ["Inter", "sans-serif", "serif", "monospace"] {
+        for (style, file) in [(FontStyle::Normal, REGULAR), (FontStyle::Bold, SEMI_BOLD)] {
+            let _ = register_font(name, style, file);
+        }
+    }
+}
+
 /// Advance and left side bearing of a character, per em. plotters draws a glyph without its bearing.
 pub(super) fn glyph(c: char, weight: Weight) -> (f64, f64) {
     // A sign that the face lacks is drawn by the browser from another one; an em is the most it usually takes.
-    weight.metrics().glyphs.get(&c).copied().unwrap_or((if (c as u32) < 0x20 { 0.0 } else { 1.0 }, 0.0))
+    let none = if (c as u32) < 0x20 || c == CUT { 0.0 } else { 1.0 };
+    weight.metrics().glyphs.get(&c).copied().unwrap_or((none, 0.0))
 }
 
 /// Whether the bundled face has the character.
@@ -67,6 +82,9 @@ pub(super) fn has(c: char, weight: Weight) -> bool {
 pub(super) fn width(text: &str, size: f64, weight: Weight) -> f64 {
     text.chars().map(|c| glyph(c, weight).0).sum::<f64>() * size
 }
+
+/// Behind the ellipsis of a text that was cut, until it stands on a picture, which remembers it.
+pub(super) const CUT: char = '\u{2060}';
 
 /// The text, or as much of it as fits, with an ellipsis; empty when not even one letter fits.
 pub(super) fn fit(text: &str, room: f64, size: f64, weight: Weight) -> String {
@@ -83,7 +101,7 @@ pub(super) fn fit(text: &str, room: f64, size: f64, weight: Weight) -> String {
         kept.push(c);
     }
     let kept = kept.trim_end();
-    if kept.is_empty() { String::new() } else { format!("{kept}…") }
+    if kept.is_empty() { String::new() } else { format!("{kept}…{CUT}") }
 }
 
 /// Breaks a text into at most `lines` lines of at most `room`; what is left ends in an ellipsis.
@@ -121,51 +139,16 @@ struct Metrics {
 }
 
 impl Metrics {
-    /// Reads the tables `head`, `hhea`, `hmtx` and `cmap` (format 4) of a TrueType file.
     fn read(file: &[u8]) -> Option<Self> {
-        let u16_at = |at: usize| Some(u16::from_be_bytes(file.get(at..at + 2)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_be_bytes(file.get(at..at + 4)?.try_into().ok()?) as usize);
-        let table = |tag: &[u8; 4]| {
-            let entry = (0..u16_at(4)? as usize).map(|i| 12 + 16 * i).find(|&at| file.get(at..at + 4) == Some(tag))?;
-            u32_at(entry + 8)
-        };
-        let em = f64::from(u16_at(table(b"head")? + 18)?);
-        let full_metrics = u16_at(table(b"hhea")? + 34)?;
-        let hmtx = table(b"hmtx")?;
-        let metrics_of = |glyph: u16| {
-            let full = glyph.min(full_metrics.checked_sub(1)?) as usize;
-            let bearing = if glyph < full_metrics {
-                hmtx + 4 * full + 2
-            } else {
-                hmtx + 4 * full_metrics as usize + 2 * (glyph - full_metrics) as usize
-            };
-            Some((f64::from(u16_at(hmtx + 4 * full)?) / em, f64::from(u16_at(bearing)? as i16) / em))
-        };
-        let cmap = table(b"cmap")?;
-        let unicode = (0..u16_at(cmap + 2)? as usize)
-            .filter_map(|i| Some(cmap + u32_at(cmap + 4 + 8 * i + 4)?))
-            .find(|&at| u16_at(at) == Some(4))?;
-        let segments = u16_at(unicode + 6)? as usize / 2;
+        let face = Face::parse(file, 0).ok()?;
+        let em = f64::from(face.units_per_em());
         let mut glyphs = HashMap::new();
-        for segment in 0..segments {
-            let end = u16_at(unicode + 14 + 2 * segment)?;
-            let start = u16_at(unicode + 16 + 2 * segments + 2 * segment)?;
-            let delta = u16_at(unicode + 16 + 4 * segments + 2 * segment)?;
-            let offset_at = unicode + 16 + 6 * segments + 2 * segment;
-            let offset = u16_at(offset_at)?;
-            for code in start..=end {
-                let glyph = if offset == 0 {
-                    code.wrapping_add(delta)
-                } else {
-                    match u16_at(offset_at + offset as usize + 2 * (code - start) as usize)? {
-                        0 => 0,
-                        glyph => glyph.wrapping_add(delta),
-                    }
-                };
-                if let (Some(c), true) = (char::from_u32(u32::from(code)), glyph != 0) {
-                    glyphs.insert(c, metrics_of(glyph)?);
-                }
-            }
+        for table in face.tables().cmap?.subtables.into_iter().filter(|table| table.is_unicode()) {
+            table.codepoints(|code| {
+                let (Some(c), Some(glyph)) = (char::from_u32(code), table.glyph_index(code)) else { return };
+                let advance = f64::from(face.glyph_hor_advance(glyph).unwrap_or_default()) / em;
+                glyphs.insert(c, (advance, f64::from(face.glyph_hor_side_bearing(glyph).unwrap_or_default()) / em));
+            });
         }
         Some(Self { glyphs })
     }

@@ -157,7 +157,7 @@ impl Frame {
 fn balanced(title: &str, room: f64) -> Vec<String> {
     let lines = wrap(title, room, TITLE, Weight::SemiBold, 3);
     let narrower = (10..20).map(|share| wrap(title, room * f64::from(share) / 20.0, TITLE, Weight::SemiBold, 3));
-    let whole = |other: &Vec<String>| other.len() == lines.len() && !other.iter().any(|line| line.ends_with('…'));
+    let whole = |other: &Vec<String>| other.len() == lines.len() && !other.iter().any(|line| line.ends_with(font::CUT));
     narrower.into_iter().find(whole).unwrap_or_else(|| lines.clone())
 }
 

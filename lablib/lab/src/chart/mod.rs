@@ -7,7 +7,7 @@
 //!   it once.
 //! * Nothing is dropped silently: a value that cannot be drawn is counted in the small print.
 //! * A chart takes a [`Frame`](crate::Frame)'s columns by their names, with `of`, and gives its numbers back as one.
-//! * Every chart is an SVG that can stand inline in any page (with a title, and its numbers, for screen readers), a PNG,
+//! * Every chart is an SVG that can stand inline in any page (with a title and a sentence for screen readers), a PNG,
 //!   a CSV with one row per mark, and plain text.
 //!
 //! | chart | question |
@@ -20,11 +20,13 @@
 //! | [`Chart::treemap`] | what is the whole made of? |
 //! | [`Chart::timeline`] | who did what when, and who waited for whom? |
 //! | [`Chart::side_by_side`], [`Chart::above`] | before and after |
+//! | [`Chart::plotters`] | whatever else plotters draws |
 //!
-//! plotters measures and rasterises; see `picture.rs` for why the SVG is written here.
+//! What a cell wants beyond these it draws with plotters, on a card like theirs: [`Chart::plotters`]. The pixels of a PNG are
+//! plotters' as well; see `picture.rs` for why the SVG is written here.
 
 mod bars;
-mod font;
+pub(crate) mod font;
 mod format;
 mod frame;
 mod heat_map;
@@ -35,7 +37,7 @@ mod lines;
 mod number;
 mod panels;
 mod picture;
-pub(crate) mod png;
+mod plotters;
 mod raster;
 mod reference;
 mod scale;
@@ -55,6 +57,7 @@ pub use lines::Lines;
 pub use number::{Number, Point, Spread, SpreadPoint, Time};
 pub use panels::Panels;
 pub use picture::Picture;
+pub use plotters::{Plotters, PlottersArea, PlottersError, PlottersPage, letters, px};
 pub use tidy::Numbers;
 pub use timeline::Timeline;
 pub use treemap::Treemap;
@@ -109,6 +112,32 @@ impl Chart {
         Timeline::new(title.to_string())
     }
 
+    /// Whatever plotters draws, on a card of ours: `draw` gets an area of so many pixels, which plotters counts in tenths
+    /// ([`px`]), so that curves are smooth; [`letters`] are of the card's own face. What
+    /// plotters has a default for (ticks, the samples of a legend) it counts so, too: say those in [`px`] as well.
+    ///
+    /// ```
+    /// use lab::chart::{Chart, Figure, letters, px};
+    /// use lab::plotters::prelude::*;
+    ///
+    /// let pie = Chart::plotters("Two thirds of the keys are on one shard", (400, 260), |root| {
+    ///     let (sizes, names) = ([66.0, 34.0], ["shard 9", "shard 1"]);
+    ///     let colours = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
+    ///     let (middle, radius) = ((px(200) as i32, px(130) as i32), f64::from(px(90)));
+    ///     let mut pie = Pie::new(&middle, &radius, &sizes, &colours, &names);
+    ///     pie.label_style(letters(13));
+    ///     root.draw(&pie)
+    /// });
+    /// assert!(pie.unwrap().to_svg().contains("shard 9</text>"));
+    /// ```
+    pub fn plotters(
+        title: impl Display,
+        size: (u32, u32),
+        draw: impl FnOnce(&PlottersArea) -> std::result::Result<(), PlottersError>,
+    ) -> crate::Result<Plotters> {
+        Plotters::new(title.to_string(), size, draw)
+    }
+
     /// Several charts in one row: before and after, with and without.
     ///
     /// ```
@@ -151,13 +180,18 @@ pub trait Figure {
     /// Draws the chart on a card of that width.
     fn draw(&self, width: f64) -> Picture;
 
-    /// An inline `<svg>` element that needs nothing else.
+    /// An inline `<svg>` element, for a page that carries the [face](crate::display::FACE).
     fn to_svg(&self) -> String {
+        self.to_svg_of(self.width())
+    }
+
+    /// The same for a screen of another width: a picture that is made smaller makes its letters smaller too.
+    fn to_svg_of(&self, width: f64) -> String {
         let label = match self.subtitle_text() {
             "" => self.title().to_string(),
             subtitle => format!("{}. {subtitle}", self.title().trim_end_matches('.')),
         };
-        svg::write(&self.draw(self.width()), self.title(), &label, &self.summary().text(40))
+        svg::write(&self.draw(width), self.title(), &label, &self.numbers().sentence())
     }
 
     /// A PNG image at twice the chart's size.

@@ -4,6 +4,7 @@ use super::picture::{Area, Picture};
 use super::theme::{PAPER, WIDTH};
 use super::tidy::Numbers;
 use super::{Figure, Picture as Drawing};
+use crate::display;
 
 /// Side by side, each chart is narrower than alone, and the whole a little wider than one.
 const ROW: f64 = 980.0;
@@ -14,7 +15,12 @@ pub struct Panels {
     title: String,
     parts: Vec<(String, Numbers, Numbers)>,
     picture: Drawing,
+    /// Below each other, for a page that is too narrow for them.
+    narrow: Drawing,
 }
+
+/// Where the parts no longer stand side by side.
+const TOO_NARROW: f64 = 560.0;
 
 impl Panels {
     pub(super) fn side_by_side(charts: &[&dyn Figure]) -> Self {
@@ -22,6 +28,8 @@ impl Panels {
         // Below this width a chart's labels leave no room for its data.
         let each = (ROW / count).max(300.0);
         let pictures: Vec<Picture> = charts.iter().map(|chart| chart.draw(each)).collect();
+        // What keeps its own width gets it.
+        let each = pictures.iter().map(|picture| picture.width).fold(each, f64::max);
         let mut page = Picture::new(each * count, pictures.iter().map(|picture| picture.height).fold(20.0, f64::max));
         page.rectangle(Area::new(0.0, 0.0, page.width, page.height), 0.0, PAPER);
         for (index, picture) in pictures.into_iter().enumerate() {
@@ -32,24 +40,19 @@ impl Panels {
 
     pub(super) fn above(charts: &[&dyn Figure]) -> Self {
         let width = charts.iter().map(|chart| chart.width()).fold(0.0, f64::max);
-        let width = if width > 0.0 { width } else { WIDTH };
-        let pictures: Vec<Picture> = charts.iter().map(|chart| chart.draw(width)).collect();
-        let height: f64 = pictures.iter().map(|picture| picture.height).sum();
-        let mut page = Picture::new(width, height.max(20.0));
-        page.rectangle(Area::new(0.0, 0.0, page.width, page.height), 0.0, PAPER);
-        let mut top = 0.0;
-        for picture in pictures {
-            let next = top + picture.height;
-            page.place(picture, (0.0, top));
-            top = next;
-        }
+        let page = stacked(charts, if width > 0.0 { width } else { WIDTH });
         Self::new(charts, page)
     }
 
     fn new(charts: &[&dyn Figure], picture: Picture) -> Self {
         let titles: Vec<&str> = charts.iter().map(|chart| chart.title()).collect();
         let part = |chart: &&dyn Figure| (chart.title().to_string(), chart.numbers(), chart.summary());
-        Self { title: titles.join(" · "), parts: charts.iter().map(part).collect(), picture }
+        Self {
+            title: titles.join(" · "),
+            parts: charts.iter().map(part).collect(),
+            picture,
+            narrow: stacked(charts, display::NARROW),
+        }
     }
 
     /// A title for the whole, for screen readers and the report's list of charts; by default those of its parts.
@@ -57,6 +60,21 @@ impl Panels {
         self.title = title.to_string();
         self
     }
+}
+
+fn stacked(charts: &[&dyn Figure], width: f64) -> Picture {
+    let pictures: Vec<Picture> = charts.iter().map(|chart| chart.draw(width)).collect();
+    let width = pictures.iter().map(|picture| picture.width).fold(width, f64::max);
+    let height: f64 = pictures.iter().map(|picture| picture.height).sum();
+    let mut page = Picture::new(width, height.max(20.0));
+    page.rectangle(Area::new(0.0, 0.0, page.width, page.height), 0.0, PAPER);
+    let mut top = 0.0;
+    for picture in pictures {
+        let next = top + picture.height;
+        page.place(picture, (0.0, top));
+        top = next;
+    }
+    page
 }
 
 impl Figure for Panels {
@@ -80,8 +98,8 @@ impl Figure for Panels {
         self.picture.width
     }
 
-    /// Panels keep the width for which they were drawn.
-    fn draw(&self, _width: f64) -> Picture {
-        self.picture.clone()
+    /// Panels keep the width for which they were drawn, or stand below each other.
+    fn draw(&self, width: f64) -> Picture {
+        if width < TOO_NARROW.min(self.picture.width) { self.narrow.clone() } else { self.picture.clone() }
     }
 }

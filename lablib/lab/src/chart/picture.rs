@@ -1,7 +1,8 @@
 //! What a chart looks like, before it becomes SVG or pixels: shapes on a page, in drawing order.
 //!
-//! plotters measures and rasterises, but its SVG backend snaps text to whole units, writes fixed pixel sizes, and knows
-//! neither hover texts nor halos; so the shapes are kept here and written twice.
+//! plotters' SVG backend snaps text to whole units, writes fixed pixel sizes, and knows neither hover texts nor halos; so the
+//! shapes are kept here and written twice: as SVG in `svg.rs`, as pixels in `raster.rs`. What plotters draws comes here as well:
+//! `plotters.rs`.
 
 use super::font::{self, Weight};
 use super::theme::{self, Colour};
@@ -12,6 +13,7 @@ pub struct Picture {
     pub(super) width: f64,
     pub(super) height: f64,
     pub(super) marks: Vec<Mark>,
+    cut: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,12 +91,14 @@ pub(super) struct Text {
     pub(super) anchor: Anchor,
     /// A white rim, for text that lies on lines.
     pub(super) halo: bool,
+    /// Degrees, clockwise around `at`: 0, 90, 180 or 270.
+    pub(super) turn: u16,
 }
 
 impl Text {
     pub(super) fn new(at: (f64, f64), text: impl Into<String>, size: f64, colour: Colour) -> Self {
         let text = text.into();
-        Self { at, text, size, weight: Weight::Regular, colour, anchor: Anchor::Start, halo: false }
+        Self { at, text, size, weight: Weight::Regular, colour, anchor: Anchor::Start, halo: false, turn: 0 }
     }
 
     pub(super) fn bold(mut self) -> Self {
@@ -130,7 +134,16 @@ impl Text {
             Anchor::Middle => self.at.0 - width / 2.0,
             Anchor::End => self.at.0 - width,
         };
-        Area { left, right: left + width, top: self.at.1 - self.size * 0.8, bottom: self.at.1 + self.size * 0.22 }
+        let (x, y) = self.at;
+        let (left, right) = (left - x, left - x + width);
+        let (top, bottom) = (-self.size * 0.8, self.size * 0.22);
+        let (left, top, right, bottom) = match self.turn {
+            90 => (-bottom, left, -top, right),
+            180 => (-right, -bottom, -left, -top),
+            270 => (top, -right, bottom, -left),
+            _ => (left, top, right, bottom),
+        };
+        Area { left: x + left, top: y + top, right: x + right, bottom: y + bottom }
     }
 }
 
@@ -200,7 +213,7 @@ pub(super) fn clip(a: (f64, f64), b: (f64, f64), area: Area) -> Option<((f64, f6
 
 impl Picture {
     pub(super) fn new(width: f64, height: f64) -> Self {
-        Self { width, height, marks: Vec::new() }
+        Self { width, height, marks: Vec::new(), cut: Vec::new() }
     }
 
     fn push(&mut self, shape: Shape) -> &mut Mark {
@@ -261,10 +274,24 @@ impl Picture {
         self.rectangle(of(radius - 1.75), 0.0, theme::PAPER)
     }
 
-    pub(super) fn text(&mut self, text: Text) {
+    pub(super) fn text(&mut self, mut text: Text) {
+        if text.text.contains(font::CUT) {
+            text.text = text.text.replace(font::CUT, "");
+            self.cut.push(text.text.clone());
+        }
         if !text.text.trim().is_empty() {
             self.push(Shape::Text(text));
         }
+    }
+
+    /// In pixels of a page at 100 %.
+    pub fn width(&self) -> f64 {
+        self.width
+    }
+
+    /// Texts that had no room and end in an ellipsis.
+    pub fn cut(&self) -> &[String] {
+        &self.cut
     }
 
     /// What nobody could read: texts that leave the card, lie on each other, or are too small. Empty for a good chart.
@@ -302,6 +329,7 @@ impl Picture {
 
     /// Puts another picture on this page.
     pub(super) fn place(&mut self, other: Picture, (dx, dy): (f64, f64)) {
+        self.cut.extend(other.cut);
         let moved = |points: Vec<(f64, f64)>| points.into_iter().map(|(x, y)| (x + dx, y + dy)).collect();
         self.marks.extend(other.marks.into_iter().map(|Mark { shape, hint }| {
             let shape = match shape {

@@ -2,11 +2,10 @@
 //! the page, which smooths every edge the same way.
 
 use plotters::prelude::{BitMapBackend, DrawingBackend};
-use plotters::style::{Color, FontDesc, FontFamily};
+use plotters::style::{Color, FontDesc, FontFamily, FontTransform};
 
 use super::font::{self, LINE_PER_EM};
-use super::picture::{Area, Picture, Shape, Stroke, Text};
-use super::png;
+use super::picture::{Anchor, Area, Picture, Shape, Stroke, Text};
 use super::theme::{self, Colour};
 
 /// Pixels of the PNG per user unit.
@@ -38,7 +37,21 @@ pub(super) fn png(picture: &Picture) -> Vec<u8> {
             }
         }
     }
-    png::encode((width * SCALE) as u32, (height * SCALE) as u32, &pixels)
+    let mut file = Vec::new();
+    match encode(&mut file, (width * SCALE) as u32, (height * SCALE) as u32, &pixels) {
+        Ok(()) => file,
+        // Into memory, and with as many pixels as were said: there is nothing that could fail.
+        Err(_) => Vec::new(),
+    }
+}
+
+fn encode(file: &mut Vec<u8>, width: u32, height: u32, pixels: &[u8]) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()
 }
 
 struct Canvas<'a> {
@@ -113,7 +126,11 @@ impl Canvas<'_> {
     }
 
     fn text(&mut self, text: &Text) {
-        let left = text.area().left;
+        let left = match text.anchor {
+            Anchor::Start => text.at.0,
+            Anchor::Middle => text.at.0 - text.width() / 2.0,
+            Anchor::End => text.at.0 - text.width(),
+        };
         if text.halo {
             for (dx, dy) in
                 [(-1.2, 0.0), (1.2, 0.0), (0.0, -1.2), (0.0, 1.2), (-0.9, -0.9), (0.9, 0.9), (0.9, -0.9), (-0.9, 0.9)]
@@ -129,15 +146,27 @@ impl Canvas<'_> {
         let face = FontDesc::new(FontFamily::Name(font::NAME), size, text.weight.style());
         // plotters puts the baseline half a line below the given position and leaves the bearing out.
         let top = (y * FACTOR - size / 2.0).round() as i32;
+        let ((middle_x, middle_y), turned) = (sample(text.at), turned(text.turn));
         for c in text.text.chars() {
             let (advance, bearing) = font::glyph(c, text.weight);
             let left = ((x + bearing * text.size) * FACTOR).floor() as i32;
             let mut buffer = [0; 4];
             let _ = face.draw(c.encode_utf8(&mut buffer), (left, top), |x, y, coverage| {
-                self.backend.draw_pixel((x, y), colour.mix(f64::from(coverage.clamp(0.0, 1.0))).to_backend_color())
+                let (x, y) = turned.transform(x - middle_x, y - middle_y);
+                let at = (middle_x + x, middle_y + y);
+                self.backend.draw_pixel(at, colour.mix(f64::from(coverage.clamp(0.0, 1.0))).to_backend_color())
             });
             x += advance * text.size;
         }
+    }
+}
+
+fn turned(degrees: u16) -> FontTransform {
+    match degrees {
+        90 => FontTransform::Rotate90,
+        180 => FontTransform::Rotate180,
+        270 => FontTransform::Rotate270,
+        _ => FontTransform::None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::picture::{Anchor, Fill, Mark, Picture, Shape, Stroke, Text};
 use super::theme::Colour;
 use crate::display;
 
-/// `label` is what a screen reader says first, `description` the numbers behind the picture.
+/// `label` is what a screen reader says first, `description` a sentence about the numbers behind the picture.
 pub(super) fn write(picture: &Picture, title: &str, label: &str, description: &str) -> String {
     let (width, height) = (number(picture.width), number(picture.height));
     let mut svg = format!(
@@ -76,6 +76,7 @@ fn write_text(svg: &mut String, text: &Text) {
         Anchor::End => " text-anchor=\"end\"",
     };
     let weight = if text.weight == Weight::SemiBold { " font-weight=\"600\"" } else { "" };
+    let turn = if text.turn == 0 { String::new() } else { format!(" transform=\"rotate({} {x} {y})\"", text.turn) };
     let halo = if text.halo {
         " stroke=\"#fff\" stroke-width=\"3\" stroke-linejoin=\"round\" paint-order=\"stroke\""
     } else {
@@ -83,7 +84,7 @@ fn write_text(svg: &mut String, text: &Text) {
     };
     let _ = write!(
         svg,
-        "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\" fill=\"{}\"{weight}{anchor}{halo}>{}</text>",
+        "<text x=\"{x}\" y=\"{y}\" font-size=\"{}\" fill=\"{}\"{weight}{anchor}{halo}{turn}>{}</text>",
         number(text.size),
         hex(text.colour),
         escape(&text.text)

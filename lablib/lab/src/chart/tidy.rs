@@ -1,6 +1,7 @@
 //! The numbers behind a chart: one row per mark, as CSV for a machine and as aligned text for a person.
 
 use super::format;
+use crate::Value;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
@@ -64,6 +65,47 @@ impl Numbers {
             }
         }
         all
+    }
+
+    /// What stands in a frame.
+    pub(super) fn of(frame: &crate::Frame) -> Self {
+        let columns = frame.columns();
+        let cell = |row: crate::Row<'_>, column: &String| match row.value(column) {
+            Value::Text(text) => Cell::Text(text),
+            Value::Number(number) => Cell::Number(number),
+            Value::Missing => Cell::Empty,
+        };
+        let rows = frame.rows().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
+        Self { columns, rows }
+    }
+
+    /// What a listener hears of the numbers: how many, whose, and from where to where.
+    pub(super) fn sentence(&self) -> String {
+        let mut parts = Vec::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            let cells = || self.rows.iter().filter_map(|row| row.get(index));
+            let mut names: Vec<&str> = Vec::new();
+            let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+            for cell in cells() {
+                match cell {
+                    Cell::Text(text) if !names.contains(&text.as_str()) => names.push(text),
+                    Cell::Number(number) if number.is_finite() => (low, high) = (low.min(*number), high.max(*number)),
+                    _ => {}
+                }
+            }
+            match names.as_slice() {
+                [] if low < high => parts.push(format!("{column} from {} to {}", readable(low), readable(high))),
+                [] if low == high => parts.push(format!("{column} {}", readable(low))),
+                [] => {}
+                few if few.len() <= 6 => parts.push(format!("{column}: {}", few.join(", "))),
+                many => parts.push(format!("{} of {column}", many.len())),
+            }
+        }
+        match (self.rows.len(), parts.is_empty()) {
+            (0, _) => "No numbers.".into(),
+            (rows, true) => format!("{rows} marks."),
+            (rows, false) => format!("{rows} marks; {}.", parts.join("; ")),
+        }
     }
 
     /// The same as data: a column in which there is text is one of words.

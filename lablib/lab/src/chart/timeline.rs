@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::Figure;
 use super::figure;
-use super::font::{Weight, fit};
+use super::font::{self, Weight, fit};
 use super::format::count;
 use super::frame::{Axis, Frame, Upright, framed, names_width, uprights_height, with_x, x_axis_height, x_ticks};
 use super::labels::Crowd;
@@ -352,7 +352,10 @@ impl Lanes<'_> {
         let ink = colour.map_or(theme::SOFT, theme::legible);
         let above = |x: f64| Text::new((x, span.top - 5.0), label, SMALL, ink).halo();
         let below = |x: f64| Text::new((x, span.bottom + 11.0), label, SMALL, ink).halo();
-        let short = Text { text: fit(label, span.width() - 15.0, TICK, Weight::Regular), ..at(span.left + 11.0) };
+        let short = Text {
+            text: fit(label, span.width() - 15.0, TICK, Weight::Regular).replace(font::CUT, ""),
+            ..at(span.left + 11.0)
+        };
         let short = (short.text.chars().count() > 4 && !covered(short.area())).then_some(short);
         if self.first_free([above(span.left), below(span.left), above(span.right).anchor(Anchor::End)]) {
             return;

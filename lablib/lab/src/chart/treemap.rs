@@ -208,7 +208,7 @@ impl Treemap {
             .find_map(|(size, weight)| broken(&tile.name, room, size, weight, rows).map(|lines| (lines, size, weight)))
             .or_else(|| {
                 // The start of a name, as long as it can still be told from others.
-                let start = font::fit(&tile.name, room, SMALL, Weight::Regular);
+                let start = font::fit(&tile.name, room, SMALL, Weight::Regular).replace(font::CUT, "");
                 (rows > 0 && start.chars().count() > 5).then(|| (vec![start], SMALL, Weight::Regular))
             })
         else {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::timeline::{Face, Goal, Nanos, Timeline, duration, nanos};
+use super::true_time::{Face, Goal, Nanos, TrueTime, duration, nanos};
 use super::{Clock, Kind, Sleep};
 use crate::random::Rng;
 
@@ -30,7 +30,7 @@ const A_NEW_YEAR: Duration = Duration::from_secs(1_704_067_200);
 /// ```
 #[derive(Clone)]
 pub struct VirtualClock {
-    timeline: Arc<Timeline>,
+    true_time: Arc<TrueTime>,
     face: Arc<Mutex<Face>>,
 }
 
@@ -44,7 +44,7 @@ impl VirtualClock {
     /// A clock whose wall reads `wall` since the Unix epoch.
     pub fn starting_at(wall: Duration) -> Self {
         let face = Face { origin: 0, began: 0, rate: nanos(Duration::from_secs(1)), lead: nanos(wall), frozen: None };
-        Self { timeline: Arc::default(), face: Arc::new(Mutex::new(face)) }
+        Self { true_time: Arc::default(), face: Arc::new(Mutex::new(face)) }
     }
 
     /// A clock that starts somewhere in the ten years from 2024, at a time that depends on nothing but the seed.
@@ -61,7 +61,7 @@ impl VirtualClock {
     /// A participant that waits for something else than this clock holds it up, for ten seconds of real time at most.
     /// For the same reason a participant does not advance the clock itself.
     pub fn advance(&self, by: Duration) -> &Self {
-        self.timeline.advance(nanos(by));
+        self.true_time.advance(nanos(by));
         self
     }
 
@@ -83,7 +83,7 @@ impl VirtualClock {
     /// assert_eq!(clock.monotonic(), Duration::from_secs(86_400));
     /// ```
     pub fn auto_advance(&self) -> &Self {
-        self.timeline.auto();
+        self.true_time.auto();
         self
     }
 
@@ -155,33 +155,33 @@ impl VirtualClock {
     /// assert_eq!(order.try_iter().collect::<Vec<_>>(), [("fast", 2), ("fast", 4), ("slow", 5), ("slow", 10)]);
     /// ```
     pub fn join(&self) -> Participant {
-        let membership = Membership { timeline: self.timeline.clone(), number: self.timeline.join() };
+        let membership = Membership { true_time: self.true_time.clone(), number: self.true_time.join() };
         Participant { clock: self.clone(), membership: Arc::new(membership) }
     }
 
     /// How many sleep now, on any view.
     pub fn sleepers(&self) -> usize {
-        self.timeline.sleepers()
+        self.true_time.sleepers()
     }
 
     /// Waits (in real time, ten seconds at most) until so many sleep, and says whether they do: how to know that
     /// threads which did not join have come to their sleep.
     pub fn wait_for_sleepers(&self, count: usize) -> bool {
-        self.timeline.wait_for_sleepers(count)
+        self.true_time.wait_for_sleepers(count)
     }
 
     fn change(&self, act: impl FnOnce(&mut Face, Nanos)) -> &Self {
-        self.timeline.change(&self.face, act);
+        self.true_time.change(&self.face, act);
         self
     }
 
     fn view(&self, act: impl FnOnce(&mut Face, Nanos)) -> Self {
-        let face = self.timeline.with(&self.face, |face, now| {
+        let face = self.true_time.with(&self.face, |face, now| {
             let mut face = face.clone();
             act(&mut face, now);
             face
         });
-        Self { timeline: self.timeline.clone(), face: Arc::new(Mutex::new(face)) }
+        Self { true_time: self.true_time.clone(), face: Arc::new(Mutex::new(face)) }
     }
 
     fn after(&self, length: Duration) -> Goal {
@@ -189,7 +189,7 @@ impl VirtualClock {
     }
 
     fn after_nanos(&self, length: Duration) -> Nanos {
-        self.timeline.with(&self.face, |face, now| face.monotonic(now)) + nanos(length)
+        self.true_time.with(&self.face, |face, now| face.monotonic(now)) + nanos(length)
     }
 
     fn toward(&self, wall: Duration, at_most: Duration) -> Goal {
@@ -203,23 +203,23 @@ impl VirtualClock {
 
 impl Clock for VirtualClock {
     fn now(&self) -> Duration {
-        duration(self.timeline.with(&self.face, |face, now| face.wall(now)))
+        duration(self.true_time.with(&self.face, |face, now| face.wall(now)))
     }
 
     fn monotonic(&self) -> Duration {
-        duration(self.timeline.with(&self.face, |face, now| face.monotonic(now)))
+        duration(self.true_time.with(&self.face, |face, now| face.monotonic(now)))
     }
 
     fn sleep(&self, length: Duration) {
-        self.timeline.sleep(&self.face, self.after(length), None);
+        self.true_time.sleep(&self.face, self.after(length), None);
     }
 
     fn sleep_until(&self, wall: Duration) {
-        self.timeline.sleep(&self.face, Goal::Wall(nanos(wall)), None);
+        self.true_time.sleep(&self.face, Goal::Wall(nanos(wall)), None);
     }
 
     fn sleep_toward(&self, wall: Duration, at_most: Duration) {
-        self.timeline.sleep(&self.face, self.toward(wall, at_most), None);
+        self.true_time.sleep(&self.face, self.toward(wall, at_most), None);
     }
 
     fn sleep_async(&self, length: Duration) -> Sleep {
@@ -247,7 +247,7 @@ pub struct Participant {
 }
 
 struct Membership {
-    timeline: Arc<Timeline>,
+    true_time: Arc<TrueTime>,
     number: u64,
 }
 
@@ -259,7 +259,7 @@ impl fmt::Debug for Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.timeline.part(self.number);
+        self.true_time.part(self.number);
     }
 }
 
@@ -273,16 +273,16 @@ impl Clock for Participant {
     }
 
     fn sleep(&self, length: Duration) {
-        self.clock.timeline.sleep(&self.clock.face, self.clock.after(length), Some(self.membership.number));
+        self.clock.true_time.sleep(&self.clock.face, self.clock.after(length), Some(self.membership.number));
     }
 
     fn sleep_until(&self, wall: Duration) {
-        self.clock.timeline.sleep(&self.clock.face, Goal::Wall(nanos(wall)), Some(self.membership.number));
+        self.clock.true_time.sleep(&self.clock.face, Goal::Wall(nanos(wall)), Some(self.membership.number));
     }
 
     fn sleep_toward(&self, wall: Duration, at_most: Duration) {
         let goal = self.clock.toward(wall, at_most);
-        self.clock.timeline.sleep(&self.clock.face, goal, Some(self.membership.number));
+        self.clock.true_time.sleep(&self.clock.face, goal, Some(self.membership.number));
     }
 
     fn sleep_async(&self, length: Duration) -> Sleep {
@@ -305,14 +305,14 @@ pub(super) struct VirtualSleep {
 impl VirtualSleep {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let rank = self.membership.as_ref().map(|membership| membership.number);
-        self.clock.timeline.poll(&self.clock.face, self.goal, rank, &mut self.number, context)
+        self.clock.true_time.poll(&self.clock.face, self.goal, rank, &mut self.number, context)
     }
 }
 
 impl Drop for VirtualSleep {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            self.clock.timeline.forget(number);
+            self.clock.true_time.forget(number);
         }
     }
 }

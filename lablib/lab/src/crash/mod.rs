@@ -1,7 +1,7 @@
 //! Proof of durability: a process killed at a named [`point()`], and a power cut on a [`SimulatedDisk`].
 //!
 //! A killed process leaves the operating system's cache behind, so `kill -9` shows what a system does with a half-finished
-//! job, and nothing about fsync. For that, a system writes through [`Disk`]: on a [`RealDisk`] when it works, on a
+//! job, and nothing about fsync. For that, a system writes through [`Disk`](crate::disk::Disk): on a [`RealDisk`](crate::disk::RealDisk) when it works, on a
 //! [`SimulatedDisk`] when the power is cut, where only what was synced is sure to come back.
 //!
 //! * A point costs one relaxed load until it is armed, and a point that is never reached fails its test.
@@ -14,7 +14,6 @@
 //! What it does not prove: disks that lie about a sync, and sectors that lose bytes next to those written to them.
 
 mod child;
-mod disk;
 mod outcome;
 mod point;
 mod power_cut;
@@ -23,7 +22,6 @@ mod state;
 
 pub(crate) use child::acknowledged_in;
 pub use child::{Child, Crash, Ended, Reached, acknowledge, in_role};
-pub use disk::{Disk, DiskFile, RealDisk};
 pub use outcome::Tearing;
 pub use point::point;
 pub use power_cut::{Durable, PowerCutTest, Survived};

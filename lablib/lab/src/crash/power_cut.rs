@@ -36,7 +36,8 @@ pub trait Durable {
 /// three times in a case.
 ///
 /// ```
-/// use lab::crash::{Disk, PowerCutTest};
+/// use lab::crash::PowerCutTest;
+/// use lab::disk::Disk;
 ///
 /// let hello = |syncs: bool| {
 ///     let live = move |disk: &lab::crash::SimulatedDisk| -> std::io::Result<()> {

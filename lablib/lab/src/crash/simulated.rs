@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, DiskFile, names, refused};
 use super::outcome::Tearing;
 use super::state::{Content, Folder, Inode, ROOT, SECTOR, State};
 use crate::Rng;
+use crate::disk::{Disk, DiskFile, names, refused};
 
 const LARGEST: u64 = 1 << 32;
 
@@ -26,7 +26,8 @@ pub enum Fault {
 /// A disk in memory that can lose its power. A clone is another handle of the same disk.
 ///
 /// ```
-/// use lab::crash::{Disk, SimulatedDisk};
+/// use lab::crash::SimulatedDisk;
+/// use lab::disk::Disk;
 ///
 /// let disk = SimulatedDisk::seeded(7);
 /// let log = disk.create("log")?;

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 
-use super::disk::{names, refused};
 use super::outcome::Tearing;
 use super::simulated::Fault;
 use crate::Rng;
+use crate::disk::{names, refused};
 
 pub(super) const SECTOR: usize = 512;
 pub(super) const ROOT: usize = 0;

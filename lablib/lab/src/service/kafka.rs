@@ -19,7 +19,7 @@ use super::template::{copy_tree, fingerprint, template};
 use crate::{Doing, Error, Result};
 
 /// Names the user's own brokers.
-const VARIABLE: &str = "LAB_KAFKA_URL";
+pub(super) const VARIABLE: &str = "LAB_KAFKA_URL";
 const KIND: &str = "Kafka";
 const POM: &str = include_str!("../../../../ci/kafka/pom.xml");
 

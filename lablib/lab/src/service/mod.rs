@@ -162,6 +162,24 @@ pub fn own_urls(variable: &str) -> Option<Vec<String>> {
     Some(value.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect())
 }
 
+/// Asks each server that the user named for an answer: what a run could not use is better said before it starts.
+pub fn own_servers_answer() -> Result<()> {
+    let named = |variable| own_urls(variable).is_some();
+    if named(mariadb::VARIABLE) {
+        MariaDb::start()?;
+    }
+    if named(redis::VARIABLE) {
+        Redis::start()?;
+    }
+    if named(redis_cluster::VARIABLE) {
+        RedisCluster::start(1, 0)?;
+    }
+    if named(kafka::VARIABLE) {
+        Kafka::start()?;
+    }
+    Ok(())
+}
+
 /// Starts several servers at the same time.
 fn side_by_side<T: Send, F: FnOnce() -> Result<T> + Send>(starts: impl Iterator<Item = F>) -> Result<Vec<T>> {
     // Before the threads race for it.

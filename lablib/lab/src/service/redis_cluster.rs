@@ -17,7 +17,7 @@ use super::secret::secret;
 use crate::{Error, Link, OrFail, Result};
 
 /// Lists the nodes of the user's own cluster, with commas between them.
-const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
+pub(super) const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
 /// How long a cluster may take to agree on something on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 

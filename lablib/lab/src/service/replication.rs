@@ -135,12 +135,7 @@ impl Replicated {
 }
 
 impl MariaDb {
-    /// Follows `primary` from where it last stopped.
-    pub fn replicate_from(&self, primary: &MariaDb) -> Result<()> {
-        self.replicate_through(primary, primary.address())
-    }
-
-    /// Follows `primary`, which it reaches at `address`: that of a link which delays or cuts the connection.
+    /// Follows `primary` from where it last stopped, which it reaches at `address`: that of a link which delays or cuts the connection.
     pub fn replicate_through(&self, primary: &MariaDb, address: &str) -> Result<()> {
         let failure = |cause: &str| Error::new("follow a primary", cause).at(self.name());
         let port = |text: &str| text.parse::<u16>().ok();

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result, freshness, place};
+use crate::{Error, Result, freshness, paths};
 
 /// Everything that runs keeps its files below this directory. Absolute, because the guardian lives elsewhere.
 pub(super) fn lab_directory() -> PathBuf {
-    let directory = place::root().join("target/lab");
+    let directory = paths::root().join("target/lab");
     std::path::absolute(&directory).unwrap_or(directory)
 }
 
@@ -39,7 +39,7 @@ pub(super) fn lab_binary() -> Result<PathBuf> {
         failure(format!("there is none at {}", baked.display())).remedy("run `ci/lab setup`, or set LAB_BIN")
     })?;
     // A room's tests are built without this program, and would prove what it was before the last edit.
-    match freshness::newer_than(&found, &place::root()) {
+    match freshness::newer_than(&found, &paths::root()) {
         Some(source) => Err(failure(format!("{} is older than {}", found.display(), source.display()))
             .remedy("run `cargo build --release`, or set LAB_BIN")),
         None => Ok(found),

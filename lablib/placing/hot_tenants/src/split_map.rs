@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::routing::Routing;
 use super::shards::{Ask, BUCKETS, Buckets, bucket_of};
-use lab::crash::Disk;
+use lab::disk::Disk;
 use lab::{Doing, Error, Result};
 
 /// A tenant's documents over several routing keys: the owner of each bucket.

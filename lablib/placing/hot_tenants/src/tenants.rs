@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use super::routing::Routing;
 use super::shards::{Ask, Buckets, Change, Document, Found, Hit, SearchShards, bucket_of};
 use super::split_map::{Ledger, Rubbish, SplitMap};
-use lab::crash::Disk;
+use lab::disk::Disk;
 use lab::{Doing, Result};
 
 /// A step of the system that is left out, to see who notices.

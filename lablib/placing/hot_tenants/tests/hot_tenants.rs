@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hot_tenants::experiment::*;
 use hot_tenants::*;
-use lab::crash::{self, Child, Crash, RealDisk};
+use lab::crash::{self, Child, Crash};
+use lab::disk::RealDisk;
 use lab::{Error, Result, Rng};
 use proptest::prelude::*;
 

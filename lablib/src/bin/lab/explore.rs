@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use lablib::lab::{Doing, Result, place};
+use lablib::lab::{Doing, Result, paths};
 
 /// rustc keeps the last state of each crate and drops the one before; what is beyond this is of crates that are no more.
 const MOST_BYTES: u64 = 6 << 30;
@@ -43,7 +43,7 @@ pub fn prepare(root: &Path, compiler: &str) -> Result<()> {
             }
         }
     }
-    place::write_whole(&mark, made_for).doing(doing)
+    paths::write_whole(&mark, made_for).doing(doing)
 }
 
 type Give<'a> = &'a dyn Fn(&Path, &Path) -> std::io::Result<()>;
@@ -93,11 +93,11 @@ fn bytes_below(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_of, place, rooms};
+    use super::{is_of, paths, rooms};
 
     #[test]
     fn a_room_may_be_a_folder_of_crates() {
-        let ours = rooms(&place::root()).unwrap_or_default();
+        let ours = rooms(&paths::root()).unwrap_or_default();
         for name in ["lab", "sql", "pool", "check_in", "lablib", "workspace-hack"] {
             assert!(ours.iter().any(|known| known == name), "{name} is not among {ours:?}");
         }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use lablib::lab::{Doing, Error, Result, freshness, place};
+use lablib::lab::{Doing, Error, Result, freshness, paths};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{command, explore, path_from_env};
@@ -92,7 +92,7 @@ impl Kernel {
 
 /// Builds the kernel from the current sources, unless that has been done.
 pub fn build(how: Build) -> Result<Kernel> {
-    let root = place::root();
+    let root = paths::root();
     let home = root.join("target/lab/kernel");
     fs::create_dir_all(&home).doing(format!("create {}", home.display()))?;
     let _lock = lock(&home.join("lock"), FlockArg::LockExclusive)?;
@@ -255,7 +255,7 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
 fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> String {
     let lab = folder.join("lab");
     let argv = match mode {
-        // A person's kernel may be started by any thread of any program, whose end is not the program's; nbconvert's is its main.
+        // A person's kernel may be started by any thread of any program, whose end is not the program's; the runner's is its main.
         Mode::Headless => serde_json::json!([lab, "tether", parts.evcxr, "--control_file", "{connection_file}"]),
         Mode::Interactive => serde_json::json!([lab, "start-kernel", "{connection_file}"]),
     };
@@ -385,9 +385,9 @@ fn environments_of_all_processes() -> String {
 /// `--install` lists the kernel for VS Code and other Jupyters of this user, under the clone's name; `--uninstall`
 /// takes it off the list.
 pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
-    let root = place::root();
+    let root = paths::root();
     let clone = root.file_name().map_or_else(|| "lab".into(), |name| name.to_string_lossy().into_owned());
-    let name = format!("lab-{}", place::slug(&clone));
+    let name = format!("lab-{}", paths::slug(&clone));
     let folder = user_kernels()?.join(&name);
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--install"] => {
@@ -398,7 +398,7 @@ pub fn list_or_unlist(arguments: &[String]) -> Result<ExitCode> {
             let parts = Parts { root: &root, evcxr: &evcxr, rustc: &rustc, folder: &current, how: Build::FullSpeed };
             let shown = format!("Rust (system design lab, {clone})");
             let spec = kernel_json(&parts, &shown, &current, Mode::Interactive);
-            place::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;
+            paths::write_whole(&folder.join("kernel.json"), spec).doing(format!("write {}", folder.display()))?;
             println!("The kernel is listed as {shown:?}. `ci/lab kernel --uninstall` takes it off the list.");
             Ok(ExitCode::SUCCESS)
         }

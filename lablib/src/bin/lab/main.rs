@@ -20,6 +20,7 @@ mod cells;
 mod command;
 mod explore;
 mod guardian;
+mod jupyter;
 mod kernel;
 mod notebook;
 mod predictions;

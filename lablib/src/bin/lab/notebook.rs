@@ -4,17 +4,15 @@
 //! when no cell failed, nothing panicked, and the verdict file was written by this very run and holds.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, claims_as_html, place};
+use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, claims_as_html, paths};
 use serde_json::{Value, json};
 
 use crate::cells::{Cells, joined};
+use crate::jupyter::{Jupyter, Refusal, swept};
 use crate::kernel::{Kernel, Mode};
-use crate::path_from_env;
 
 /// How a run ended.
 pub struct Outcome {
@@ -41,17 +39,60 @@ impl Outcome {
     }
 }
 
-/// What a run needs.
+/// Runs notebooks, one after the other.
 pub struct Runner<'a> {
-    pub kernel: &'a Kernel,
-    pub scale: Scale,
+    kernel: &'a Kernel,
+    scale: Scale,
     /// Where pages are written.
-    pub reports: PathBuf,
+    reports: PathBuf,
+    jupyter: Option<Jupyter>,
+    /// The run that Jupyter has been told to prepare for.
+    prepared: Option<Run>,
 }
 
-impl Runner<'_> {
+/// One run: where it leaves what it does until it has been judged.
+struct Run {
+    notebook: PathBuf,
+    /// What its verdict is known by.
+    id: String,
+    folder: PathBuf,
+}
+
+impl Run {
+    fn of(notebook: &Path) -> Result<Self> {
+        let id = format!("{}-{:x}", std::process::id(), rand::random::<u64>());
+        let notebook = notebook.canonicalize().doing(format!("find {}", notebook.display()))?;
+        let runs = paths::root().join("target/lab/executed");
+        swept(&runs);
+        let folder = runs.join(&id);
+        fs::create_dir_all(&folder).doing(format!("create {}", folder.display()))?;
+        Ok(Self { notebook, id, folder })
+    }
+
+    fn panics(&self) -> PathBuf {
+        self.folder.join("panics.log")
+    }
+
+    fn env(&self, scale: Scale) -> Value {
+        json!({"LAB_SCALE": scale.to_string(), "LAB_RUN": self.id, "LAB_PANICS": self.panics(), "TMPDIR": self.folder})
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl<'a> Runner<'a> {
+    pub fn new(kernel: &'a Kernel, scale: Scale, reports: PathBuf) -> Self {
+        Self { kernel, scale, reports, jupyter: None, prepared: None }
+    }
+
     /// Runs a notebook, judges it and writes its page. Whatever goes wrong is a reason, not an error.
-    pub fn run(&self, notebook: &Path) -> Outcome {
+    ///
+    /// The kernel of the `next` one gets ready meanwhile.
+    pub fn run(&mut self, notebook: &Path, next: Option<&Path>) -> Outcome {
         let start = Instant::now();
         let name = crate::report::stem(notebook);
         let cells = Cells::read(notebook);
@@ -65,7 +106,7 @@ impl Runner<'_> {
         }
         // A `?` that hides its failure makes the rest of the run worthless: it is not run.
         if outcome.reasons.is_empty()
-            && let Err(error) = self.execute_and_judge(notebook, &mut outcome)
+            && let Err(error) = self.execute_and_judge(notebook, next, &mut outcome)
         {
             outcome.reasons.push(error.to_string());
         }
@@ -73,21 +114,21 @@ impl Runner<'_> {
         outcome
     }
 
-    fn execute_and_judge(&self, notebook: &Path, outcome: &mut Outcome) -> Result<()> {
-        let run = format!("{}-{:x}", std::process::id(), rand::random::<u64>());
-        let folder = place::root().join("target/lab/executed").join(&run);
-        fs::create_dir_all(&folder).doing(format!("create {}", folder.display()))?;
-        let panics = folder.join("panics.log");
-        let executed = folder.join(format!("{}.ipynb", outcome.name));
-        let done = self.execute(notebook, &folder, &run, &panics);
+    fn execute_and_judge(&mut self, notebook: &Path, next: Option<&Path>, outcome: &mut Outcome) -> Result<()> {
+        let run = match self.prepared.take() {
+            Some(run) if notebook.canonicalize().is_ok_and(|path| path == run.notebook) => run,
+            _ => Run::of(notebook)?,
+        };
+        let executed = run.folder.join(format!("{}.ipynb", outcome.name));
+        let done = self.execute(&run, &executed, next);
         let mut cells = if executed.exists() { Some(Cells::read(&executed)?) } else { None };
-        outcome.verdict = verdict_of(&run)?;
+        outcome.verdict = verdict_of(&run.id)?;
         if let Some(cells) = &cells {
-            outcome.reasons.extend(failed_cells(cells, recorded_panics(&panics).first()));
+            outcome.reasons.extend(failed_cells(cells, recorded_panics(&run.panics()).first()));
         }
         // Where a cell shows its failure, what panicked after it only repeats it.
         if outcome.reasons.is_empty() {
-            let panics = recorded_panics(&panics);
+            let panics = recorded_panics(&run.panics());
             outcome.reasons.extend(panics.iter().map(|panic| format!("something panicked: {panic}")));
         }
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
@@ -97,100 +138,55 @@ impl Runner<'_> {
             fs::write(&executed, cells.json().to_string()).doing(format!("write {}", executed.display()))?;
             outcome.page = Some(self.write_page(&executed, &outcome.name)?);
         }
-        let _ = fs::remove_dir_all(&folder);
         Ok(())
     }
 
-    fn execute(&self, notebook: &Path, folder: &Path, run: &str, panics: &Path) -> Result<()> {
+    fn execute(&mut self, run: &Run, executed: &Path, next: Option<&Path>) -> Result<()> {
         let seconds = self.scale.pick(300, 1_800);
-        let log = folder.join("nbconvert.log");
-        let mut command = jupyter("nbconvert")?;
-        command
-            .args(["--to", "notebook", "--execute", "--allow-errors", "--log-level=WARN"])
-            .arg(format!("--ExecutePreprocessor.timeout={seconds}"))
-            .arg("--ExecutePreprocessor.startup_timeout=120")
-            .arg("--ExecutePreprocessor.kernel_name=rust")
-            .arg(format!("--output-dir={}", folder.display()))
-            .arg(notebook)
-            .env("JUPYTER_PATH", self.kernel.jupyter_path(Mode::Headless))
-            .env("LAB_SCALE", self.scale.to_string())
-            .env("LAB_RUN", run)
-            .env("LAB_PANICS", panics)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log).doing(format!("create {}", log.display()))?);
-        let status = run_within(command, Duration::from_secs(seconds + 60))?;
-        if status {
-            return Ok(());
-        }
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        let dead = if text.contains("DeadKernelError") { "the kernel died: " } else { "" };
-        Err(Error::new("run the notebook to its end", format!("{dead}{last}")))
+        // At full scale nothing else happens meanwhile.
+        let next = next.filter(|_| self.scale == Scale::Quick).and_then(|next| Run::of(next).ok());
+        let order = json!({
+            "run": run.notebook, "into": executed, "env": run.env(self.scale), "seconds": seconds,
+            "next": next.as_ref().map(|run| json!({"notebook": run.notebook, "env": run.env(self.scale)})),
+        });
+        self.prepared = next;
+        self.ask(&order, Duration::from_secs(seconds + 180)).map_err(|Refusal { cause, dead, .. }| {
+            Error::new("run the notebook to its end", format!("{}{cause}", if dead { "the kernel died: " } else { "" }))
+        })
     }
 
     /// The executed notebook as a page that needs no network.
-    fn write_page(&self, executed: &Path, name: &str) -> Result<PathBuf> {
+    fn write_page(&mut self, executed: &Path, name: &str) -> Result<PathBuf> {
         fs::create_dir_all(&self.reports).doing(format!("create {}", self.reports.display()))?;
-        let output = jupyter("nbconvert")?
-            .args(["--to", "html", "--template=report", "--log-level=WARN"])
-            .arg(format!("--TemplateExporter.extra_template_basedirs={}", place::root().join("ci").display()))
-            .arg(format!("--output-dir={}", self.reports.display()))
-            .arg(executed)
-            .stdin(Stdio::null())
-            .output()
-            .doing("run nbconvert")?;
-        let page = self.reports.join(format!("{name}.html"));
-        match output.status.success() {
-            true => Ok(page),
-            false => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                Err(Error::new("write the page", text.lines().last().unwrap_or("nbconvert failed")))
-            }
-        }
+        let (page, raw) = (self.reports.join(format!("{name}.html")), executed.with_extension("html"));
+        let order = json!({"page": executed, "into": raw, "templates": paths::root().join("ci")});
+        self.ask(&order, Duration::from_secs(180)).map_err(|refusal| Error::new("write the page", refusal.cause))?;
+        // nbconvert makes each cell and each output a stop of the tabulator's: nobody gets through a page with sixty.
+        let html = fs::read_to_string(&raw).doing(format!("read {}", raw.display()))?.replace(" tabindex=\"0\"", "");
+        paths::write_whole(&page, html).doing(format!("write {}", page.display()))?;
+        Ok(page)
     }
-}
 
-/// One of Jupyter's commands, without whatever the user has configured for their own; it ends when this process ends.
-pub fn jupyter(command: &str) -> Result<Command> {
-    let python = path_from_env("LAB_PYTHON")?;
-    // Not by its path, where a build may have put another program meanwhile.
-    let mut jupyter = Command::new("/proc/self/exe");
-    jupyter.arg("tether").arg(python.join("bin").join(format!("jupyter-{command}")));
-    let home = place::root().join("target/lab/jupyter");
-    jupyter
-        .env("JUPYTER_NO_CONFIG", "1")
-        .env("JUPYTER_CONFIG_DIR", home.join("config"))
-        .env("JUPYTER_DATA_DIR", home.join("data"))
-        .env("JUPYTER_RUNTIME_DIR", home.join("runtime"))
-        .env("IPYTHONDIR", home.join("ipython"))
-        .env("PYTHONWARNINGS", "ignore");
-    Ok(jupyter)
-}
-
-/// Whether the command succeeded. Its whole process group, and whatever is tethered to it, ends with it, and at the latest
-/// when its time is up.
-fn run_within(mut command: Command, limit: Duration) -> Result<bool> {
-    let start = Instant::now();
-    let mut child = command.process_group(0).spawn().doing("start nbconvert")?;
-    let group = nix::unistd::Pid::from_raw(child.id() as i32);
-    loop {
-        if let Some(status) = child.try_wait().doing("wait for nbconvert")? {
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-            return Ok(status.success());
+    /// Asks Jupyter, which is started where it is not there, and ended where it no longer answers.
+    fn ask(&mut self, order: &Value, limit: Duration) -> std::result::Result<(), Refusal> {
+        let jupyter = match &mut self.jupyter {
+            Some(jupyter) => jupyter,
+            none => {
+                let started = Jupyter::start(&self.kernel.jupyter_path(Mode::Headless));
+                none.insert(started.map_err(|error| Refusal { cause: error.to_string(), dead: false, silent: true })?)
+            }
+        };
+        let answer = jupyter.ask(order, limit);
+        if answer.as_ref().is_err_and(|refusal| refusal.silent) {
+            self.jupyter = None;
         }
-        if start.elapsed() > limit {
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-            let _ = child.wait();
-            return Err(Error::new("run the notebook", format!("it was not done after {} s", limit.as_secs())));
-        }
-        std::thread::sleep(Duration::from_millis(20));
+        answer
     }
 }
 
 /// The verdict that this run wrote, under whatever name.
 fn verdict_of(run: &str) -> Result<Option<Verdict>> {
-    let entries = match fs::read_dir(place::results()) {
+    let entries = match fs::read_dir(paths::results()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::new("read the verdicts", error)),
@@ -224,6 +220,7 @@ fn refused_for(verdict: Option<&Verdict>, mut besides: Vec<String>) -> Vec<Strin
                 besides.retain(|reason| !reason.contains(&verdict.headline()));
             }
             besides.splice(..0, sentences);
+            besides.extend(verdict.cut.iter().map(|text| format!("a text has no room: {text}")));
         }
     }
     besides

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lablib::lab::display::escape;
-use lablib::lab::{Doing, Error, Machine, Result, Scale, place};
+use lablib::lab::display::{FACE, escape};
+use lablib::lab::{Doing, Error, Machine, Result, Scale, paths};
 
 use crate::cells::Cells;
 use crate::kernel;
@@ -25,6 +25,8 @@ struct Order {
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let order = parse(arguments, Scale::from_env()?)?;
     let notebooks = choose(&order.names)?;
+    lablib::lab::seed_from_env()?;
+    lablib::lab::service::own_servers_answer()?;
     let outcomes = run_all(&notebooks, order.scale, order.times)?;
     if order.gallery {
         write_gallery(&latest(&outcomes))?;
@@ -38,11 +40,12 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 /// Runs notebooks one after the other, each so many times, prints a line for each run, and writes the index.
 pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Outcome>> {
     let kernel = kernel::build(kernel::Build::FullSpeed)?;
-    let runner = Runner { kernel: &kernel, scale, reports: place::reports() };
+    let mut runner = Runner::new(&kernel, scale, paths::reports());
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for notebook in notebooks {
+    for (index, notebook) in notebooks.iter().enumerate() {
         for round in 1..=times {
-            let outcome = runner.run(notebook);
+            let next = if round < times { Some(notebook) } else { notebooks.get(index + 1) };
+            let outcome = runner.run(notebook, next.map(PathBuf::as_path));
             let round = if times > 1 { format!(" ({round} of {times})") } else { String::new() };
             println!("{}", line(&outcome, &round));
             outcomes.push(outcome);
@@ -76,7 +79,7 @@ fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
 
 /// All notebooks, sorted.
 pub fn all_notebooks() -> Result<Vec<PathBuf>> {
-    let folder = place::root().join("notebooks");
+    let folder = paths::root().join("notebooks");
     let entries = fs::read_dir(&folder).doing(format!("read {}", folder.display()))?;
     let mut notebooks: Vec<PathBuf> = entries
         .flatten()
@@ -142,13 +145,13 @@ fn latest(outcomes: &[Outcome]) -> Vec<&Outcome> {
 }
 
 fn index_path() -> PathBuf {
-    place::reports().join("index.html")
+    paths::reports().join("index.html")
 }
 
 /// The chart that stands for a notebook: its first.
 fn main_figure(outcome: &Outcome) -> Option<(String, String)> {
     let name = outcome.verdict.as_ref()?.figures.first()?;
-    let svg = fs::read_to_string(place::reports().join(&outcome.name).join(format!("{name}.svg"))).ok()?;
+    let svg = fs::read_to_string(paths::reports().join(&outcome.name).join(format!("{name}.svg"))).ok()?;
     Some((name.clone(), svg))
 }
 
@@ -165,16 +168,18 @@ const CHARTS: &str = "Each chart was made by the code beside it, when its notebo
                       that it was computed or simulated";
 
 fn write_index(outcomes: &[&Outcome], scale: Scale) -> Result<()> {
-    let figures: Vec<String> =
-        outcomes.iter().map(|outcome| main_figure(outcome).map(|(_, svg)| svg).unwrap_or_default()).collect();
+    let figures: Vec<String> = outcomes
+        .iter()
+        .map(|outcome| main_figure(outcome).map(|(_, svg)| svg.replace(FACE, "")).unwrap_or_default())
+        .collect();
     let html = index(outcomes, &figures, scale);
-    place::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
+    paths::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
 }
 
 fn index(outcomes: &[&Outcome], figures: &[String], scale: Scale) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>System design lab</title>{INDEX_STYLE}</head><body><main>\
+         content=\"width=device-width, initial-scale=1\"><title>System design lab</title>{FACE}{INDEX_STYLE}</head><body><main>\
          <h1>System design lab</h1><p>{CHARTS}; here at {scale} scale, on {}.</p>",
         escape(&Machine::this().to_string())
     );
@@ -213,14 +218,14 @@ h2 small{display:block;color:#6b7280;font-size:.75rem;font-weight:500}\
 a{color:#0b63a5}.verdict{font-weight:600;margin-bottom:0}.note{color:#6b7280;font-size:.85rem;margin:.2rem 0}\
 svg{max-width:100%;height:auto}ul{margin:.2rem 0}ul:empty{display:none}</style>";
 
-/// Writes `notebooks/README.md` and `notebooks/gallery/`, which are committed. Notebooks that did not run keep their rows.
+/// Writes `notebooks/README.md`, `notebooks/gallery/` and the table of the README, which are committed. Notebooks that did not run
+/// keep their verdicts.
 fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
-    let notebooks = place::root().join("notebooks");
+    let notebooks = paths::root().join("notebooks");
     for outcome in outcomes.iter().filter(|outcome| outcome.passed()) {
         if let Some((_, svg)) = main_figure(outcome) {
             let path = notebooks.join("gallery").join(format!("{}.svg", outcome.name));
-            let svg = standalone(&svg);
-            place::write_whole(&path, svg).doing(format!("write {}", path.display()))?;
+            paths::write_whole(&path, svg).doing(format!("write {}", path.display()))?;
         }
     }
     let readme = notebooks.join("README.md");
@@ -228,6 +233,7 @@ fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
     let mut text = String::from(
         "# The notebooks\n\nWritten by `ci/lab report --full --gallery`; each verdict is that of its last such run.\n",
     );
+    let mut table = String::new();
     for notebook in all_notebooks()? {
         let name = stem(&notebook);
         let cells = Cells::read(&notebook)?;
@@ -244,8 +250,34 @@ fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
             let _ = write!(text, "\n![{}](gallery/{name}.svg)\n", cells.title());
         }
         let _ = write!(text, "\nVerdict: {verdict}\n");
+        table.push_str(&row(&name, &cells.question(), &verdict));
     }
-    place::write_whole(&readme, text).doing(format!("write {}", readme.display()))
+    paths::write_whole(&readme, text).doing(format!("write {}", readme.display()))?;
+    let front = paths::root().join("README.md");
+    let doing = || format!("write the table in {}", front.display());
+    let text = fs::read_to_string(&front).doing(doing())?;
+    let text = with_table(&text, &table).ok_or_else(|| Error::new(doing(), format!("there is no line {TABLE:?}")))?;
+    paths::write_whole(&front, text).doing(doing())
+}
+
+/// How the table of the README begins.
+const TABLE: &str = "| | question | verdict |";
+
+/// A notebook's row, with what its verdict says before it says where.
+fn row(name: &str, question: &str, verdict: &str) -> String {
+    let scale = ["full", "quick"].map(|scale| format!(" ({scale} scale"));
+    let said = scale.iter().find_map(|scale| Some(format!("{}{scale})", verdict.split_once(scale)?.0)));
+    let plain = |text: &str| text.replace('|', "\\|");
+    let (question, said) = (plain(question), plain(&said.unwrap_or_else(|| verdict.to_string())));
+    format!("| [{name}](notebooks/{name}.ipynb) | {question} | {said} |\n")
+}
+
+/// A text with these rows in its table.
+fn with_table(text: &str, rows: &str) -> Option<String> {
+    let (before, rest) = text.split_once(TABLE)?;
+    let after = rest.trim_start_matches('\n').lines().skip_while(|line| line.starts_with('|'));
+    let after: String = after.map(|line| format!("{line}\n")).collect();
+    Some(format!("{before}{TABLE}\n|---|---|---|\n{rows}{after}"))
 }
 
 /// The verdict that the gallery gave a notebook before.
@@ -254,21 +286,24 @@ fn kept_verdict(gallery: &str, name: &str) -> Option<String> {
     section.lines().find_map(|line| line.strip_prefix("Verdict: ")).map(str::to_string)
 }
 
-/// An inline SVG as a file of its own.
-fn standalone(svg: &str) -> String {
-    let start = svg.find("<svg").unwrap_or(0);
-    let end = svg.rfind("</svg>").map_or(svg.len(), |end| end + "</svg>".len());
-    let svg = &svg[start..end];
-    if svg.contains("xmlns=") {
-        svg.to_string()
-    } else {
-        svg.replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_is_replaced_and_nothing_else() {
+        let verdict = "All 8 claims hold. All 12 checks hold. (full scale, 212 s, on a machine, 2 cores)";
+        let rows = row("02-hot-tenants", "How?", verdict) + &row("41-tcp", "How many?", "Not run at full scale yet.");
+        let text = format!("# Lab\n\n{TABLE}\n|---|---|---|\n| old | row | x |\n\nmore\n");
+        let expected = format!(
+            "# Lab\n\n{TABLE}\n|---|---|---|\n| [02-hot-tenants](notebooks/02-hot-tenants.ipynb) | How? | \
+             All 8 claims hold. All 12 checks hold. (full scale) |\n\
+             | [41-tcp](notebooks/41-tcp.ipynb) | How many? | Not run at full scale yet. |\n\nmore\n"
+        );
+        assert_eq!(with_table(&text, &rows).as_deref(), Some(expected.as_str()));
+        assert_eq!(with_table(&expected, &rows).as_deref(), Some(expected.as_str()), "twice is once");
+        assert_eq!(with_table("no table", &rows), None);
+    }
 
     fn order(text: &str) -> Result<Order> {
         parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick)

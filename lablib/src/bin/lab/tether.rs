@@ -1,7 +1,7 @@
 //! `lab tether PROGRAM …`: becomes that program, and dies when whoever started it dies.
 //!
-//! A run is a chain of processes (`lab report`, nbconvert, the kernel, the cells, the guardian), and none of them ends by
-//! itself when the one before is killed; nbconvert starts the kernel in a session of its own. Tethered, they go together.
+//! A run is a chain of processes (`lab report`, its `ci/runner`, the kernel, the cells, the guardian), and none of them ends by
+//! itself when the one before is killed; the runner starts kernels in sessions of their own. Tethered, they go together.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

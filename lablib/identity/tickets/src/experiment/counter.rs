@@ -9,7 +9,8 @@ use super::{draw_during, folder, in_whole_batches};
 use crate::prototype::Counter;
 use crate::{CounterFile, Issuer, IssuerProcess, Numbering, Skip};
 use lab::clock::{SystemClock, VirtualClock};
-use lab::crash::{Disk, RealDisk, SimulatedDisk};
+use lab::crash::SimulatedDisk;
+use lab::disk::{Disk, RealDisk};
 use lab::{Frame, Result, Rng, Trial};
 
 /// Runs both counters: each `(save size, ids)` is a run, killed at its end. The clock stands still, as it does for many ids

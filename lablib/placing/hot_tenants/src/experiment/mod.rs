@@ -18,7 +18,7 @@ use crate::key_rule::KeyRule;
 use crate::prototype::Workload;
 use crate::shards::Document;
 use lab::chart::Treemap;
-use lab::crash::RealDisk;
+use lab::disk::RealDisk;
 use lab::{Chart, Doing, Frame, Result, Rng, Samples, service};
 
 /// Who chooses the routing keys: a name, and the rule for a workload; none where the split map decides, ours.

@@ -200,13 +200,13 @@ impl State {
 
 /// The true time of a virtual clock, and its sleepers.
 #[derive(Default)]
-pub(super) struct Timeline {
+pub(super) struct TrueTime {
     state: Mutex<State>,
     changed: Condvar,
     driver: Mutex<()>,
 }
 
-impl Timeline {
+impl TrueTime {
     /// Reads or sets a face, at one moment of the true time.
     pub(super) fn with<T>(&self, face: &Mutex<Face>, act: impl FnOnce(&mut Face, Nanos) -> T) -> T {
         let state = lock(&self.state);

@@ -69,12 +69,12 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
-pub(super) fn refused(kind: ErrorKind, path: &str) -> io::Error {
+pub(crate) fn refused(kind: ErrorKind, path: &str) -> io::Error {
     io::Error::new(kind, format!("{path:?}: {kind}"))
 }
 
 /// The names on the way to a path, which has to stay inside its disk.
-pub(super) fn names(path: &str) -> io::Result<Vec<&str>> {
+pub(crate) fn names(path: &str) -> io::Result<Vec<&str>> {
     let names: Vec<_> = path.split('/').collect();
     if names.iter().any(|name| matches!(*name, "" | "." | "..") || name.len() > 255 || name.contains('\0')) {
         return Err(refused(ErrorKind::InvalidInput, path));
