@@ -706,7 +706,7 @@ fn drawn_by_plotters() -> Plotters {
                 .caption("a caption", letters(14))
                 .x_label_area_size(px(40))
                 .y_label_area_size(px(60))
-                .build_cartesian_2d(0.0..10.0, 0.0..100.0)?;
+                .build_cartesian_2d(0.0..10.0, -8.0..100.0)?;
             chart
                 .configure_mesh()
                 .x_desc("the x of it")
