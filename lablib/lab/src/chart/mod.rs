@@ -57,7 +57,7 @@ pub use lines::Lines;
 pub use number::{Number, Point, Spread, SpreadPoint, Time};
 pub use panels::Panels;
 pub use picture::Picture;
-pub use plotters::{Plotters, PlottersArea, PlottersError, PlottersPage, letters, px};
+pub use plotters::{Plotters, PlottersArea, PlottersError, PlottersPage, colour, letters, px};
 pub use tidy::Numbers;
 pub use timeline::Timeline;
 pub use treemap::Treemap;
@@ -117,12 +117,12 @@ impl Chart {
     /// plotters has a default for (ticks, the samples of a legend) it counts so, too: say those in [`px`] as well.
     ///
     /// ```
-    /// use lab::chart::{Chart, Figure, letters, px};
+    /// use lab::chart::{Chart, Figure, colour, letters, px};
     /// use lab::plotters::prelude::*;
     ///
     /// let pie = Chart::plotters("Two thirds of the keys are on one shard", (400, 260), |root| {
     ///     let (sizes, names) = ([66.0, 34.0], ["shard 9", "shard 1"]);
-    ///     let colours = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
+    ///     let colours = [colour(0), colour(1)];
     ///     let (middle, radius) = ((px(200) as i32, px(130) as i32), f64::from(px(90)));
     ///     let mut pie = Pie::new(&middle, &radius, &sizes, &colours, &names);
     ///     pie.label_style(letters(13));

@@ -42,6 +42,11 @@ pub fn letters(pixels: impl Into<f64>) -> (&'static str, u32) {
     ("Inter", px(pixels.into() * LINE_PER_EM))
 }
 
+/// The colour of the series with this number, as our charts have it: they repeat after seven.
+pub fn colour(number: usize) -> Colour {
+    theme::series(number)
+}
+
 /// What [`Chart::plotters`](super::Chart::plotters) gives to draw on.
 pub type PlottersArea = DrawingArea<PlottersPage, Shift>;
 /// What goes wrong there, in plotters' words.
