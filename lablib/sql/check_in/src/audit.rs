@@ -1,6 +1,6 @@
 //! What travellers were told, against what the table says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::seat::Seat;
 
@@ -37,14 +37,10 @@ pub struct Audit {
 impl Audit {
     /// Compares what was told with the table.
     pub fn of(told: &[Told], seats: &[(Seat, Option<u64>)]) -> Self {
-        let mut by_seat: BTreeMap<Seat, Vec<u64>> = BTreeMap::new();
+        let mut by_seat: BTreeMap<Seat, BTreeSet<u64>> = BTreeMap::new();
         let mut by_traveller: BTreeMap<u64, Vec<Seat>> = BTreeMap::new();
         for one in told {
-            let others = by_seat.entry(one.seat).or_default();
-            if !others.contains(&one.traveller) {
-                others.push(one.traveller);
-            }
-            by_traveller.entry(one.traveller).or_default();
+            by_seat.entry(one.seat).or_default().insert(one.traveller);
         }
         let mut untold = 0;
         for (seat, traveller) in seats.iter().filter_map(|(seat, traveller)| Some((seat, (*traveller)?))) {
@@ -52,12 +48,8 @@ impl Audit {
             untold += u64::from(!by_seat.get(seat).is_some_and(|told| told.contains(&traveller)));
         }
         let has = |one: &Told| by_traveller.get(&one.traveller).is_some_and(|seats| seats.contains(&one.seat));
-        let mut without: Vec<u64> = told.iter().filter(|one| !has(one)).map(|one| one.traveller).collect();
-        without.sort_unstable();
-        without.dedup();
-        let mut travellers: Vec<u64> = told.iter().map(|one| one.traveller).collect();
-        travellers.sort_unstable();
-        travellers.dedup();
+        let without: BTreeSet<u64> = told.iter().filter(|one| !has(one)).map(|one| one.traveller).collect();
+        let travellers: BTreeSet<u64> = told.iter().map(|one| one.traveller).collect();
         let filled = seats.iter().filter(|(_, traveller)| traveller.is_some()).count() as u64;
         Self {
             filled,

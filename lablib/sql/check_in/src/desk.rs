@@ -149,10 +149,12 @@ impl Desk {
         let alone = way.is_one_statement() && pay.is_none();
         let mut once = |connection: &mut Conn| -> Result<Option<Boarding>, Said> {
             let taken = match way {
-                Way::NoLock => no_lock(connection, flight, traveller),
-                Way::ForUpdate => locked(connection, flight, traveller, &["FOR UPDATE"]),
-                Way::SkipLocked => locked(connection, flight, traveller, &["FOR UPDATE SKIP LOCKED"]),
-                Way::SkipThenWait => locked(connection, flight, traveller, &["FOR UPDATE SKIP LOCKED", "FOR UPDATE"]),
+                Way::NoLock => look_first(connection, flight, traveller, &[""]),
+                Way::ForUpdate => look_first(connection, flight, traveller, &["FOR UPDATE"]),
+                Way::SkipLocked => look_first(connection, flight, traveller, &["FOR UPDATE SKIP LOCKED"]),
+                Way::SkipThenWait => {
+                    look_first(connection, flight, traveller, &["FOR UPDATE SKIP LOCKED", "FOR UPDATE"])
+                }
                 Way::Optimistic => optimistic(connection, flight, traveller, in_vain),
                 Way::Atomic => {
                     let from = 1 + rng.below(flight.layout().seats().into());
@@ -197,17 +199,8 @@ impl Desk {
     }
 }
 
-fn no_lock(connection: &mut Conn, flight: &Flight, traveller: u64) -> Result<Option<u32>, Said> {
-    let Some(seat) = first_free(connection, flight, "")? else { return Ok(None) };
-    connection.query_drop(format!(
-        "UPDATE {} SET traveller = {traveller} WHERE flight = 1 AND seat = {seat}",
-        flight.table()
-    ))?;
-    Ok(Some(seat))
-}
-
-/// Looks with each lock in turn until one finds a seat.
-fn locked(connection: &mut Conn, flight: &Flight, traveller: u64, locks: &[&str]) -> Result<Option<u32>, Said> {
+/// Looks with each lock in turn until one finds a seat, then writes the traveller into it.
+fn look_first(connection: &mut Conn, flight: &Flight, traveller: u64, locks: &[&str]) -> Result<Option<u32>, Said> {
     for lock in locks {
         if let Some(seat) = first_free(connection, flight, lock)? {
             connection.query_drop(format!(

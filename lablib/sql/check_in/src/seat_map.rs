@@ -19,23 +19,17 @@ pub struct SeatMap {
 }
 
 impl SeatMap {
-    /// The same cabin, so many seconds after the doors opened.
-    pub fn until(&self, caption: &str, at: f64) -> Self {
-        let told = self.told.iter().copied().filter(|told| told.at <= at).collect();
-        Self { caption: caption.into(), layout: self.layout, told }
-    }
-
-    /// The cabin as it fills: after each of these shares of its travellers.
+    /// The cabin as it fills: after each of these shares of its travellers was told.
     pub fn filling(&self, shares: &[f64]) -> Vec<Self> {
-        let mut times: Vec<f64> = self.told.iter().map(|told| told.at).collect();
-        times.sort_by(f64::total_cmp);
-        let frame = |share: &f64| {
-            let count =
-                ((times.len() as f64 * share).round() as usize).clamp(usize::from(!times.is_empty()), times.len());
-            let at = count.checked_sub(1).and_then(|last| times.get(last)).copied().unwrap_or(0.0);
-            self.until(&format!("after {:.0} ms: {count} told", at * 1e3), at)
+        let mut told = self.told.clone();
+        told.sort_by(|one, other| one.at.total_cmp(&other.at));
+        let after = |share: &f64| {
+            let count = (told.len() as f64 * share).round() as usize;
+            let told: Vec<Told> = told.iter().copied().take(count.max(1)).collect();
+            let at = told.last().map_or(0.0, |last| last.at);
+            Self { caption: format!("after {:.0} ms: {} told", at * 1e3, told.len()), layout: self.layout, told }
         };
-        shares.iter().map(frame).collect()
+        shares.iter().map(after).collect()
     }
 
     /// How many travellers were told of each seat, by its number.

@@ -135,7 +135,7 @@ fn an_answer_that_is_lost_leaves_a_whole_seat_or_none() {
 #[test]
 fn a_crowd_is_seated_one_to_one_by_every_way_but_one() {
     let server = service::mysql();
-    let trial = check_in_race(&server, cabin(10, 6), 2, 7).unwrap().trial;
+    let trial = check_in_race(&server, cabin(10, 6), 2, 7).unwrap().0;
     for arm in Arm::ALL.iter().filter(|arm| **arm != Arm::NO_LOCK) {
         let filled = trial.frame().filter("arm", arm).filter("figure", "filled");
         assert_eq!(filled.samples("value").values(), [60.0; 3], "{arm}");
@@ -150,11 +150,13 @@ fn a_crowd_is_seated_one_to_one_by_every_way_but_one() {
 #[test]
 fn full_means_full_unless_locked_seats_are_skipped_for_good() {
     let server = service::mysql();
-    let skipped = last_seat(&server, Way::SkipLocked).unwrap();
-    assert_eq!((skipped.waited, skipped.told_full, skipped.empty), (false, true, 1));
+    let came_of = |way: Way| {
+        let last = last_seat(&server, way).unwrap();
+        ["the second traveller", "is told", "seats empty in the end"].map(|column| last.texts(column)[0].clone())
+    };
+    assert_eq!(came_of(Way::SkipLocked), ["does not wait", "full", "1"]);
     for way in [Way::SkipThenWait, Way::ForUpdate, Way::Atomic, Way::Optimistic] {
-        let sold = last_seat(&server, way).unwrap();
-        assert_eq!((sold.waited, sold.told_full, sold.empty), (true, false, 0), "{way}");
+        assert_eq!(came_of(way), ["waits", "a seat", "0"], "{way}");
     }
 }
 
@@ -162,9 +164,12 @@ fn full_means_full_unless_locked_seats_are_skipped_for_good() {
 fn a_sale_fills_the_cabin_whatever_becomes_of_the_payments() {
     let server = service::mysql();
     let spec = SaleSpec { layout: cabin(10, 6), travellers: 140, desks: 12, failing: 300, seed: 5 };
-    for sale in sale(&server, spec, &[Way::SkipThenWait, Way::ForUpdate, Way::Atomic]).unwrap() {
-        assert_eq!((sale.audit.filled, sale.audit.faults(), sale.unanswered), (60, 0, 0), "{}: {sale:?}", sale.way);
-        assert!(sale.unpaid > 0 && sale.full > 0);
+    let sales = sale(&server, spec, &[Way::SkipThenWait, Way::ForUpdate, Way::Atomic]).unwrap();
+    assert_eq!(sales.height(), 3);
+    for sale in sales.rows() {
+        let counts = ["seats filled", "faults", "unanswered"].map(|count| sale.number(count));
+        assert_eq!(counts, [60.0, 0.0, 0.0], "{sales:?}");
+        assert!(sale.number("payment failed") > 0.0 && sale.number("told: full") > 0.0);
     }
 }
 
@@ -184,11 +189,12 @@ fn a_traveller_at_two_desks_has_one_seat_and_knows_it() {
 #[test]
 fn groups_sit_together_or_not_at_all() {
     let server = service::mysql();
-    let [apart, together] = groups(&server, cabin(20, 6), 6, 11);
-    assert!(apart.together < apart.seated, "{apart:?}");
-    assert_eq!(together.seated, together.together);
-    assert_eq!((together.torn, together.sent_away, together.audit.faults()), (0, 0, 0), "{together:?}");
-    assert!(together.seated > 20);
+    let asked = groups(&server, cabin(20, 6), 6, 11).unwrap();
+    let of = |asked_as: &str, count: &str| asked.filter("asked", asked_as).number(count);
+    assert!(of("each member alone", "side by side") < of("each member alone", "seated"), "{asked:?}");
+    assert_eq!(of("as a group", "seated"), of("as a group", "side by side"));
+    assert_eq!(["torn", "sent away", "faults"].map(|count| of("as a group", count)), [0.0; 3], "{asked:?}");
+    assert!(of("as a group", "seated") > 20.0);
 
     let flight = Flight::create(&server, "group", cabin(2, 4), Rules::OneSeatEach).unwrap();
     let mut desk = desk(&server, &flight, Way::SkipThenWait);
@@ -248,13 +254,15 @@ fn a_group_that_asks_again_is_told_the_same_seats() {
 fn a_seat_comes_back_when_its_client_is_gone_if_the_server_can_know() {
     let server = service::mysql();
     let broken = broken_connections(&server).unwrap();
-    assert!(broken.iter().all(|one| one.was_locked && one.untaken), "{broken:?}");
-    assert!(broken[0].free_after.is_some_and(|seconds| seconds < 2.0), "{broken:?}");
-    assert_eq!(broken[1].free_after, None);
-    assert!(broken[2].free_after.is_some_and(|seconds| seconds > 0.5), "{broken:?}");
+    assert!(["was locked", "untaken"].iter().all(|column| broken.samples(column).min() == 1.0), "{broken:?}");
+    let free_after = broken.samples("free after");
+    let [killed, vanished, limited] = free_after.values() else { panic!("{broken:?}") };
+    assert!(*killed < 2_000.0, "{broken:?}");
+    assert_eq!(*vanished, f64::INFINITY);
+    assert!(limited.is_finite() && *limited > 500.0, "{broken:?}");
     let silent = keep_alive(&server).unwrap();
-    assert!(silent.probes, "{silent:?}");
-    assert!(silent.kernel > Duration::ZERO && silent.server == Duration::from_secs(28_800), "{silent:?}");
+    assert_eq!(silent.number("probes"), 1.0, "{silent:?}");
+    assert!(silent.number("kernel") > 0.0 && silent.number("server") == 8.0, "{silent:?}");
 }
 
 #[test]

@@ -195,11 +195,6 @@ impl<M: Manager> Pool<M> {
         self.0.permits.is_closed()
     }
 
-    /// Connections that there may be at most.
-    pub fn size(&self) -> usize {
-        self.0.settings.size
-    }
-
     /// Connections and borrowers at this moment, and what the pool has counted since it began.
     pub fn stats(&self) -> Stats {
         let (gauge, counts) = (self.0.permits.gauge(), &self.0.counts);

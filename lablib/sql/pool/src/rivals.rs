@@ -159,20 +159,19 @@ impl AnyPool {
         })
     }
 
-    /// A pool that has dialled all of its connections.
+    /// A pool that has dialled all of its connections, so that dialling is not part of what is measured.
     pub async fn warmed(rival: Rival, url: &str, setup: Setup) -> Result<Self> {
         let pool = Self::new(rival, url, setup).await?;
-        pool.warm(setup.size).await?;
-        Ok(pool)
+        pool.hold(setup.size).await.map(|_| pool)
     }
 
-    /// Dials all connections of an empty pool, so that dialling is not part of what is measured.
-    pub async fn warm(&self, size: usize) -> Result<()> {
+    /// Borrows so many connections at once.
+    pub async fn hold(&self, connections: usize) -> Result<Vec<AnyConn>> {
         let mut held = Vec::new();
-        for _ in 0..size {
+        for _ in 0..connections {
             held.push(self.get().await?);
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Closes it, and its connections.

@@ -48,13 +48,8 @@ impl Cluster {
     }
 
     /// How many servers there are, the primary included.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.0.servers.len()
-    }
-
-    /// Never: it has a primary and a replica at least.
-    pub fn is_empty(&self) -> bool {
-        self.0.servers.is_empty()
     }
 
     /// The number of the server that is the primary now.
@@ -80,9 +75,9 @@ impl Cluster {
         self.0.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everybody who is not the primary now, whether they follow it or not.
+    /// Everybody who is not the primary now, whether they follow it or not: one at least.
     pub fn replicas(&self) -> Vec<usize> {
-        (0..self.len()).filter(|&server| server != self.primary()).collect()
+        (0..self.size()).filter(|&server| server != self.primary()).collect()
     }
 
     /// A server.
@@ -95,8 +90,13 @@ impl Cluster {
         self.0.links.get(server).ok_or_else(|| self.unknown(server))
     }
 
+    /// The wires by which all replicas follow the primary.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.0.links.iter().enumerate().filter(|(server, _)| *server != self.primary()).map(|(_, link)| link)
+    }
+
     fn unknown(&self, server: usize) -> Error {
-        Error::new(format!("use server {server}"), format!("the cluster has servers 0 to {}", self.len() - 1))
+        Error::new(format!("use server {server}"), format!("the cluster has servers 0 to {}", self.size() - 1))
     }
 
     /// What a reader calls a server: its role at the start.

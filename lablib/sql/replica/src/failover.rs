@@ -18,7 +18,7 @@ pub struct Promotion {
     pub from: usize,
     /// The number of the server that is the primary now.
     pub to: usize,
-    /// What each replica had received, and what of it it had replayed, when it was asked.
+    /// What each replica had received when it was asked.
     pub candidates: Vec<Candidate>,
     /// Replicas that did not answer, at first or when they were to follow the new primary; they follow nobody, and are no
     /// replicas any more, until they [rejoin](Cluster::rejoin).
@@ -34,8 +34,6 @@ pub struct Candidate {
     pub server: usize,
     /// What it had received: in its relay log, replayed or not.
     pub received: Position,
-    /// The position up to which it had replayed that: what readers could see.
-    pub replayed: Position,
 }
 
 impl Cluster {
@@ -57,11 +55,11 @@ impl Cluster {
     pub fn promote_without(&self, patience: Duration, skip: Option<Skip>) -> Result<Promotion> {
         let (began, from) = (Instant::now(), self.primary());
         let candidates = self.followers();
-        let mut stopped = Vec::new();
-        match self.take_over(&candidates, patience, skip, &mut stopped) {
+        match self.take_over(&candidates, patience, skip) {
             Ok((to, received)) => {
                 self.set_primary(to);
-                let followers = stopped.into_iter().filter(|&other| other != to && self.follow(other, to).is_ok());
+                let stopped = received.iter().map(|candidate| candidate.server);
+                let followers = stopped.filter(|&other| other != to && self.follow(other, to).is_ok());
                 let followers: BTreeSet<usize> = followers.collect();
                 let silent = candidates.into_iter().filter(|server| *server != to && !followers.contains(server));
                 let silent = silent.collect();
@@ -81,22 +79,13 @@ impl Cluster {
         }
     }
 
-    fn take_over(
-        &self,
-        replicas: &[usize],
-        patience: Duration,
-        skip: Option<Skip>,
-        stopped: &mut Vec<usize>,
-    ) -> Result<(usize, Vec<Candidate>)> {
+    fn take_over(&self, replicas: &[usize], patience: Duration, skip: Option<Skip>) -> Result<(usize, Vec<Candidate>)> {
         let doing = "promote a replica";
         let mut candidates = Vec::new();
         for &server in replicas {
             // In front of a replica that is dead or stands still, a cut wire does no harm.
             self.link(server)?.cut();
-            if let Ok(candidate) = self.stop_receiving(server, patience, skip) {
-                stopped.push(server);
-                candidates.push(candidate);
-            }
+            candidates.extend(self.stop_receiving(server, patience, skip));
         }
         let most = |best: &Candidate, other: &Candidate| best.received.covers(&other.received);
         let best = candidates.iter().find(|best| candidates.iter().all(|other| most(best, other)));
@@ -133,13 +122,10 @@ impl Cluster {
         // that has received the most, so this is not the place to be hasty.
         let mut connection = self.connect(server, patience.max(Duration::from_secs(5)))?;
         let name = self.name(server);
-        let mut statements = vec!["STOP SLAVE IO_THREAD"];
-        if skip != Some(Skip::Drain) {
-            // First of all: a MariaDB whose two threads have both been stopped throws away what it has received and not
-            // replayed, and asks for it again, when one of them is started. Its primary would not answer any more.
-            statements.insert(0, "START SLAVE SQL_THREAD");
-        }
-        for statement in statements {
+        // Replaying first: a MariaDB whose two threads have both been stopped throws away what it has received and not
+        // replayed, and asks for it again, when one of them is started. Its primary would not answer any more.
+        let replaying = (skip != Some(Skip::Drain)).then_some("START SLAVE SQL_THREAD");
+        for statement in replaying.into_iter().chain(["STOP SLAVE IO_THREAD"]) {
             connection.query_drop(statement).doing("stop a replica").map_err(|error| error.at(&name))?;
         }
         let replica = self.server(server)?;
@@ -149,7 +135,7 @@ impl Cluster {
         let replayed: Position = replayed.flatten().unwrap_or_default().parse()?;
         let mut received: Position = replica.received()?.parse()?;
         received.join(&replayed);
-        Ok(Candidate { server, received, replayed })
+        Ok(Candidate { server, received })
     }
 
     fn follow(&self, server: usize, primary: usize) -> Result<()> {

@@ -27,7 +27,6 @@ mod cluster;
 pub mod experiment;
 mod failover;
 mod guarantee;
-mod picture;
 mod position;
 mod prefix;
 pub mod prototype;
@@ -39,11 +38,21 @@ pub use checksum::{Chunk, Comparison, Difference, RowFault};
 pub use cluster::Cluster;
 pub use failover::{Candidate, Promotion};
 pub use guarantee::{Broken, Did, check_session};
+use lab::Drawing;
 pub use position::{Gtid, Position};
 pub use prefix::{CommitLog, Snapshot};
-pub use router::{Router, RouterSpec, Seen};
+pub use router::{Router, RouterSpec};
 pub use semi_sync::{SemiSync, SemiSyncStatus, WaitPoint};
 pub use session::{Answer, Consistency, Session, SessionStats};
+
+/// Sessions, router, primary and two replicas: who writes where, who reads where, and the wires that experiments bend.
+pub fn picture() -> Drawing {
+    let plain = "sessions -> router -> primary (writes, and reads that cannot wait)\n\
+                 primary -> wire -> replica 1 (binary log); router -> replica 1 (reads)\n\
+                 primary -> wire -> replica 2 (binary log); router -> replica 2 (reads)\n";
+    let title = "A primary, 2 replicas, and a wire in front of each that can be bent";
+    Drawing::committed(title, include_str!("picture.svg"), plain)
+}
 
 /// A step of the system that can be left out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,12 +13,6 @@ use lab::{Doing, Error, Result, Table};
 /// Rows that the table held before the replica was set up.
 const EARLIER: u64 = 100;
 
-/// A primary and a replica, set up as the prototype does it.
-#[derive(Debug)]
-pub struct Prototype {
-    cluster: Cluster,
-}
-
 /// How the prototype's replica seems, and how it is.
 #[derive(Debug, Clone)]
 pub struct Seeming {
@@ -38,70 +32,68 @@ pub struct Seeming {
     pub comparison: Comparison,
 }
 
-impl Prototype {
-    /// Starts both servers. The table is there already, with rows in it, when somebody notes the primary's coordinates.
-    pub fn start() -> Result<Self> {
-        let servers = Replicated::of(1).with("binlog_do_db", "lab").start()?;
-        let replica = &servers.replicas[0];
-        let doing = "set up the prototype's replica";
-        replica.administer(&replica.dialect().stop_following())?;
-        let create = "CREATE TABLE test_table (id INT PRIMARY KEY, column1 VARCHAR(255), column2 VARCHAR(255))";
-        servers.primary.try_execute(create)?;
-        let rows: Vec<String> = (1..=EARLIER).map(|id| format!("({id}, 'early', 'bird')")).collect();
-        servers.primary.try_execute(&format!("INSERT INTO test_table VALUES {}", rows.join(", ")))?;
-        servers.primary.try_execute("FLUSH BINARY LOGS")?;
-        let status: Option<(String, u64, String, String)> =
-            servers.primary.connect()?.query_first("SHOW MASTER STATUS").doing(doing)?;
-        let (file, offset, ..) = status.ok_or_else(|| Error::new(doing, "the primary writes no binary log"))?;
-        let login = mysql::Opts::from_url(servers.primary.url()).doing(doing)?;
-        let (user, password) = (login.get_user().unwrap_or_default(), login.get_pass().unwrap_or_default());
-        replica.administer(&[
-            "SET sql_log_bin = 0".into(),
-            create.into(),
-            format!(
-                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = '{user}', \
-                 MASTER_PASSWORD = '{password}', MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}, \
-                 MASTER_USE_GTID = no",
-                servers.links[0].port(),
-            ),
-            "START SLAVE".into(),
-        ])?;
-        Ok(Self { cluster: Cluster::of(servers)? })
-    }
+/// A primary and a replica, set up as the prototype does it. The table is there already, with rows in it, when somebody notes the primary's
+/// coordinates.
+fn set_up() -> Result<Cluster> {
+    let servers = Replicated::of(1).with("binlog_do_db", "lab").start()?;
+    let replica = &servers.replicas[0];
+    let doing = "set up the prototype's replica";
+    replica.administer(&replica.dialect().stop_following())?;
+    let create = "CREATE TABLE test_table (id INT PRIMARY KEY, column1 VARCHAR(255), column2 VARCHAR(255))";
+    servers.primary.try_execute(create)?;
+    let rows: Vec<String> = (1..=EARLIER).map(|id| format!("({id}, 'early', 'bird')")).collect();
+    servers.primary.try_execute(&format!("INSERT INTO test_table VALUES {}", rows.join(", ")))?;
+    servers.primary.try_execute("FLUSH BINARY LOGS")?;
+    let status: Option<(String, u64, String, String)> =
+        servers.primary.connect()?.query_first("SHOW MASTER STATUS").doing(doing)?;
+    let (file, offset, ..) = status.ok_or_else(|| Error::new(doing, "the primary writes no binary log"))?;
+    let login = mysql::Opts::from_url(servers.primary.url()).doing(doing)?;
+    let (user, password) = (login.get_user().unwrap_or_default(), login.get_pass().unwrap_or_default());
+    replica.administer(&[
+        "SET sql_log_bin = 0".into(),
+        create.into(),
+        format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = '{user}', \
+             MASTER_PASSWORD = '{password}', MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {offset}, \
+             MASTER_USE_GTID = no",
+            servers.links[0].port(),
+        ),
+        "START SLAVE".into(),
+    ])?;
+    Cluster::of(servers)
+}
 
-    /// A row is written, a table is made from another database, an administrator helps on the replica; then everybody
-    /// is asked.
-    pub fn live(&self) -> Result<Seeming> {
-        let doing = "use the prototype's replica";
-        let (primary, replica) = (self.cluster.server(0)?, self.cluster.server(1)?);
-        primary.try_execute("INSERT INTO test_table VALUES (1000, 'new', 'row')")?;
-        let mut connection = primary.connect()?;
-        // The filter looks at the default database, not at where the table is.
-        for statement in
-            ["CREATE DATABASE IF NOT EXISTS reports", "USE reports", "CREATE TABLE lab.orders (id INT PRIMARY KEY)"]
-        {
-            connection.query_drop(statement).doing(doing)?;
-        }
-        self.cluster.catch_up(Duration::from_secs(20))?;
-        let row_appeared = replica.ask("SELECT COUNT(*) FROM test_table WHERE id = 1000")? == "1";
-        replica
-            .administer(&["SET sql_log_bin = 0".into(), "INSERT INTO test_table VALUES (2000, 'by', 'root')".into()])?;
-        let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'orders'";
-        let count = |server: &lab::service::MariaDb, where_: &str| -> Result<u64> {
-            let answer = server.ask(&format!("SELECT COUNT(*) FROM test_table WHERE {where_}"))?;
-            answer.parse().doing(doing)
-        };
-        let seeming = Seeming {
-            threads_run: replica.replication_error()?.is_none(),
-            seconds_behind: replica.seconds_behind()?,
-            row_appeared,
-            without_snapshot: count(primary, "id <= 1000")? - count(replica, "id <= 1000")?,
-            filtered_table_missing: primary.ask(tables)? == "1" && replica.ask(tables)? == "0",
-            written_by_root: count(replica, "id = 2000")?,
-            comparison: self.cluster.compare(&["test_table"], 50)?,
-        };
-        Ok(seeming)
+/// Sets the prototype's replica up. A row is written, a table is made from another database, an administrator helps on the replica; then
+/// everybody is asked how it is.
+pub fn prototype() -> Result<Seeming> {
+    let cluster = set_up()?;
+    let doing = "use the prototype's replica";
+    let (primary, replica) = (cluster.server(0)?, cluster.server(1)?);
+    primary.try_execute("INSERT INTO test_table VALUES (1000, 'new', 'row')")?;
+    let mut connection = primary.connect()?;
+    // The filter looks at the default database, not at where the table is.
+    for statement in
+        ["CREATE DATABASE IF NOT EXISTS reports", "USE reports", "CREATE TABLE lab.orders (id INT PRIMARY KEY)"]
+    {
+        connection.query_drop(statement).doing(doing)?;
     }
+    cluster.catch_up(Duration::from_secs(20))?;
+    let row_appeared = replica.ask("SELECT COUNT(*) FROM test_table WHERE id = 1000")? == "1";
+    replica.administer(&["SET sql_log_bin = 0".into(), "INSERT INTO test_table VALUES (2000, 'by', 'root')".into()])?;
+    let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'orders'";
+    let count = |server: &lab::service::MariaDb, where_: &str| -> Result<u64> {
+        let answer = server.ask(&format!("SELECT COUNT(*) FROM test_table WHERE {where_}"))?;
+        answer.parse().doing(doing)
+    };
+    Ok(Seeming {
+        threads_run: replica.replication_error()?.is_none(),
+        seconds_behind: replica.seconds_behind()?,
+        row_appeared,
+        without_snapshot: count(primary, "id <= 1000")? - count(replica, "id <= 1000")?,
+        filtered_table_missing: primary.ask(tables)? == "1" && replica.ask(tables)? == "0",
+        written_by_root: count(replica, "id = 2000")?,
+        comparison: cluster.compare(&["test_table"], 50)?,
+    })
 }
 
 impl Seeming {
@@ -120,30 +112,20 @@ impl Seeming {
     /// Both beside each other.
     pub fn table(&self) -> Table {
         let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        let answers = [
+            ("Do both threads run?", yes(self.threads_run)),
+            ("Seconds_Behind_Master", self.seconds_behind.clone()),
+            ("Does a new row appear?", yes(self.row_appeared)),
+            ("Rows that it lacks, for want of a snapshot", self.without_snapshot.to_string()),
+            ("Does it lack a table made from another database?", yes(self.filtered_table_missing)),
+            ("Rows that root wrote to it in spite of read_only", self.written_by_root.to_string()),
+            (
+                "Chunks that differ, by our comparison",
+                format!("{} of {}", self.comparison.differences.len(), self.comparison.chunks),
+            ),
+        ];
         Table::new("How the prototype's replica seems, and how it is")
-            .text(
-                "asked",
-                [
-                    "Do both threads run?",
-                    "Seconds_Behind_Master",
-                    "Does a new row appear?",
-                    "Rows that it lacks, for want of a snapshot",
-                    "Does it lack a table made from another database?",
-                    "Rows that root wrote to it in spite of read_only",
-                    "Chunks that differ, by our comparison",
-                ],
-            )
-            .text(
-                "answer",
-                [
-                    yes(self.threads_run),
-                    self.seconds_behind.clone(),
-                    yes(self.row_appeared),
-                    self.without_snapshot.to_string(),
-                    yes(self.filtered_table_missing),
-                    self.written_by_root.to_string(),
-                    format!("{} of {}", self.comparison.differences.len(), self.comparison.chunks),
-                ],
-            )
+            .text("asked", answers.iter().map(|(asked, _)| asked))
+            .text("answer", answers.iter().map(|(_, answer)| answer))
     }
 }

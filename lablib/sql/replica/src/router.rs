@@ -40,14 +40,14 @@ impl Default for RouterSpec {
 }
 
 /// What a router last saw of a replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
     /// How far it was behind.
-    pub lag: Duration,
+    lag: Duration,
     /// The position up to which it had replayed.
-    pub position: Position,
+    pub(super) position: Position,
     /// When it was asked.
-    pub at: Instant,
+    at: Instant,
 }
 
 /// Watches the replicas of a cluster, and opens sessions that read from them. Its watching ends with it.
@@ -108,40 +108,30 @@ impl Router {
             cluster: cluster.clone(),
             spec,
             id: rand::random(),
-            seats: (0..cluster.len()).map(|_| Mutex::new(None)).collect(),
+            seats: (0..cluster.size()).map(|_| Mutex::new(None)).collect(),
             beats: Mutex::default(),
             stop: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
         });
-        let spawn = |run: Box<dyn FnOnce(&Shared) + Send>| {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || run(&shared))
-        };
-        let mut threads = vec![spawn(Box::new(Shared::beat))];
-        threads.extend((0..cluster.len()).map(|server| spawn(Box::new(move |shared: &Shared| shared.watch(server)))));
-        let router = Self { shared, threads };
-        router.until_seen(Duration::from_secs(5));
-        Ok(router)
-    }
-
-    /// A replica may be down from the start; that is no reason to wait for ever.
-    fn until_seen(&self, patience: Duration) {
+        let beating = Arc::clone(&shared);
+        let mut threads = vec![std::thread::spawn(move || beating.beat())];
+        for server in 0..cluster.size() {
+            let watching = Arc::clone(&shared);
+            threads.push(std::thread::spawn(move || watching.watch(server)));
+        }
+        // A replica may be down from the start; that is no reason to wait for ever.
         let began = Instant::now();
-        let unseen = || self.shared.cluster.followers().iter().any(|&replica| self.shared.seen(replica).is_none());
-        while unseen() && began.elapsed() < patience {
+        let unseen = || cluster.followers().iter().any(|&replica| shared.seen(replica).is_none());
+        while unseen() && began.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(2));
         }
+        Ok(Self { shared, threads })
     }
 
     /// A session of its own connections and its own promise.
     pub fn session(&self, consistency: Consistency) -> Session {
         let number = self.shared.sessions.fetch_add(1, Ordering::Relaxed);
         Session::new(Arc::clone(&self.shared), consistency, Rng::seeded(number, "session"))
-    }
-
-    /// What was last seen of a server; nothing where it is the primary, or does not answer.
-    pub fn seen(&self, server: usize) -> Option<Seen> {
-        self.shared.seen(server)
     }
 
     /// How far a replica may be behind by now: what it was when it was last asked, and the time since then. Nothing
@@ -177,15 +167,14 @@ impl Shared {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// What was last seen of a server; nothing where it is the primary, or does not answer.
     pub(super) fn seen(&self, server: usize) -> Option<Seen> {
         lock(self.seats.get(server)?).clone()
     }
 
     /// A replica just failed a reader; it gets no more of them until it has been seen alive.
     pub(super) fn lost(&self, server: usize) {
-        if let Some(seat) = self.seats.get(server) {
-            *lock(seat) = None;
-        }
+        *lock(&self.seats[server]) = None;
     }
 
     /// What was seen is as old as it is; nobody knows what happened since.
@@ -203,7 +192,7 @@ impl Shared {
             // A lag below the time between two heartbeats is none that could be seen.
             lag.map_or(0.0, |lag| 1.0 / (lag + self.spec.beat).as_secs_f64())
         };
-        (0..self.cluster.len()).map(weight).collect()
+        (0..self.cluster.size()).map(weight).collect()
     }
 
     /// A replica for a read that needs this position: one that is known to have it, where there is one. Nothing where
@@ -270,9 +259,7 @@ impl Shared {
                     }
                     Err(_) => None,
                 };
-                if let Some(seat) = self.seats.get(server) {
-                    *lock(seat) = seen;
-                }
+                *lock(&self.seats[server]) = seen;
             }
             std::thread::sleep(self.spec.beat);
         }

@@ -39,8 +39,6 @@ pub struct SemiSyncStatus {
     pub on: bool,
     /// Replicas that acknowledge.
     pub replicas: u64,
-    /// Commits that a replica acknowledged in time.
-    pub waited: u64,
     /// Commits that were acknowledged to the client without a replica.
     pub unwaited: u64,
 }
@@ -79,18 +77,14 @@ impl Cluster {
                 statements.iter().try_for_each(|statement| replica.try_execute(statement))?;
             }
         }
-        self.until_waiting(expected, Duration::from_secs(20))
+        self.until_semi_sync(expected, Duration::from_secs(20))
     }
 
-    /// Waits until commits wait for a replica: after a timeout they do again once a replica has caught up.
+    /// Waits until commits wait for a replica, and so many acknowledge: after a timeout they do again once a replica has caught up.
     ///
     /// It has caught up when it acknowledges the *last* commit. Where commits follow each other faster than an
     /// acknowledgement travels, there always is a later one, and waiting does not come back until they pause.
-    pub fn until_semi_sync(&self, patience: Duration) -> Result<()> {
-        self.until_waiting(1, patience)
-    }
-
-    fn until_waiting(&self, replicas: u64, patience: Duration) -> Result<()> {
+    pub fn until_semi_sync(&self, replicas: u64, patience: Duration) -> Result<()> {
         let asked = Instant::now();
         loop {
             let status = self.semi_sync_status()?;
@@ -117,7 +111,6 @@ impl Cluster {
         Ok(SemiSyncStatus {
             on,
             replicas: count("Rpl_semi_sync_master_clients")?,
-            waited: count("Rpl_semi_sync_master_yes_tx")?,
             unwaited: count("Rpl_semi_sync_master_no_tx")?,
         })
     }

@@ -51,20 +51,6 @@ pub struct SessionStats {
     pub timed_out: u64,
     /// Reads for which no replica could be asked at all.
     pub unplaced: u64,
-    /// Replicas that failed a read, which then went on to another server.
-    pub failed_over: u64,
-}
-
-impl SessionStats {
-    /// Adds another session's.
-    pub fn add(&mut self, other: &Self) {
-        self.reads.resize(self.reads.len().max(other.reads.len()), 0);
-        self.reads.iter_mut().zip(&other.reads).for_each(|(mine, theirs)| *mine += theirs);
-        self.waited += other.waited;
-        self.timed_out += other.timed_out;
-        self.unplaced += other.unplaced;
-        self.failed_over += other.failed_over;
-    }
 }
 
 /// How long the primary may take: it has nobody to take over from it.
@@ -114,7 +100,7 @@ pub(super) enum Reached {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, consistency: Consistency, rng: Rng) -> Self {
-        let servers = shared.cluster.len();
+        let servers = shared.cluster.size();
         Self {
             connections: (0..servers).map(|_| None).collect(),
             owes: Owes::Nothing,
@@ -197,16 +183,14 @@ impl Session {
         let primary = self.shared.cluster.primary();
         let question = self.shared.cluster.server(primary)?.dialect().position();
         let patience = if self.owes == Owes::Surely { PRIMARY } else { self.shared.spec.silence };
-        let asked = self
-            .shared
-            .cluster
-            .connect(primary, patience)
-            .and_then(|mut connection| Ok((position_by(&mut connection, question)?, connection)));
-        match asked {
+        let connected = self.shared.cluster.connect(primary, patience);
+        match connected.and_then(|mut connection| Ok((position_by(&mut connection, question)?, connection))) {
             Ok((position, connection)) => {
                 self.needs.join(&position);
                 self.owes = Owes::Nothing;
-                self.keep(primary, connection);
+                // It is a fresh one, which has committed nothing yet.
+                self.last[primary] = None;
+                self.connections[primary] = Some(connection);
                 Ok(())
             }
             // It stays owed; until the primary can be asked, what may have happened is not to be seen.
@@ -234,10 +218,7 @@ impl Session {
                     self.stats.timed_out += 1;
                     break;
                 }
-                Err(_) => {
-                    self.stats.failed_over += 1;
-                    without.push(server);
-                }
+                Err(_) => without.push(server),
             }
         }
         // A connection that was kept may have died with the server that is back by now: a second one is worth a try.
@@ -272,13 +253,7 @@ impl Session {
         server: usize,
         work: &mut impl FnMut(&mut Conn) -> mysql::Result<T>,
     ) -> Result<Option<Answer<T>>> {
-        let mut connection = match self.connection(server) {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.shared.lost(server);
-                return Err(error);
-            }
-        };
+        let mut connection = self.connection(server).inspect_err(|_| self.shared.lost(server))?;
         let known = self.shared.seen(server).is_some_and(|seen| seen.position.covers(&self.needs));
         let mut waited = None;
         if !known && self.skip != Some(Skip::Wait) {
@@ -288,20 +263,14 @@ impl Session {
             let wait = self.shared.spec.wait.min(self.shared.spec.silence / 2).max(Duration::from_millis(1));
             let question = dialect.wait_for_position(&self.needs.to_string(), wait.as_secs_f64());
             self.stats.waited += 1;
-            let reached = match connection.query_first::<Option<i64>, _>(question) {
-                Ok(answer) => answer.flatten() == Some(0),
-                Err(error) => return Err(self.gone(server, &error)),
-            };
-            if !reached {
+            let answer = connection.query_first::<Option<i64>, _>(question);
+            if answer.map_err(|error| self.gone(server, &error))?.flatten() != Some(0) {
                 self.connections[server] = Some(connection);
                 return Ok(None);
             }
             waited = Some(began.elapsed());
         }
-        let value = match work(&mut connection) {
-            Ok(value) => value,
-            Err(error) => return Err(self.gone(server, &error)),
-        };
+        let value = work(&mut connection).map_err(|error| self.gone(server, &error))?;
         self.note(server, &mut connection)?;
         self.connections[server] = Some(connection);
         self.stats.reads[server] += 1;
@@ -316,13 +285,9 @@ impl Session {
             return Ok(());
         }
         let question = self.shared.cluster.server(server)?.dialect().position();
-        match ask_position(connection, question) {
-            Ok(text) => {
-                self.needs.join(&text.parse()?);
-                Ok(())
-            }
-            Err(error) => Err(self.gone(server, &error)),
-        }
+        let position = ask_position(connection, question).map_err(|error| self.gone(server, &error))?;
+        self.needs.join(&position.parse()?);
+        Ok(())
     }
 
     /// An answer that a server gave is no sign of its death; no answer is.
@@ -340,12 +305,6 @@ impl Session {
         let patience = if server == self.shared.cluster.primary() { PRIMARY } else { self.shared.spec.silence };
         self.last[server] = None;
         self.shared.cluster.connect(server, patience)
-    }
-
-    /// Keeps a fresh connection, which has committed nothing yet.
-    fn keep(&mut self, server: usize, connection: Conn) {
-        self.last[server] = None;
-        self.connections[server] = Some(connection);
     }
 }
 

@@ -97,6 +97,23 @@ pub struct Four {
 /// A pool's name, and what borrows and gives back so many times; it returns the sum of the numbers, which is the work.
 pub type Arm<'a> = (&'static str, Box<dyn Fn(u64) -> u64 + 'a>);
 
+/// Borrows from one of the pools and gives back, so many times.
+macro_rules! borrows {
+    ($($pool:ident)*) => {
+        impl Four {
+            $(async fn $pool(&self, times: u64) -> u64 {
+                let mut sum = 0;
+                for _ in 0..times {
+                    sum += self.$pool.get().await.map_or(0, |one| *one);
+                }
+                sum
+            })*
+        }
+    };
+}
+
+borrows!(ours deadpool bb8);
+
 impl Four {
     /// All of them, with what they do beyond lending switched off.
     pub fn new(size: usize) -> Result<Self> {
@@ -145,30 +162,6 @@ impl Four {
             })
         };
         [("ours", tasks!(ours)), ("deadpool", tasks!(deadpool)), ("bb8", tasks!(bb8)), ("r2d2", Box::new(threads))]
-    }
-
-    async fn ours(&self, times: u64) -> u64 {
-        let mut sum = 0;
-        for _ in 0..times {
-            sum += self.ours.get().await.map_or(0, |one| *one);
-        }
-        sum
-    }
-
-    async fn deadpool(&self, times: u64) -> u64 {
-        let mut sum = 0;
-        for _ in 0..times {
-            sum += self.deadpool.get().await.map_or(0, |one| *one);
-        }
-        sum
-    }
-
-    async fn bb8(&self, times: u64) -> u64 {
-        let mut sum = 0;
-        for _ in 0..times {
-            sum += self.bb8.get().await.map_or(0, |one| *one);
-        }
-        sum
     }
 
     fn r2d2(&self, times: u64) -> u64 {

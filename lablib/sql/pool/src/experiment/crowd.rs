@@ -31,22 +31,15 @@ pub(super) fn close(pool: Pool<MySql>) -> Result<()> {
     Ok(())
 }
 
-/// What crowds on a pool saw.
-#[derive(Debug, Clone)]
-pub struct Crowds {
-    /// A row for each crowd of so many `tasks`: until the last of them was done (`took`), and that over what theory says from the mean
-    /// service time of the same crowd, N / size × service (`over predicted`); the most connections at once, by the server's own count
-    /// (`at server`) and by the pool's (`in use`).
-    pub crowds: Frame,
-    /// A row for each task of a crowd of so many `tasks`: from coming to getting a connection (`waiting`), and from there to the answer
-    /// (`service`).
-    pub each: Frame,
-}
-
 /// Crowds of several sizes on a dialled pool, each so many times.
-pub fn crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> Result<Crowds> {
+///
+/// A row for each crowd of so many `tasks`: until the last of them was done (`took`), and that over what theory says from the mean
+/// service time of the same crowd, N / size × service (`over predicted`); the most connections at once, by the server's own count
+/// (`at server`) and by the pool's (`in use`). And a row for each task of a crowd of so many `tasks`: from coming to getting a connection
+/// (`waiting`), and from there to the answer (`service`).
+pub fn crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> Result<(Frame, Frame)> {
     let pool = dialled(server.url(), size)?;
-    let mut all = Crowds { crowds: Frame::new(), each: Frame::new() };
+    let mut all = <(Frame, Frame)>::default();
     for &(tasks, repeats) in sizes {
         block_on(pool.warm(size)).doing("dial the pool")?;
         let mut observer = Observer::of(server, size)?;
@@ -59,8 +52,7 @@ pub fn crowds(server: &MariaDb, size: usize, sizes: &[(usize, usize)]) -> Result
                 .numbers("over predicted", "×", [seconds / predicted])
                 .counts("at server", "", [observer.most()?])
                 .counts("in use", "", [pool.stats().most_in_use as u64]);
-            all.crowds = all.crowds.stack(&crowd);
-            all.each = all.each.stack(&each.everywhere("tasks", "", tasks));
+            all.extend([(crowd, each.everywhere("tasks", "", tasks))]);
         }
     }
     close(pool)?;
@@ -95,10 +87,8 @@ async fn one_crowd(pool: &Pool<MySql>, tasks: usize) -> Result<(f64, Frame)> {
 pub enum Alone {
     /// Each dials, and nobody closes before all are done: the prototype, which left its answers unread.
     Leaking,
-    /// Each dials, asks and closes.
-    Closing,
-    /// As `Closing`, but only so many of them at a time: as many as the pool has connections.
-    ClosingFew(usize),
+    /// Each dials, asks and closes; so many of them at a time: as many as a pool has connections.
+    Closing(usize),
 }
 
 /// Crowds of so many `tasks` without a pool, so many times: until the last of them was done (`took`), how many were `refused` because of
@@ -121,7 +111,7 @@ pub fn without_pool(server: &MariaDb, way: Alone, tasks: usize, repeats: usize) 
 }
 
 async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {
-    let at_a_time = if let Alone::ClosingFew(few) = way { few } else { tasks };
+    let at_a_time = if let Alone::Closing(few) = way { few } else { tasks };
     let (gate, all_done) = (Arc::new(Semaphore::new(at_a_time)), Arc::new(Barrier::new(tasks)));
     let mut running = JoinSet::new();
     for _ in 0..tasks {
@@ -130,10 +120,7 @@ async fn unpooled(opts: &Opts, way: Alone, tasks: usize) -> Result<usize> {
             let _turn = gate.acquire().await.doing("take a turn")?;
             let dialled = Conn::new(opts).await;
             let served = match dialled {
-                Ok(mut connection) => match connection.query_drop(TEN_MS).await {
-                    Ok(()) => Ok(Some(connection)),
-                    Err(error) => Err(error),
-                },
+                Ok(mut connection) => connection.query_drop(TEN_MS).await.map(|()| Some(connection)),
                 // Too many connections.
                 Err(MySqlError::Server(error)) if error.code == 1040 => Ok(None),
                 Err(error) => Err(error),
@@ -170,7 +157,7 @@ pub fn over_a_wire(
     let trial = Trial::over(["a pool", "dialling each time"], rounds).run(|arm, _, figures| {
         let served = match *arm {
             "a pool" => block_on(one_crowd(&pool, tasks))?.1.height(),
-            _ => tasks - block_on(unpooled(&opts, Alone::ClosingFew(size), tasks))?,
+            _ => tasks - block_on(unpooled(&opts, Alone::Closing(size), tasks))?,
         };
         figures.work("served", served as u64);
         Ok(())

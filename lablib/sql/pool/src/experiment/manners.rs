@@ -20,7 +20,7 @@ use crate::Skip;
 use crate::rivals::{AnyConn, AnyPool, Rival, Setup};
 use lab::runtime::block_on;
 use lab::service::MariaDb;
-use lab::{Doing, Result, Rng, Table};
+use lab::{Doing, Frame, Result, Rng};
 
 /// What a borrower does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,101 +41,22 @@ enum Manner {
     SwitchesOff,
 }
 
-/// What came of a crowd in which every second borrower behaves badly.
-#[derive(Debug, Clone, Default)]
-pub struct Aftermath {
-    /// Which pool, or which step it left out.
-    pub name: String,
-    pub borrowers: usize,
-    /// Borrowers with good manners who got a connection.
-    pub served: u64,
-    /// Those who were handed somebody's open transaction, or a connection that commits nothing.
-    pub handed_on: u64,
-    /// Rows that were acknowledged and are not there.
-    pub lost: u64,
-    /// Rows of abandoned transactions that are there.
-    pub kept: u64,
-    /// Transactions that are still open when everybody has left.
-    pub left_open: u64,
-    /// Borrowers who waited until their time was over.
-    pub stuck: u64,
-    /// Connections of the pool that cannot be had any more.
-    pub leaked: usize,
-    /// Borrowers who were handed a connection that the server had closed while it lay idle.
-    pub dead: u64,
-    /// Connections lent at once beyond the size, as the borrowers counted them.
-    pub beyond: usize,
-    /// Borrowers who were not woken although the one before them in the queue had gone away and left them a connection.
-    pub not_woken: u64,
-    /// The most connections that the server had at once. One more than the size ends abandoned statements.
-    pub most_at_server: u64,
-    /// Pairs of borrowers served in the wrong order.
-    pub overtaken: usize,
-}
-
-impl Aftermath {
-    /// Everything that should be zero.
-    pub fn harm(&self) -> u64 {
-        self.faults().iter().map(|(_, count)| count).sum()
-    }
-}
-
-impl Aftermath {
-    /// Each fault by its name.
-    fn faults(&self) -> [(&'static str, u64); 10] {
-        [
-            ("open things handed on", self.handed_on),
-            ("rows lost", self.lost),
-            ("rows kept wrongly", self.kept),
-            ("transactions left open", self.left_open),
-            ("borrowers stuck", self.stuck),
-            ("connections leaked", self.leaked as u64),
-            ("dead connections lent", self.dead),
-            ("beyond the size", self.beyond as u64),
-            ("not woken", self.not_woken),
-            ("overtakings", self.overtaken as u64),
-        ]
-    }
-}
-
-/// Several pools side by side, one fault a row.
-pub fn aftermath_table(title: &str, all: &[Aftermath]) -> Table {
-    let names: Vec<&str> =
-        Aftermath::default().faults().iter().map(|(name, _)| *name).chain(["most at the server"]).collect();
-    let mut table = Table::new(title).text("what others notice", names);
-    for one in all {
-        let counts = one.faults().into_iter().map(|(_, count)| count).chain([one.most_at_server]);
-        table = table.counts(&one.name, "", counts);
-    }
-    table
-}
-
-/// One row for each, with what went wrong in words.
-pub fn faults_table(title: &str, all: &[Aftermath]) -> Table {
-    let words = |one: &Aftermath| {
-        let found: Vec<String> = one
-            .faults()
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect();
-        if found.is_empty() { "nothing".to_string() } else { found.join(", ") }
-    };
-    Table::new(title)
-        .text("", all.iter().map(|one| one.name.clone()))
-        .counts("faults", "", all.iter().map(Aftermath::harm))
-        .text("what the checks found", all.iter().map(words))
-}
-
-/// One pool, perhaps without one of its steps, and a crowd with bad manners. The rivals are configured as recommended.
-pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Result<Aftermath> {
-    let mut seen = block_on(try_manners(server, rival, skip, borrowers, seed))?;
-    // A pool without its bound, or one that wakes nobody, has no queue to speak of.
-    if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
-        seen.overtaken = overtakings(&block_on(queue(server, rival, 20, skip))?);
-        seen.not_woken = u64::from(!block_on(wakes_the_next(server, rival, skip))?);
-    }
-    Ok(seen)
+/// One `pool`, perhaps without one of its steps, and a crowd in which every second borrower has bad manners; the rivals are configured as
+/// recommended. A row for each fault, `what others notice`, with its `count`:
+///
+/// - borrowers who were handed somebody's open transaction, or a connection that commits nothing (`open things handed on`);
+/// - rows that were acknowledged and are not there (`rows lost`), rows of abandoned transactions that are there (`rows kept wrongly`), and
+///   transactions that are still open when everybody has left (`transactions left open`);
+/// - borrowers who waited until their time was over (`borrowers stuck`), and connections that cannot be had any more (`connections leaked`);
+/// - borrowers who were handed a connection that the server had closed while it lay idle (`dead connections lent`);
+/// - connections lent at once `beyond the size`, as the borrowers counted them;
+/// - borrowers who were `not woken` although the one before them in the queue had gone away and left them a connection, and pairs of borrowers
+///   served in the wrong order (`overtakings`).
+///
+/// In all rows the borrowers with good manners who got a connection (`served`), and the `most at the server` at once: one more than the size
+/// ends abandoned statements.
+pub fn manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Result<Frame> {
+    block_on(try_manners(server, rival, skip, borrowers, seed))
 }
 
 /// A pool of one connection, which somebody holds; two wait. The first of them goes away when its turn comes: is the second one
@@ -167,47 +88,56 @@ fn patience(skip: Option<Skip>) -> Duration {
     }
 }
 
-async fn try_manners(
-    server: &MariaDb,
-    rival: Rival,
-    skip: Option<Skip>,
-    borrowers: usize,
-    seed: u64,
-) -> Result<Aftermath> {
+async fn try_manners(server: &MariaDb, rival: Rival, skip: Option<Skip>, borrowers: usize, seed: u64) -> Result<Frame> {
     for table in ["pool_ledger", "pool_abandoned"] {
         server.try_execute(&format!("CREATE OR REPLACE TABLE {table} (borrower INT PRIMARY KEY)"))?;
     }
-    let pool =
-        AnyPool::new(rival, server.url(), Setup { size: SIZE, acquire_timeout: patience(skip), careful: true, skip })
-            .await?;
-    pool.warm(SIZE).await?;
+    let setup = Setup { size: SIZE, acquire_timeout: patience(skip), careful: true, skip };
+    let pool = AnyPool::warmed(rival, server.url(), setup).await?;
     let mut observer = Observer::of(server, SIZE)?;
-    let name = skip.map_or_else(|| rival.to_string(), |skip| format!("without {}", step(skip)));
-    let mut seen = Aftermath { name, borrowers, ..Aftermath::default() };
-
     let one_more = one_more(&pool, skip).await?;
-    let acknowledged = crowd(&pool, borrowers, patience(skip), seed, &mut seen).await?;
-    seen.beyond = seen.beyond.max(one_more);
-    settle(&pool, &mut observer, &mut seen).await?;
-    lose_idle_ones(server, &pool, &mut seen).await?;
-    seen.most_at_server = observer.most()?;
+    let crowd = crowd(&pool, borrowers, patience(skip), seed).await?;
+    let left_open = left_open(&mut observer)?;
+    let leaked = leaked(&pool).await;
+    let dead = lose_idle_ones(server, &pool, SIZE - leaked).await?;
+    let most = observer.most()?;
     pool.end().await;
     let rows = |table: &str| -> Result<BTreeSet<usize>> {
         let rows: Vec<usize> =
             server.connect()?.query(format!("SELECT borrower FROM {table}")).doing("read the rows")?;
         Ok(rows.into_iter().collect())
     };
-    seen.lost = acknowledged.difference(&rows("pool_ledger")?).count() as u64;
-    seen.kept = rows("pool_abandoned")?.len() as u64;
-    Ok(seen)
+    let lost = crowd.acknowledged.difference(&rows("pool_ledger")?).count();
+    // A pool without its bound, or one that wakes nobody, has no queue to speak of.
+    let (mut overtaken, mut woken) = (0, true);
+    if !matches!(skip, Some(Skip::Bound | Skip::Wake)) {
+        overtaken = overtakings(&queue(server, rival, 20, skip).await?);
+        woken = wakes_the_next(server, rival, skip).await?;
+    }
+    let faults: [(&str, u64); 10] = [
+        ("open things handed on", crowd.handed_on),
+        ("rows lost", lost as u64),
+        ("rows kept wrongly", rows("pool_abandoned")?.len() as u64),
+        ("transactions left open", left_open),
+        ("borrowers stuck", crowd.stuck),
+        ("connections leaked", leaked as u64),
+        ("dead connections lent", dead),
+        ("beyond the size", crowd.beyond.max(one_more) as u64),
+        ("not woken", (!woken).into()),
+        ("overtakings", overtaken as u64),
+    ];
+    let name = skip.map_or_else(|| rival.to_string(), |skip| format!("without {}", step(skip)));
+    Ok(Frame::new()
+        .text("what others notice", faults.map(|(fault, _)| fault))
+        .counts("count", "", faults.map(|(_, count)| count))
+        .everywhere("pool", "", name)
+        .everywhere("served", "", crowd.served)
+        .everywhere("most at the server", "", most))
 }
 
 /// Whether one more is lent while all are held: that a crowd holds them all at the same moment is luck.
 async fn one_more(pool: &AnyPool, skip: Option<Skip>) -> Result<usize> {
-    let mut held = Vec::new();
-    for _ in 0..SIZE {
-        held.push(pool.get().await?);
-    }
+    let _held = pool.hold(SIZE).await?;
     // Where it is lent, waiting for it ends at once.
     let limit = Duration::from_millis(if skip == Some(Skip::Bound) { 2_000 } else { 150 });
     Ok(usize::from(timeout(limit, pool.get()).await.is_ok_and(|lent| lent.is_ok())))
@@ -232,22 +162,22 @@ enum Told {
     Stuck,
 }
 
-/// Everybody comes within a twentieth of a second. Returns whose rows were acknowledged.
-async fn crowd(
-    pool: &AnyPool,
-    borrowers: usize,
-    patience: Duration,
-    seed: u64,
-    seen: &mut Aftermath,
-) -> Result<BTreeSet<usize>> {
+/// What a crowd saw: whose rows were acknowledged, and how many of its borrowers fared how.
+#[derive(Default)]
+struct Crowded {
+    acknowledged: BTreeSet<usize>,
+    served: u64,
+    handed_on: u64,
+    stuck: u64,
+    /// Connections that were held at once beyond the size.
+    beyond: usize,
+}
+
+/// Everybody comes within a twentieth of a second.
+async fn crowd(pool: &AnyPool, borrowers: usize, patience: Duration, seed: u64) -> Result<Crowded> {
     use Manner::{Forgets, GivesUp, Good, HalfReads, Interrupted, Panics, SwitchesOff};
-    let mut manners = Vec::new();
-    for number in 0..borrowers {
-        manners.push(
-            [Good, GivesUp, Good, Panics, Good, Interrupted, Good, Forgets, Good, GivesUp, HalfReads, SwitchesOff]
-                [number % 12],
-        );
-    }
+    let twelve = [Good, GivesUp, Good, Panics, Good, Interrupted, Good, Forgets, Good, GivesUp, HalfReads, SwitchesOff];
+    let mut manners: Vec<Manner> = twelve.into_iter().cycle().take(borrowers).collect();
     let mut rng = Rng::seeded(seed, "bad manners");
     rng.shuffle(&mut manners);
     let mut running = JoinSet::new();
@@ -259,13 +189,13 @@ async fn crowd(
             behave(&pool, manner, patience, number, &holders).await
         });
     }
-    let mut acknowledged = BTreeSet::new();
+    let mut seen = Crowded::default();
     while let Some(done) = running.join_next().await {
         match done {
             Ok(Told::Served { dirty, written }) => {
                 seen.served += 1;
                 seen.handed_on += u64::from(dirty);
-                acknowledged.extend(written);
+                seen.acknowledged.extend(written);
             }
             Ok(Told::Stuck) => seen.stuck += 1,
             // Those who panic, do.
@@ -273,7 +203,7 @@ async fn crowd(
         }
     }
     seen.beyond = holders.most.load(Ordering::Relaxed).saturating_sub(SIZE);
-    Ok(acknowledged)
+    Ok(seen)
 }
 
 /// How many hold a connection, as they count themselves: any pool, whatever it says of itself.
@@ -364,14 +294,19 @@ async fn give_up(pool: &AnyPool) {
     .await;
 }
 
-/// When everybody has left: what is open, and how many connections can still be had?
-async fn settle(pool: &AnyPool, observer: &mut Observer, seen: &mut Aftermath) -> Result<()> {
-    for _ in 0..5 {
-        seen.left_open = observer.transactions()?;
-        if seen.left_open == 0 {
-            break;
+/// Transactions that are open when everybody has left, and stay so.
+fn left_open(observer: &mut Observer) -> Result<u64> {
+    let mut open = observer.transactions()?;
+    for _ in 0..4 {
+        if open > 0 {
+            open = observer.transactions()?;
         }
     }
+    Ok(open)
+}
+
+/// Connections that cannot be had any more.
+async fn leaked(pool: &AnyPool) -> usize {
     let mut asking = JoinSet::new();
     for _ in 0..SIZE {
         let pool = pool.clone();
@@ -379,30 +314,25 @@ async fn settle(pool: &AnyPool, observer: &mut Observer, seen: &mut Aftermath) -
     }
     // Nobody who has one lets go before all have been answered.
     let got: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
-    seen.leaked = SIZE - got.len();
-    Ok(())
+    SIZE - got.len()
 }
 
-/// The server closes every connection that lies idle; whoever comes a little later must not notice.
-async fn lose_idle_ones(server: &MariaDb, pool: &AnyPool, seen: &mut Aftermath) -> Result<()> {
-    let mut held = Vec::new();
-    for _ in 0..SIZE - seen.leaked {
-        held.push(pool.get().await?);
-    }
-    let numbers: Vec<u32> = held.iter().map(|connection| connection.id()).collect();
-    drop(held);
+/// The server closes every connection that lies idle; whoever comes a little later must not notice. Returns how many did.
+async fn lose_idle_ones(server: &MariaDb, pool: &AnyPool, connections: usize) -> Result<u64> {
+    let numbers: Vec<u32> = pool.hold(connections).await?.iter().map(|connection| connection.id()).collect();
     sleep(Duration::from_millis(20)).await;
     for number in numbers {
         // One that its pool has closed by now is no longer there to be killed.
         let _ = server.try_execute(&format!("KILL {number}"));
     }
     sleep(IDLE).await;
-    for _ in 0..SIZE - seen.leaked {
+    let mut dead = 0;
+    for _ in 0..connections {
         if let Ok(mut connection) = pool.get().await {
-            seen.dead += u64::from(connection.query_drop("SELECT 1").await.is_err());
+            dead += u64::from(connection.query_drop("SELECT 1").await.is_err());
         }
     }
-    Ok(())
+    Ok(dead)
 }
 
 /// Longer than ours is told to trust an idle connection here.

@@ -18,9 +18,7 @@ pub struct OpenSpec {
     pub rate: f64,
     /// For how long they come, each time.
     pub lasting: Duration,
-    /// How often.
     pub repeats: usize,
-    /// Of the moments.
     pub seed: u64,
 }
 

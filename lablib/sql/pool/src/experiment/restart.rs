@@ -116,11 +116,6 @@ fn noticed(calls: &Frame, clients: usize, (killed, back): (f64, f64), in_vain: V
 }
 
 impl Outage {
-    /// What the users of one pool noticed.
-    pub fn of(&self, pool: Rival, figure: &str) -> f64 {
-        self.noticed.filter("pool", &pool).number(figure)
-    }
-
     /// When each pool's users had answers, and when not: where none came for more than 60 ms.
     pub fn chart(&self, title: &str) -> Timeline {
         const GAP: f64 = 0.06;

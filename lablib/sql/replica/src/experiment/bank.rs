@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::AT_MOST;
+use super::PATIENCE;
 use crate::cluster::Cluster;
 use crate::session::commit;
-use crate::{Answer, CommitLog, Did, Gtid, Position, Session, Snapshot};
+use crate::{Broken, CommitLog, Did, Gtid, Position, Session, SessionStats, Snapshot, check_session};
 use lab::{Crowd, Doing, Error, Result, Rng};
 
 /// A ledger line's number within its writer, in the lower half of its id; the writer is in the upper one.
@@ -30,16 +30,9 @@ struct Inner {
     log: Mutex<CommitLog>,
     /// Transfers that were acknowledged so far.
     acknowledged: AtomicU64,
-    looks: Mutex<Vec<Look>>,
-}
-
-/// One look at a server, to be judged when all acknowledgements are in.
-#[derive(Debug, Clone)]
-struct Look {
-    server: usize,
-    /// Transfers that had been acknowledged before it: what a server shows that is not behind.
-    acknowledged: u64,
-    snapshot: Snapshot,
+    /// Looks at servers, to be judged when all acknowledgements are in: the server, the transfers that had been acknowledged before, which
+    /// it shows if it is not behind, and what it showed.
+    looks: Mutex<Vec<(usize, u64, Snapshot)>>,
 }
 
 /// What came of all the looks so far.
@@ -60,7 +53,7 @@ pub struct Teller {
     session: Session,
     hand: Hand,
     /// What it did and saw, for the check of its session's promise.
-    pub history: Vec<Did>,
+    history: Vec<Did>,
 }
 
 /// One who makes transfers on a connection of its own.
@@ -155,10 +148,6 @@ impl Bank {
         lock(&self.0.log).clone()
     }
 
-    fn acknowledged(&self) -> u64 {
-        self.0.acknowledged.load(Ordering::SeqCst)
-    }
-
     /// What a server shows at one moment.
     pub fn snapshot(&self, server: usize) -> Result<Snapshot> {
         let mut connection = self.0.cluster.connect(server, Duration::from_secs(10))?;
@@ -167,27 +156,31 @@ impl Bank {
 
     /// Looks at a server now; [`checks`](Self::checks) judges what it showed.
     pub fn look(&self, server: usize) -> Result<()> {
-        let acknowledged = self.acknowledged();
-        let snapshot = self.snapshot(server)?;
-        lock(&self.0.looks).push(Look { server, acknowledged, snapshot });
+        let mut connection = self.0.cluster.connect(server, Duration::from_secs(10))?;
+        self.look_by(&mut connection, server).doing("look at a server")
+    }
+
+    fn look_by(&self, connection: &mut Conn, server: usize) -> mysql::Result<()> {
+        let acknowledged = self.0.acknowledged.load(Ordering::SeqCst);
+        let snapshot = snapshot(connection)?;
+        lock(&self.0.looks).push((server, acknowledged, snapshot));
         Ok(())
     }
 
     /// Looks at all replicas again and again while something else is done. One that does not answer shows nothing.
-    pub(super) fn watched<T>(&self, every: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn watched<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let cluster = &self.0.cluster;
-        let watching = Crowd::holding((0..cluster.len()).map(|server| (server, None))).lasting(Duration::ZERO);
-        let (done, _) = watching.within(AT_MOST).during(work, |(server, connection), look| {
-            look.rest(every);
-            let reached = || cluster.connect(*server, Duration::from_millis(400)).ok();
+        let watching = Crowd::holding((0..cluster.size()).map(|server| (server, None))).lasting(Duration::ZERO);
+        let (done, _) = watching.within(PATIENCE).during(work, |(server, connection), look| {
+            look.rest(Duration::from_millis(50));
             if *server == cluster.primary() {
                 return Ok(());
             }
-            let mut asked: Option<Conn> = connection.take().or_else(reached);
-            let acknowledged = self.acknowledged();
-            if let Some(snapshot) = asked.as_mut().and_then(|alive| snapshot(alive).ok()) {
-                lock(&self.0.looks).push(Look { server: *server, acknowledged, snapshot });
-                *connection = asked;
+            let reached = || cluster.connect(*server, Duration::from_millis(400)).ok();
+            if let Some(mut alive) = connection.take().or_else(reached)
+                && self.look_by(&mut alive, *server).is_ok()
+            {
+                *connection = Some(alive);
             }
             Ok(())
         })?;
@@ -198,7 +191,7 @@ impl Bank {
     pub fn checks(&self) -> PrefixChecks {
         let log = lock(&self.0.log);
         let mut checks = PrefixChecks::default();
-        for Look { server, acknowledged, snapshot } in lock(&self.0.looks).iter() {
+        for (server, acknowledged, snapshot) in lock(&self.0.looks).iter() {
             checks.looks += 1;
             match log.prefix(snapshot) {
                 Ok(length) => checks.behind += u64::from(length < *acknowledged),
@@ -310,15 +303,13 @@ impl Teller {
         Ok(transfer)
     }
 
-    /// Reads an account's version.
-    pub fn read(&mut self, account: u64) -> Result<Answer<u64>> {
+    /// Reads an account's version; returns who answered.
+    pub fn read(&mut self, account: u64) -> Result<usize> {
         let answer = self.session.read(|connection| {
             connection.exec_first::<u64, _, _>("SELECT version FROM accounts WHERE id = ?", (account,))
         })?;
-        let Answer { value, server, waited } = answer;
-        let version = value.unwrap_or(0);
-        self.history.push(Did::Read { key: account, version });
-        Ok(Answer { value: version, server, waited })
+        self.history.push(Did::Read { key: account, version: answer.value.unwrap_or(0) });
+        Ok(answer.server)
     }
 
     /// A random account.
@@ -336,9 +327,9 @@ impl Teller {
         &self.session
     }
 
-    /// Ends, and enters everything that was acknowledged into the bank's log; returns its history, and what its session
-    /// went through.
-    pub fn settle(mut self) -> (Vec<Did>, crate::SessionStats) {
-        (std::mem::take(&mut self.history), self.session.stats().clone())
+    /// Ends, and enters everything that was acknowledged into the bank's log; returns how its session's promise was kept, and what the
+    /// session went through.
+    pub fn settle(self) -> (Broken, SessionStats) {
+        (check_session(&self.history), self.session.stats().clone())
     }
 }

@@ -1,13 +1,11 @@
-//! Replicas whose rows were changed behind replication's back, found while everybody writes; and the prototype's
-//! replica.
+//! Replicas whose rows were changed behind replication's back, found while everybody writes.
 
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
-use super::AT_MOST;
+use super::PATIENCE;
 use super::bank::Bank;
-use crate::prototype::{Prototype, Seeming};
 use crate::{Comparison, RowFault};
 use lab::{Crowd, Doing, Error, Result, Table};
 
@@ -22,7 +20,7 @@ pub struct Diverged {
     /// The rows that differ, by looking into the chunks.
     pub rows: Vec<(i128, RowFault)>,
     /// Rows that were put right.
-    pub repaired: u64,
+    pub repaired: usize,
     pub after: Comparison,
     /// Whether the replica said all along that all is well.
     pub healthy: bool,
@@ -39,30 +37,25 @@ pub fn divergence(bank: &Bank, chunk: u64, rate: f64, seed: u64) -> Result<Diver
     const WRITERS: usize = 3;
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(30))?;
-    let none = || Error::new("change a replica", "there is none");
-    let (replica, other) =
-        cluster.replicas().last().copied().zip(cluster.replicas().first().copied()).ok_or_else(none)?;
+    let replicas = cluster.replicas();
+    let (replica, other) = (replicas[replicas.len() - 1], replicas[0]);
     let look = || -> Result<_> {
         let clean = cluster.compare(&TABLES, chunk)?;
         let planted = plant(bank, replica)?;
         let found = cluster.compare(&TABLES, chunk)?;
         let healthy = cluster.server(replica)?.replication_error()?.is_none();
         let snapshots = [bank.snapshot(replica)?, bank.snapshot(other)?];
-        let mut rows = Vec::new();
-        for difference in &found.differences {
-            rows.extend(cluster.locate(difference)?);
-        }
+        let located = found.differences.iter().map(|difference| cluster.locate(difference));
+        let mut rows = located.collect::<Result<Vec<_>>>()?.concat();
         rows.sort_unstable();
-        let mut repaired = 0;
-        for difference in &found.differences {
-            repaired += cluster.repair(difference)?.len() as u64;
-        }
+        let repaired = found.differences.iter().map(|difference| Ok(cluster.repair(difference)?.len()));
+        let repaired = repaired.sum::<Result<usize>>()?;
         let after = cluster.compare(&TABLES, chunk)?;
         let (transfers, prefix) = (0, [Ok(0), Ok(0)]);
         Ok((Diverged { clean, planted, found, rows, repaired, after, healthy, prefix, transfers }, snapshots))
     };
     let writing = Crowd::of(WRITERS).with(|_| bank.writer(seed)).lasting(Duration::ZERO);
-    let ((looked, snapshots), ran) = writing.within(AT_MOST).during(look, |writer, call| {
+    let ((looked, snapshots), ran) = writing.within(PATIENCE).during(look, |writer, call| {
         call.rest(Duration::from_secs_f64(WRITERS as f64 / rate));
         writer.transfer(32).map(drop)
     })?;
@@ -112,9 +105,4 @@ impl Diverged {
             .text("planted", self.planted.iter().map(row))
             .text("found", (0..self.planted.len()).map(|index| self.rows.get(index).map_or_else(|| "–".into(), row)))
     }
-}
-
-/// Sets the prototype's replica up, does to it what happens to a database, and asks everybody how it is.
-pub fn prototype() -> Result<Seeming> {
-    Prototype::start()?.live()
 }

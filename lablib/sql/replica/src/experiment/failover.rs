@@ -8,14 +8,13 @@ use mysql::prelude::Queryable;
 use super::bank::{Bank, Transfer};
 use crate::cluster::Cluster;
 use crate::{Position, SemiSync, Skip};
-use lab::chart::{Chart, Lines};
-use lab::{Crowd, Doing, Frame, Link, Result, joined};
+use lab::{Crowd, Doing, Frame, Result, joined};
 
-/// How the primary dies.
-#[derive(Debug, Clone)]
+/// How the primary dies. Its wires are cut in the same moment: what is on its way is lost, as when a whole machine is.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct FailoverSpec {
-    /// A replica for each of these, the delay of its wire in each direction.
-    pub delays: Vec<Duration>,
+    /// A replica for each of these, the delay of its wire in each direction, in milliseconds.
+    pub delays: &'static [u64],
     /// How commits wait for a replica, if they do.
     pub semi_sync: Option<SemiSync>,
     /// The wires go silent this long before the kill.
@@ -33,42 +32,18 @@ pub struct FailoverSpec {
     pub seed: u64,
 }
 
-impl FailoverSpec {
-    /// Killed while clients make `rate` transfers a second; a replica for each delay of its wire, in milliseconds and
-    /// in each direction. Its wires are cut in the same moment: what is on its way is lost, as when a whole machine is.
-    pub fn killed(delays: &[u64], rate: f64, seed: u64) -> Self {
-        Self {
-            delays: delays.iter().map(|delay| Duration::from_millis(*delay)).collect(),
-            semi_sync: None,
-            silent: Duration::ZERO,
-            replay_late: false,
-            skip: None,
-            comes_back: false,
-            rate,
-            writing: Duration::from_millis(500),
-            seed,
-        }
-    }
-}
-
-/// Several ways to die.
-#[derive(Debug, Clone)]
-pub struct Failovers {
-    /// A row for each (`arm`). Transfers that were `acknowledged`. Those
-    /// that are `lost`, which the new primary does not have; the lost that were acknowledged before half of a timeout had passed since the
-    /// wires went silent (`lost in time`: none, if only a timeout loses); transfers, acknowledged or not, that another client had seen
-    /// on the old primary (`seen and lost`). Commits that the old primary says it acknowledged without a replica (`unwaited`), where it
-    /// waits for any. Whether the new primary has a `prefix` of the old one's transactions: `kept`, or why not. Replicas that follow it
-    /// (`followers`), and those with every transfer that it has (`equal`); the step that was `left out`, and how long the promotion took
-    /// (`promoted in`). What the old primary was `told` when it came back, and the transfers that it alone has (`alone`).
-    pub arms: Frame,
-    /// A row for each replica of each arm: acknowledged transfers that it had not received (`lacks`), by the `delay` of its wire,
-    /// and the transfers that were acknowledged in so much time before the silence, or the kill (`predicted`).
-    pub replicas: Frame,
-}
-
 /// Dies in each of these ways, on a cluster for each; three of them at a time.
-pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Result<Failovers> {
+///
+/// A row for each (`arm`). Transfers that were `acknowledged`, and those of them that are `lost`, which the new primary does not have; the lost
+/// that were acknowledged before half of a timeout had passed since the wires went silent (`lost in time`: none, if only a timeout loses);
+/// transfers, acknowledged or not, that another client had seen on the old primary (`seen and lost`). Commits that the old primary says it acknowledged without a replica (`unwaited`), where it
+/// waits for any. Whether the new primary has a `prefix` of the old one's transactions: `kept`, or why not. Replicas that follow it
+/// (`followers`), and those with every transfer that it has (`equal`); the step that was `left out`, and how long the promotion took
+/// (`promoted in`). What the old primary was `told` when it came back, and the transfers that it alone has (`alone`).
+///
+/// And a row for each replica of each arm: acknowledged transfers that it had not received (`lacks`), by the `delay` of its wire,
+/// and the transfers that were acknowledged in so much time before the silence, or the kill (`predicted`).
+pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Result<(Frame, Frame)> {
     let mut died = <(Frame, Frame)>::default();
     for three in arms.chunks(3) {
         let ran = Crowd::holding(three.iter().map(|arm| (arm, None))).run(|((arm, spec), died), _| {
@@ -77,8 +52,7 @@ pub fn failovers(arms: &[(&str, FailoverSpec)]) -> Result<Failovers> {
         })?;
         died.extend(ran.states.into_iter().filter_map(|(_, died)| died));
     }
-    let (arms, replicas) = died;
-    Ok(Failovers { arms, replicas })
+    Ok(died)
 }
 
 /// Starts a cluster, kills its primary under load, promotes, and looks at what is there: the arm's row, and one for each replica.
@@ -87,14 +61,13 @@ fn failover(arm: &str, spec: &FailoverSpec) -> Result<(Frame, Frame)> {
     let cluster = Cluster::start(spec.delays.len())?;
     let bank = Bank::open(&cluster, 200)?;
     cluster.semi_sync(spec.semi_sync)?;
-    for (replica, delay) in cluster.replicas().into_iter().zip(&spec.delays) {
-        cluster.link(replica)?.delay(*delay);
+    for (replica, delay) in cluster.replicas().into_iter().zip(spec.delays) {
+        cluster.link(replica)?.delay(Duration::from_millis(*delay));
         if spec.replay_late {
             cluster.server(replica)?.try_execute("STOP SLAVE SQL_THREAD")?;
         }
     }
     let primary = cluster.server(0)?;
-    let links = cluster.replicas().into_iter().map(|replica| cluster.link(replica)).collect::<Result<Vec<&Link>>>()?;
     let unwaited = || -> Result<Option<u64>> {
         Ok(spec.semi_sync.map(|_| cluster.semi_sync_status()).transpose()?.map(|status| status.unwaited))
     };
@@ -111,7 +84,7 @@ fn failover(arm: &str, spec: &FailoverSpec) -> Result<(Frame, Frame)> {
             Ok(())
         })
         .meanwhile(spec.writing, "silent", || {
-            for link in links.iter().filter(|_| !spec.silent.is_zero()) {
+            for link in cluster.links().filter(|_| !spec.silent.is_zero()) {
                 link.half_open();
             }
             Ok(())
@@ -121,7 +94,7 @@ fn failover(arm: &str, spec: &FailoverSpec) -> Result<(Frame, Frame)> {
             // What is on its way goes with the machine that sent it, in the same moment.
             std::thread::scope(|scope| {
                 let killing = scope.spawn(|| primary.try_kill());
-                for link in &links {
+                for link in cluster.links() {
                     link.cut();
                 }
                 joined("kill the primary", killing.join())
@@ -137,13 +110,12 @@ fn failover(arm: &str, spec: &FailoverSpec) -> Result<(Frame, Frame)> {
     let acknowledged: Vec<(f64, Transfer)> = made.flat_map(|(_, acknowledged)| acknowledged).collect();
     let rate = acknowledged.iter().filter(|(at, _)| *at < quiet).count() as f64 / quiet;
     let promotion = cluster.promote_without(Duration::from_secs(20), spec.skip)?;
-    let delay = |server: usize| spec.delays.get(server - 1).map_or(f64::NAN, Duration::as_secs_f64);
-    let delays: Vec<f64> = promotion.candidates.iter().map(|one| delay(one.server)).collect();
+    let delays: Vec<f64> = promotion.candidates.iter().map(|one| spec.delays[one.server - 1] as f64).collect();
     let lacks = |received: &Position| acknowledged.iter().filter(|(_, one)| !received.covers(&one.position)).count();
     let replicas = Frame::new()
-        .numbers("delay", "ms", delays.iter().map(|delay| delay * 1e3))
+        .numbers("delay", "ms", delays.iter().copied())
         .counts("lacks", "", promotion.candidates.iter().map(|one| lacks(&one.received) as u64))
-        .numbers("predicted", "", delays.iter().map(|delay| rate * delay))
+        .numbers("predicted", "", delays.iter().map(|delay| rate * delay / 1e3))
         .everywhere("arm", "", arm);
     let (log, now, there) = (bank.log(), bank.snapshot(promotion.to)?, ledger(&cluster, promotion.to)?);
     // The new primary is in use, and its replicas must follow it.
@@ -186,23 +158,4 @@ fn ledger(cluster: &Cluster, server: usize) -> Result<BTreeSet<u64>> {
     let ids: Vec<u64> =
         cluster.connect(server, Duration::from_secs(10))?.query("SELECT id FROM ledger").doing("read the ledger")?;
     Ok(ids.into_iter().collect())
-}
-
-impl Failovers {
-    /// One figure of one arm.
-    pub fn of(&self, arm: &str, figure: &str) -> f64 {
-        self.arms.filter("arm", arm).number(figure)
-    }
-
-    /// Acknowledged transfers that each replica of an arm had not received, by the delay of its wire.
-    pub fn chart(&self, arm: &str, title: &str) -> Lines {
-        let replicas = self.replicas.filter("arm", arm).sort("delay");
-        Chart::lines(title)
-            .x("delay of the replica's wire", "ms")
-            .y("acknowledged transfers that it lacks", "")
-            .from_zero()
-            .x_range(0.0, 1.1 * replicas.samples("delay").max())
-            .points("measured", replicas.points("delay", "lacks"))
-            .predicted_points("rate × delay", [(0.0, 0.0)].into_iter().chain(replicas.points("delay", "predicted")))
-    }
 }

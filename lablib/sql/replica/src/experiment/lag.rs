@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 
-use super::AT_MOST;
 use super::bank::{Bank, Transfer};
+use super::{PATIENCE, healed};
 use crate::cluster::Cluster;
 use crate::{Position, Router, RouterSpec};
-use lab::chart::{Chart, Latencies, Lines};
 use lab::link::Direction;
-use lab::{Crowd, Doing, Error, Frame, Result, Row, Samples};
+use lab::{Crowd, Doing, Error, Frame, Result, Row};
 
 /// What a sweep is made of.
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +25,6 @@ pub struct LagSpec<'a> {
     /// How long each lasts.
     pub lasting: Duration,
     pub seed: u64,
-}
-
-/// Lag by load.
-#[derive(Debug, Clone)]
-pub struct LagSweep {
-    /// Bytes of one transaction on the wire, measured.
-    pub bytes: f64,
-    /// A row for each load, as a share of what the wire carries: `asked` for, and `written`; the median `lag`, and the one that a queue
-    /// has whose server is slower than its arrivals (`predicted`): it grows by (load − 1) seconds a second.
-    pub loads: Frame,
-    /// A row for each transaction on each replica, by `load`: when it was acknowledged (`at`, in twelve steps), and its `lag`.
-    pub arrivals: Frame,
 }
 
 /// Sends each acknowledged transaction to those who wait for it on every replica.
@@ -67,7 +54,7 @@ pub(super) fn watched<T>(
         .map(|(&replica, told)| Ok((replica, cluster.connect(replica, Duration::from_secs(60))?, told)));
     let watching = Crowd::holding(watching.collect::<Result<Vec<_>>>()?).times(u64::MAX);
     let watchers = Watchers(watchers);
-    let (done, ran) = watching.within(AT_MOST).during(
+    let (done, ran) = watching.within(PATIENCE).during(
         // The watchers end when nobody can tell them anything.
         move || work(&watchers),
         |(replica, connection, told), call| {
@@ -91,17 +78,24 @@ pub(super) fn watched<T>(
 }
 
 /// Writes at each load in turn over throttled links, and times every transaction's way to every replica.
-pub fn lag_sweep(bank: &Bank, spec: LagSpec<'_>) -> Result<LagSweep> {
+///
+/// A row for each load, as a share of what the wire carries: `asked` for, and `written`; the median `lag`, and the one that a queue has whose
+/// server is slower than its arrivals (`predicted`): it grows by (load − 1) seconds a second. The `bytes` of one transaction on the wire,
+/// measured. What the lightest load has comes on top of the backlog, and beside both together the lag is `over predicted`.
+///
+/// And a row for each transaction on each replica, by `load`: when it was acknowledged (`at`, in twelve steps), and its `lag`.
+pub fn lag_sweep(bank: &Bank, spec: LagSpec<'_>) -> Result<(Frame, Frame)> {
     let cluster = bank.cluster();
     let bytes = bytes_of_one(bank, spec)?;
-    for replica in cluster.replicas() {
-        cluster.link(replica)?.throttle(spec.bytes_per_second);
-    }
-    let loads = spec.loads.iter().map(|&asked| one_load(bank, spec, asked, spec.bytes_per_second as f64 / bytes));
-    let loads: Result<(Frame, Frame)> = loads.collect();
-    cluster.heal();
-    let (loads, arrivals) = loads?;
-    Ok(LagSweep { bytes, loads, arrivals })
+    let (loads, arrivals): (Frame, Frame) = healed(cluster, || {
+        for link in cluster.links() {
+            link.throttle(spec.bytes_per_second);
+        }
+        spec.loads.iter().map(|&asked| one_load(bank, spec, asked, spec.bytes_per_second as f64 / bytes)).collect()
+    })?;
+    let lightest = loads.sort("written").head(1).number("lag");
+    let over_predicted = |load: Row<'_>| load.number("lag") / (load.number("predicted") + lightest);
+    Ok((loads.everywhere("bytes", "B", bytes).computed("over predicted", "×", over_predicted), arrivals))
 }
 
 /// What one transaction weighs on the wire, heartbeats of nobody among them.
@@ -109,9 +103,7 @@ fn bytes_of_one(bank: &Bank, spec: LagSpec<'_>) -> Result<f64> {
     const MANY: u64 = 40;
     let cluster = bank.cluster();
     cluster.catch_up(Duration::from_secs(30))?;
-    let replica =
-        *cluster.replicas().first().ok_or_else(|| Error::new("weigh a transaction", "there is no replica"))?;
-    let link = cluster.link(replica)?;
+    let link = cluster.link(cluster.replicas()[0])?;
     let before = link.stats().to_client;
     let mut writer = bank.writer(spec.seed)?;
     (0..MANY).try_for_each(|_| writer.transfer(spec.note).map(drop))?;
@@ -142,63 +134,25 @@ fn one_load(bank: &Bank, spec: LagSpec<'_>, asked: f64, capacity: f64) -> Result
     Ok((load, arrivals.computed("at", "s", at)))
 }
 
-impl LagSweep {
-    /// The distribution of lag, one row a load.
-    pub fn distributions(&self, title: &str) -> Latencies {
-        let beyond = self.loads.filter_by(|load| load.number("predicted") > 0.0);
-        beyond.rows().fold(Chart::latencies(title).of(&self.arrivals, "lag", "load"), |chart, load| {
-            chart.predicted(load.text("load"), load.number("predicted"))
-        })
-    }
-
-    /// Lag over time within each load: median and quartiles in twelve steps.
-    pub fn over_time(&self, title: &str) -> Lines {
-        let fastest = self.loads.samples("written").max().max(1.0) - 1.0;
-        Chart::lines(title)
-            .x("time since the load began", "s")
-            .from_zero()
-            .of(&self.arrivals, "at", "lag", "load")
-            .predicted("(load − 1) × time", move |time| fastest * time)
-    }
-
-    /// Measured over predicted median lag of every load beyond what the wire carries; what the lightest load has comes on
-    /// top of the backlog.
-    pub fn over_predicted(&self) -> Samples {
-        let beyond = self.loads.filter_by(|load| load.number("asked") > 1.1);
-        let lightest = self.lags().values().first().copied().unwrap_or(f64::NAN);
-        beyond.samples("lag").over(&beyond.samples("predicted").map(|backlog| backlog + lightest))
-    }
-
-    /// The median lag of each load, the lightest load first.
-    pub fn lags(&self) -> Samples {
-        self.loads.sort("written").samples("lag")
-    }
-}
-
 const TRUTH: &str = "the truth";
 const ROUTER: &str = "the router's heartbeat";
 const OWN: &str = "Seconds_Behind_Master";
 
-/// What three clocks said about one replica while its wire was silent.
-#[derive(Debug, Clone)]
-pub struct Silence {
-    /// What each said, again and again, about the replica's lag: itself (`Seconds_Behind_Master`), `the router's heartbeat`, if either
-    /// said anything, and `the truth`: how long ago the first transaction was acknowledged that the replica did not show.
-    pub opinions: Frame,
-    /// When the wire was silent: `wire silent`, and `heals`.
-    pub events: Frame,
-}
-
 /// Silences a replica's wire for a while under a steady load, and asks everybody how far it is behind.
-pub fn silence(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
+///
+/// What each said, again and again, about the replica's lag: itself (`Seconds_Behind_Master`), `the router's heartbeat`, if either said
+/// anything, and `the truth`: how long ago the first transaction was acknowledged that the replica did not show; by when that was, and by how
+/// long the wire had been silent (`silent for`, below 0 before that); and how far the heartbeat was from the truth, in per cent of the largest
+/// true lag while the wire was silent (`router off`). And what happened: `wire silent`, and `heals`.
+pub fn silence(bank: &Bank, lasting: Duration, seed: u64) -> Result<(Frame, Frame)> {
     let cluster = bank.cluster();
-    let replica = *cluster.replicas().first().ok_or_else(|| Error::new("silence a replica", "there is none"))?;
+    let replica = cluster.replicas()[0];
     cluster.catch_up(Duration::from_secs(30))?;
     let (server, link) = (cluster.server(replica)?, cluster.link(replica)?);
     let router = Router::new(cluster, RouterSpec::default())?;
     let margin = Duration::from_millis(200);
-    let ran = watched(cluster, &[replica], |watchers| {
-        let ran = Crowd::of(2)
+    let silenced = |watchers: &Watchers| {
+        Crowd::of(2)
             .with(|_| bank.writer(seed))
             .arriving(60.0, lasting + 2 * margin)
             .looking(Duration::from_millis(40), |look| {
@@ -214,11 +168,9 @@ pub fn silence(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
                 link.heal();
                 Ok(())
             })
-            .run(|writer, call| writer.transfer(16).map(|transfer| watchers.tell(&transfer, call.now())));
-        cluster.heal();
-        ran
-    });
-    let (ran, arrivals) = ran?;
+            .run(|writer, call| writer.transfer(16).map(|transfer| watchers.tell(&transfer, call.now())))
+    };
+    let (ran, arrivals) = watched(cluster, &[replica], |watchers| healed(cluster, || silenced(watchers)))?;
     // Behind since the first transaction that was acknowledged by then and arrived later.
     let arrivals = arrivals.points("acknowledged", "lag");
     let truth = |look: Row<'_>| {
@@ -226,45 +178,9 @@ pub fn silence(bank: &Bank, lasting: Duration, seed: u64) -> Result<Silence> {
         let unseen = arrivals.iter().filter(|(acknowledged, lag)| *acknowledged <= at && acknowledged + lag > at);
         unseen.map(|(acknowledged, _)| at - acknowledged).fold(0.0, f64::max)
     };
-    Ok(Silence { opinions: ran.seen.computed(TRUTH, "s", truth), events: ran.events })
-}
-
-impl Silence {
-    /// What each said, over time.
-    pub fn chart(&self, title: &str) -> Lines {
-        let (from, to) = self.silent();
-        let chart = Chart::lines(title).x("time", "s").y("lag", "s").from_zero();
-        let said = [TRUTH, ROUTER, OWN].into_iter();
-        said.fold(chart, |chart, who| chart.line(who, self.opinions.points("at", who)))
-            .predicted_points("time since the silence began", [(from, 0.0), (to, to - from)])
-            .events(&self.events)
-    }
-
-    fn silent(&self) -> (f64, f64) {
-        let [from, to] = ["wire silent", "heals"].map(|event| self.events.filter("event", event).number("ended"));
-        (from, to)
-    }
-
-    /// What each said while the wire was silent.
-    pub fn during(&self) -> Frame {
-        let (from, to) = self.silent();
-        self.opinions.within("at", from..to)
-    }
-
-    /// The largest lag that the replica itself admitted then, in seconds, once it had replayed what it had.
-    pub fn admitted(&self) -> f64 {
-        self.during().within("at", self.silent().0 + 0.2..f64::INFINITY).samples(OWN).max()
-    }
-
-    /// The largest true lag then, in seconds.
-    pub fn true_lag(&self) -> f64 {
-        self.during().samples(TRUTH).max()
-    }
-
-    /// How far the router was off, at each look then, in per cent of the largest true lag.
-    pub fn router_error(&self) -> Samples {
-        let (answered, all) = (self.during().having(ROUTER), self.true_lag());
-        let off = |look: Row<'_>| 100.0 * (look.number(ROUTER) - look.number(TRUTH)).abs() / all;
-        answered.computed("off", "%", off).samples("off")
-    }
+    let began = ran.event_ended("wire silent");
+    let opinions = ran.seen.computed(TRUTH, "s", truth).computed("silent for", "s", |look| look.number("at") - began);
+    let most = opinions.within("silent for", 0.0..lasting.as_secs_f64()).samples(TRUTH).max();
+    let off = |look: Row<'_>| 100.0 * (look.number(ROUTER) - look.number(TRUTH)).abs() / most;
+    Ok((opinions.computed("router off", "%", off), ran.events))
 }

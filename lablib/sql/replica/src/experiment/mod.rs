@@ -10,28 +10,27 @@ mod outage;
 mod stale;
 mod waiting;
 
+pub use crate::prototype::prototype;
 pub use bank::{Bank, PrefixChecks, Teller, Transfer};
-pub use divergence::{Diverged, divergence, prototype};
-pub use failover::{FailoverSpec, Failovers, failovers};
-pub use lag::{LagSpec, LagSweep, Silence, lag_sweep, silence};
-pub use outage::{Outage, OutageSpec, outage, spread};
-pub use stale::{Kind, Readers, ReadersSpec, StaleSweep, policies, promise, stale_sweep};
+pub use divergence::{Diverged, divergence};
+pub use failover::{FailoverSpec, failovers};
+pub use lag::{LagSpec, lag_sweep, silence};
+pub use outage::{Outage, outage, spread};
+pub use stale::{Kind, Readers, ReadersSpec, policies, promise, stale_sweep};
 pub use waiting::{Stall, seen_early, stall};
 
 use std::time::Duration;
 
-use super::Cluster;
-use lab::OrFail;
+use crate::Cluster;
+use lab::Result;
 
-/// What clients do while something else is done may take this long.
-const AT_MOST: Duration = Duration::from_secs(900);
+/// How long clients may be at work beside what is measured, at the longest: whole experiments at full scale.
+const PATIENCE: Duration = Duration::from_secs(900);
 
-/// A primary with so many replicas, each behind a wire of its own.
-pub fn cluster(replicas: usize) -> Cluster {
-    Cluster::start(replicas).or_fail()
-}
-
-/// So many empty accounts on a cluster.
-pub fn bank(cluster: &Cluster, accounts: u64) -> Bank {
-    Bank::open(cluster, accounts).or_fail()
+/// Whatever happens to the cluster meanwhile, its wires heal afterwards, and commits wait for nobody.
+fn healed<T>(cluster: &Cluster, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = run();
+    cluster.heal();
+    let off = cluster.semi_sync(None);
+    done.and_then(|done| off.map(|()| done))
 }

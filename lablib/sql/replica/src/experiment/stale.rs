@@ -1,15 +1,14 @@
 //! Clients that read what they have just written: how often they see an older state, by the delay of the wire and by
 //! what their sessions were promised.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bank::{Bank, Teller, Transfer};
 use super::lag::watched;
-use crate::{Broken, Consistency, Router, RouterSpec, SessionStats, Skip, check_session};
-use lab::chart::{Chart, Lines};
+use super::{PATIENCE, healed};
+use crate::{Consistency, Router, RouterSpec, Skip};
 use lab::link::Direction;
-use lab::{Call, Crowd, Error, Frame, Result, Samples};
+use lab::{Call, Crowd, Error, Frame, Result};
 
 /// What a session is promised, and the step that it leaves out.
 pub type Kind = (Consistency, Option<Skip>);
@@ -35,21 +34,8 @@ pub struct Readers {
     /// replicas answered (`on replicas`), and of those of its own writes that were `stale`; reads that were `broken` promises, the first
     /// in words (`first broken`).
     pub sessions: Frame,
-    /// A row for each read: `promise`, and how long it `took`.
-    pub reads: Frame,
-}
-
-/// Stale reads by delay.
-#[derive(Debug, Clone)]
-pub struct StaleSweep {
-    /// A row for each `delay` of the wires (ms): how far replicas were `behind` beyond it (s, the median over writes), per cent of the
-    /// reads from any replica that were `stale`, and those that are if they come before the write has (`predicted`); per cent of the
-    /// reads that replicas could answer if they are waited for (`in time`), and of those `by position`, and by position `without
-    /// waiting`, that they did answer.
-    pub delays: Frame,
-    /// A row for each session, as [`Readers::sessions`] has it, by `delay`.
-    pub sessions: Frame,
-    spec: ReadersSpec,
+    /// A row for each call: its session's `promise`, what it `did` (`write` or `read`), and how long it `took`.
+    pub calls: Frame,
 }
 
 /// A session at work, what it was promised, and its last transfer.
@@ -67,9 +53,9 @@ impl Reader {
         self.teller.read(account).map(drop)
     }
 
-    /// So long it thinks.
-    fn thinks(&mut self, most: Duration) -> Duration {
-        most.mul_f64(self.teller.chance())
+    /// Thinks up to so long after this call.
+    fn think(&mut self, most: Duration, call: &mut Call) {
+        call.rest(most.mul_f64(self.teller.chance()));
     }
 }
 
@@ -110,48 +96,40 @@ fn side_by_side(
         let teller = bank.teller(router.session(*consistency).without(*skip), spec.seed);
         Reader { promise: promise.clone(), teller, wrote: None }
     });
-    let patience = Duration::from_secs(600);
-    let ran = Crowd::holding(readers).times(calls).within(patience).run(|reader, call| {
+    let ran = Crowd::holding(readers).times(calls).within(PATIENCE).run(|reader, call| {
         call.tag("promise", &reader.promise);
         call.tag("did", "write");
         work(reader, call)
     })?;
-    let settled = |Reader { promise, teller, .. }: Reader| {
-        let (history, stats) = teller.settle();
-        (promise, check_session(&history), stats)
+    let row = |Reader { promise, teller, .. }: Reader| {
+        let (broken, stats) = teller.settle();
+        let (reads, on_primary) = (stats.reads.iter().sum::<u64>(), stats.reads[0]);
+        Frame::new()
+            .text("promise", [promise])
+            .counts("reads", "", [reads])
+            .counts("on the primary", "", [on_primary])
+            .counts("own reads", "", [broken.own_reads])
+            .counts("own writes missed", "", [broken.own_lost])
+            .counts("repeated reads", "", [broken.repeated_reads])
+            .counts("went backwards", "", [broken.backwards])
+            .counts("waited", "", [stats.waited])
+            .counts("in vain", "", [stats.timed_out])
+            .counts("broken", "", [broken.all()])
+            .numbers("stale", "%", [100.0 * broken.own_lost as f64 / broken.own_reads as f64])
+            .numbers("on replicas", "%", [100.0 * (reads - on_primary) as f64 / reads as f64])
+            .text("first broken", [broken.first.unwrap_or_default()])
     };
-    let sessions: Vec<(String, Broken, SessionStats)> = ran.states.into_iter().map(settled).collect();
-    let first = |broken: &Broken| broken.first.clone().unwrap_or_default();
-    let frame = Frame::new().text("promise", sessions.iter().map(|one| &one.0));
-    let sessions = COUNTS
-        .into_iter()
-        .fold(frame, |frame, (name, of)| frame.counts(name, "", sessions.iter().map(|one| of(&one.1, &one.2))))
-        .text("first broken", sessions.iter().map(|one| first(&one.1)))
-        .computed("broken", "", |one| one.number("own writes missed") + one.number("went backwards"))
-        .computed("stale", "%", |one| 100.0 * one.number("own writes missed") / one.number("own reads"))
-        .computed("on replicas", "%", |one| 100.0 * (1.0 - one.number("on the primary") / one.number("reads")));
-    Ok(Readers { sessions, reads: ran.frame.filter("did", "read").select(["promise", "took"]) })
+    let sessions = ran.states.into_iter().map(row).collect();
+    Ok(Readers { sessions, calls: ran.frame })
 }
-
-type Count = fn(&Broken, &SessionStats) -> u64;
-
-/// What is counted of each session's reads.
-const COUNTS: [(&str, Count); 8] = [
-    ("reads", |_, stats| stats.reads.iter().sum()),
-    ("on the primary", |_, stats| stats.reads.first().copied().unwrap_or(0)),
-    ("own reads", |broken, _| broken.own_reads),
-    ("own writes missed", |broken, _| broken.own_lost),
-    ("repeated reads", |broken, _| broken.repeated_reads),
-    ("went backwards", |broken, _| broken.backwards),
-    ("waited", |_, stats| stats.waited),
-    ("in vain", |_, stats| stats.timed_out),
-];
 
 impl Readers {
     /// What all sessions with one promise saw together: a row for each promise.
     pub fn by_promise(&self) -> Frame {
         let by = self.sessions.group(["promise"]);
-        let sums = COUNTS.into_iter().map(|(name, _)| by.sum(name)).chain([by.sum("broken"), by.mean("on replicas")]);
+        let counts = ["reads", "on the primary", "own reads", "own writes missed", "repeated reads", "went backwards"];
+        let counts = counts.into_iter().chain(["waited", "in vain", "broken"]);
+        let sums = counts.map(|name| by.sum(name)).chain([by.mean("on replicas")]);
         sums.reduce(|all, one| all.join(&one, ["promise"])).unwrap_or_default()
     }
 }
@@ -161,11 +139,16 @@ const PATIENT: &str = "by position";
 const HASTY: &str = "without waiting";
 
 /// Writes, thinks and reads at every delay of the wires, from any replica and by position.
-pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<StaleSweep> {
+///
+/// A row for each `delay` of the wires (ms): how far replicas were `behind` beyond it (s, the median over writes), per cent of the
+/// reads from any replica that were `stale`, and those that are if they come before the write has (`predicted`), and how far these are
+/// apart (`off`); per cent of the reads that replicas could answer if they are waited for (`in time`), and of those `by position`, and by position `without
+/// waiting`, that they did answer. And a row for each session, as [`Readers::sessions`] has it, by `delay`.
+pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Result<(Frame, Frame)> {
     let cluster = bank.cluster();
     cluster.heal();
     cluster.catch_up(Duration::from_secs(30))?;
-    let run = || -> Result<(Frame, Frame)> {
+    let run = || {
         let (router, hasty) = (patient(bank, spec.wait)?, patient(bank, Duration::ZERO)?);
         let promised = |name: &str, consistency, router| (name.to_string(), (consistency, None), router);
         let kinds = [
@@ -175,10 +158,7 @@ pub fn stale_sweep(bank: &Bank, delays: &[Duration], spec: ReadersSpec) -> Resul
         ];
         delays.iter().map(|delay| at_delay(bank, &kinds, *delay, spec)).collect()
     };
-    let all = bank.watched(Duration::from_millis(60), run);
-    cluster.heal();
-    let (delays, sessions) = all?;
-    Ok(StaleSweep { delays, sessions, spec })
+    healed(cluster, || bank.watched(run))
 }
 
 /// One delay's row, and its sessions.
@@ -189,11 +169,9 @@ fn at_delay(
     spec: ReadersSpec,
 ) -> Result<(Frame, Frame)> {
     let cluster = bank.cluster();
-    for replica in cluster.replicas() {
-        cluster.link(replica)?.delay_toward(Direction::ToClient, delay);
+    for link in cluster.links() {
+        link.delay_toward(Direction::ToClient, delay);
     }
-    // How long after their writes' acknowledgements sessions that ask any replica began to read.
-    let thought: Mutex<Samples> = Mutex::default();
     let (readers, arrivals) = watched(cluster, &cluster.replicas(), |watchers| {
         side_by_side(bank, kinds, (spec, 2 * spec.rounds), |reader, call| {
             let asks_anybody = reader.promise == ANY;
@@ -203,17 +181,17 @@ fn at_delay(
                     watchers.tell(&transfer, call.now());
                 }
                 reader.wrote = Some(transfer);
-                call.rest(reader.thinks(spec.think));
+                reader.think(spec.think, call);
                 return Ok(());
             }
             if let Some(transfer) = reader.wrote.as_ref().filter(|_| asks_anybody) {
-                let elapsed = transfer.acknowledged.elapsed().as_secs_f64();
-                thought.lock().unwrap_or_else(PoisonError::into_inner).push(elapsed);
+                call.note("thought", "s", transfer.acknowledged.elapsed().as_secs_f64());
             }
             reader.read(0, call)
         })
     })?;
-    let (thought, lag) = (thought.into_inner().unwrap_or_else(PoisonError::into_inner), arrivals.samples("lag"));
+    // How long after their writes' acknowledgements sessions that ask any replica began to read, and how late the replicas were.
+    let (thought, lag) = (readers.calls.samples("thought"), arrivals.samples("lag"));
     // Of all times to think and all lags, the pairs in which the lag is the longer one by more than a wait.
     let late = |wait: f64| {
         let longer = |thought: &f64| lag.values().iter().filter(|lag| **lag > thought + wait).count();
@@ -225,39 +203,11 @@ fn at_delay(
         .numbers("behind", "s", [lag.median() - delay.as_secs_f64()])
         .numbers("stale", "%", [mean(ANY, "stale")])
         .numbers("predicted", "%", [late(0.0)])
+        .computed("off", "points", |at| (at.number("stale") - at.number("predicted")).abs())
         .numbers("in time", "%", [100.0 - late(spec.wait.as_secs_f64())])
         .numbers(PATIENT, "%", [mean(PATIENT, "on replicas")])
         .numbers(HASTY, "%", [mean(HASTY, "on replicas")]);
     Ok((row, readers.sessions.everywhere("delay", "ms", delay.as_secs_f64() * 1e3)))
-}
-
-impl StaleSweep {
-    /// Stale reads by delay.
-    pub fn chart(&self, title: &str) -> Lines {
-        let (lag, think) = (self.delays.samples("behind").median(), self.spec.think.as_secs_f64());
-        Chart::lines(title)
-            .x("delay of the wire", "ms")
-            .y("stale reads of one's own writes", "%")
-            .y_range(0.0, 105.0)
-            .of(&self.sessions.except("promise", HASTY), "delay", "stale", "promise")
-            .predicted_points("lags that outlast thoughts", self.delays.points("delay", "predicted"))
-            // A session reads evenly spread over its time to think.
-            .predicted("(delay + lag) ÷ think time", move |delay| 100.0 * ((delay / 1e3 + lag) / think).min(1.0))
-    }
-
-    /// Who answered the sessions that read by position.
-    pub fn placement(&self, title: &str) -> Lines {
-        let [think, wait] = [self.spec.think, self.spec.wait].map(|time| time.as_secs_f64());
-        let lag = self.delays.samples("behind").median();
-        // Each replica is given that time to get there.
-        let on_replicas = move |delay: f64| 100.0 * (1.0 - ((delay / 1e3 + lag - wait) / think).clamp(0.0, 1.0));
-        Chart::lines(title)
-            .x("delay of the wire", "ms")
-            .y("reads that replicas answer", "%")
-            .y_range(0.0, 105.0)
-            .of(&self.sessions.except("promise", ANY), "delay", "on replicas", "promise")
-            .predicted("1 − (delay + lag − wait) ÷ think time", on_replicas)
-    }
 }
 
 /// So many kinds of sessions are at work at once.
@@ -271,8 +221,8 @@ pub fn policies(bank: &Bank, delays: &[Duration], kinds: &[Kind], spec: ReadersS
     }
     let cluster = bank.cluster();
     let run = || -> Result<Vec<Readers>> {
-        for (replica, delay) in cluster.replicas().into_iter().zip(delays) {
-            cluster.link(replica)?.delay_toward(Direction::ToClient, *delay);
+        for (link, delay) in cluster.links().zip(delays) {
+            link.delay_toward(Direction::ToClient, *delay);
         }
         let router = patient(bank, spec.wait)?;
         let at_once = |kinds: &[Kind]| {
@@ -284,14 +234,13 @@ pub fn policies(bank: &Bank, delays: &[Duration], kinds: &[Kind], spec: ReadersS
                     reader.wrote = Some(reader.teller.transfer_among(4)?);
                     return Ok(());
                 }
-                call.rest(reader.thinks(spec.think));
+                reader.think(spec.think, call);
                 reader.read((turn - 1) as usize % 2, call)
             })
         };
         kinds.chunks(SIDE_BY_SIDE).map(at_once).collect()
     };
-    let all = bank.watched(Duration::from_millis(60), run);
-    cluster.heal();
-    let (sessions, reads) = all?.into_iter().map(|one| (one.sessions, one.reads)).collect();
-    Ok(Readers { sessions, reads })
+    let all = healed(cluster, || bank.watched(run))?;
+    let (sessions, calls) = all.into_iter().map(|one| (one.sessions, one.calls)).collect();
+    Ok(Readers { sessions, calls })
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use super::bank::Bank;
-use crate::{Cluster, SemiSync, WaitPoint};
-use lab::chart::{Chart, Lines};
-use lab::{Crowd, Doing, Error, Frame, Link, Result};
+use super::healed;
+use crate::{SemiSync, WaitPoint};
+use lab::{Crowd, Doing, Error, Frame, Result};
 
 /// Commits over time while the replicas' wires go silent and come back.
 #[derive(Debug, Clone)]
@@ -25,23 +25,13 @@ pub struct Stall {
     timeout: f64,
 }
 
-/// Whatever happens to the cluster, its wires heal, and commits wait for nobody afterwards.
-fn healed<T>(cluster: &Cluster, run: impl FnOnce() -> Result<T>) -> Result<T> {
-    let done = run();
-    cluster.heal();
-    let off = cluster.semi_sync(None);
-    done.and_then(|done| off.map(|()| done))
-}
-
 /// Writes one transfer after the other, under semi-synchronous replication with this timeout, and silences all wires.
 pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Result<Stall> {
     const A_WHILE: Duration = Duration::from_millis(300);
     let cluster = bank.cluster();
     healed(cluster, || {
         cluster.catch_up(Duration::from_secs(30))?;
-        let links =
-            cluster.replicas().into_iter().map(|replica| cluster.link(replica)).collect::<Result<Vec<&Link>>>()?;
-        for link in &links {
+        for link in cluster.links() {
             link.delay(delay);
         }
         cluster.semi_sync(Some(SemiSync::lossless(timeout)))?;
@@ -51,14 +41,14 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Resu
             .with(|_| bank.writer(seed))
             .lasting(A_WHILE)
             .meanwhile(A_WHILE, "wires silent", || {
-                for link in &links {
+                for link in cluster.links() {
                     link.half_open();
                 }
                 Ok(())
             })
             .meanwhile(timeout + A_WHILE, "they heal", || {
                 unwaited = cluster.semi_sync_status()?.unwaited - before;
-                for link in &links {
+                for link in cluster.links() {
                     link.heal().delay(delay);
                 }
                 Ok(())
@@ -69,7 +59,7 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Resu
                 Ok(())
             })
             .meanwhile(Duration::ZERO, "waits again", || {
-                cluster.until_semi_sync(Duration::from_secs(20))?;
+                cluster.until_semi_sync(1, Duration::from_secs(20))?;
                 pauses.store(false, Ordering::SeqCst);
                 Ok(())
             })
@@ -83,19 +73,6 @@ pub fn stall(bank: &Bank, timeout: Duration, delay: Duration, seed: u64) -> Resu
 }
 
 impl Stall {
-    /// Every commit: when it began and how long it took.
-    pub fn chart(&self, title: &str) -> Lines {
-        let timeout = self.timeout * 1e3;
-        let commits = self.commits.points("at", "took").into_iter().map(|(at, took)| (at, took * 1e3));
-        Chart::lines(title)
-            .x("time", "s")
-            .y("a commit takes", "ms")
-            .log_y()
-            .points("a commit", commits)
-            .predicted("timeout", move |_| timeout)
-            .events(&self.events)
-    }
-
     /// The longest commit, in timeouts.
     pub fn longest(&self) -> f64 {
         self.commits.samples("took").max() / self.timeout
@@ -122,29 +99,23 @@ pub fn seen_early(bank: &Bank, wait_point: WaitPoint, times: u64, seed: u64) -> 
         let mut early = 0;
         for _ in 0..times {
             cluster.catch_up(Duration::from_secs(30))?;
-            let (before, position) = (count()?, cluster.position()?);
-            let waiting = cluster.semi_sync_status()?;
-            for replica in cluster.replicas() {
-                cluster.link(replica)?.half_open();
+            let (before, position, unwaited) = (count()?, cluster.position()?, cluster.semi_sync_status()?.unwaited);
+            for link in cluster.links() {
+                link.half_open();
             }
-            let mut look = || -> Result<()> {
-                // It waits for a replica once its transaction is in the binary log.
+            let one = Crowd::holding([&mut writer]).meanwhile(Duration::ZERO, "another client looks", || {
+                // The commit waits for a replica once its transaction is in the binary log.
                 let began = Instant::now();
                 while cluster.position()? == position && began.elapsed() < Duration::from_secs(10) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 std::thread::sleep(Duration::from_millis(20));
                 early += u64::from(count()? > before);
-                Ok(())
-            };
-            let looks = || {
-                let looked = look();
                 cluster.heal();
-                looked
-            };
-            let one = Crowd::holding([&mut writer]).meanwhile(Duration::ZERO, "another client looks", looks);
+                Ok(())
+            });
             one.run(|writer, _| writer.transfer(16).map(drop))?;
-            if cluster.semi_sync_status()?.unwaited != waiting.unwaited {
+            if cluster.semi_sync_status()?.unwaited != unwaited {
                 return Err(Error::new("watch a commit that waits", "it did not wait"));
             }
         }
