@@ -23,25 +23,16 @@ pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, see
     if accounts < 2 || clients == 0 || each == 0 {
         return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
     }
-    let deadlocks = || -> Result<f64> {
-        let counters = Counters::of_server(server)?;
-        counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
-    };
-    let in_order = |(order, ordered)| {
-        let before = deadlocks()?;
-        let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
-        let counts = [
-            ("done", tries.done),
-            ("deadlocks", tries.deadlocks),
-            ("as the server counts", (deadlocks()? - before) as u64),
-            ("off", faults.off),
-            ("missing", faults.missing),
-            ("untold", faults.untold),
-        ];
-        let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
-        Ok(counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count])))
-    };
-    [("as they come", false), ("lower number first", true)].into_iter().map(in_order).collect()
+    [("as they come", false), ("lower number first", true)]
+        .into_iter()
+        .map(|(order, ordered)| Ok(arm(server, clients, accounts, each, seed, ordered)?.everywhere("order", "", order)))
+        .collect()
+}
+
+/// Deadlocks by the server's count.
+fn deadlocks(server: &MariaDb) -> Result<f64> {
+    let counters = Counters::of_server(server)?;
+    counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
 }
 
 /// A transfer, as it is in the books.
@@ -54,16 +45,9 @@ struct Transfer {
     amount: i64,
 }
 
-/// What does not agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Faults {
-    off: u64,
-    missing: u64,
-    untold: u64,
-}
-
-/// Looks at each transfer and each account by itself: two faults that make up for each other are two.
-fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) -> Faults {
+/// What does not agree: coins off, and transfers missing and untold. Looks at each transfer and each account by itself: two faults that
+/// make up for each other are two.
+fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) -> (u64, u64, u64) {
     let count = |all: &[Transfer]| {
         all.iter().fold(BTreeMap::<Transfer, u64>::new(), |mut counts, one| {
             *counts.entry(*one).or_default() += 1;
@@ -80,17 +64,10 @@ fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) 
         *should.entry(one.to).or_insert(EACH) += one.amount;
     }
     let off = |(account, should): (&u64, &i64)| balances.get(account).copied().unwrap_or(0).abs_diff(*should);
-    Faults { off: should.iter().map(off).sum(), missing: beyond(told, booked), untold: beyond(booked, told) }
+    (should.iter().map(off).sum(), beyond(told, booked), beyond(booked, told))
 }
 
-fn arm(
-    server: &MariaDb,
-    clients: usize,
-    accounts: u64,
-    each: u64,
-    seed: u64,
-    ordered: bool,
-) -> Result<(Tries, f64, Faults)> {
+fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, ordered: bool) -> Result<Frame> {
     let drop = format!("DROP TABLE IF EXISTS {TABLE}, {BOOKS}");
     server.try_execute(&drop)?;
     server.try_execute(&format!(
@@ -102,6 +79,7 @@ fn arm(
     ))?;
     let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH})")).collect();
     server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
+    let before = deadlocks(server)?;
     let ran = Crowd::of(clients)
         .with(|client| {
             let rng = |of: &str| Rng::seeded(seed, &format!("{of} {client}"));
@@ -123,6 +101,7 @@ fn arm(
         tries += client.tries();
         told.extend(made);
     }
+    let counted = deadlocks(server)? - before;
     let doing = "read the books";
     let mut connection = server.connect()?;
     let books = format!("SELECT client, number, payer, payee, amount FROM {BOOKS}");
@@ -130,7 +109,15 @@ fn arm(
     let booked = connection.query_map(books, entry).doing(doing)?;
     let balances: Vec<(u64, i64)> = connection.query(format!("SELECT id, balance FROM {TABLE}")).doing(doing)?;
     server.try_execute(&drop)?;
-    Ok((tries, ran.seconds, audit(&told, &booked, &balances.into_iter().collect())))
+    let (off, missing, untold) = audit(&told, &booked, &balances.into_iter().collect());
+    Ok(Frame::new()
+        .numbers("seconds", "s", [ran.seconds])
+        .counts("done", "", [tries.done])
+        .counts("deadlocks", "", [tries.deadlocks])
+        .numbers("as the server counts", "", [counted])
+        .counts("off", "", [off])
+        .counts("missing", "", [missing])
+        .counts("untold", "", [untold]))
 }
 
 fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
@@ -162,10 +149,7 @@ mod tests {
         let one = |number: u64, amount: i64| Transfer { client: 0, number, from: 0, to: 1, amount };
         let balances = |here: i64, there: i64| BTreeMap::from([(0, EACH + here), (1, EACH + there)]);
         let told = [one(0, 5), one(1, 5)];
-        let faults = |booked: &[Transfer], balances: BTreeMap<u64, i64>| {
-            let Faults { off, missing, untold } = audit(&told, booked, &balances);
-            (off, missing, untold)
-        };
+        let faults = |booked: &[Transfer], balances: BTreeMap<u64, i64>| audit(&told, booked, &balances);
         assert_eq!(faults(&told, balances(-10, 10)), (0, 0, 0));
         // One is missing and the other one was made twice: the books have as many as were told, and the money is right.
         assert_eq!(faults(&[one(1, 5), one(1, 5)], balances(-10, 10)), (0, 1, 1));
