@@ -3,6 +3,7 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as Said};
 
+use super::make_table;
 use crate::{Level, Play, Schedule, Setting, Stage};
 use lab::service::MariaDb;
 use lab::{Doing, Error, Frame, Result};
@@ -16,12 +17,8 @@ const KEYS: [u32; 9] = [5, 10, 15, 20, 25, 30, 35, 40, 45];
 const CONDITIONS: [&str; 6] = ["k = 20", "k = 25", "k BETWEEN 20 AND 30", "k > 30", "s = 20", "n = 20"];
 
 fn create(server: &MariaDb) -> Result<()> {
-    server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-    server.try_execute(&format!(
-        "CREATE TABLE {TABLE} (k INT NOT NULL PRIMARY KEY, s INT NOT NULL, n INT NOT NULL, KEY (s)) ENGINE = InnoDB"
-    ))?;
-    let rows: Vec<String> = ROWS.iter().map(|key| format!("({key}, {key}, {key})")).collect();
-    server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))
+    let columns = "k INT NOT NULL PRIMARY KEY, s INT NOT NULL, n INT NOT NULL, KEY (s)";
+    make_table(server, TABLE, columns, ROWS.map(|key| format!("({key}, {key}, {key})")))
 }
 
 /// Lets one session hold each statement's locks while another one tries every key, without waiting. A row for each `condition` and `key`,

@@ -18,3 +18,14 @@ pub use matrix::{draw_matrix, matrix};
 pub use random::random_histories;
 pub use timeouts::{skip_locked, timeouts};
 pub use transfers::transfers;
+
+use lab::Result;
+use lab::service::MariaDb;
+
+/// A table with these columns and rows, made anew.
+fn make_table(server: &MariaDb, name: &str, columns: &str, rows: impl IntoIterator<Item = String>) -> Result<()> {
+    server.try_execute(&format!("DROP TABLE IF EXISTS {name}"))?;
+    server.try_execute(&format!("CREATE TABLE {name} ({columns}) ENGINE = InnoDB"))?;
+    let rows: Vec<String> = rows.into_iter().collect();
+    if rows.is_empty() { Ok(()) } else { server.try_execute(&format!("INSERT INTO {name} VALUES {}", rows.join(", "))) }
+}

@@ -5,6 +5,7 @@ use std::time::Instant;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as Said};
 
+use super::make_table;
 use crate::{Client, Retry};
 use lab::service::MariaDb;
 use lab::{Doing, Error, Frame, Result, Rng};
@@ -16,10 +17,8 @@ const DOING: &str = "meet a lock";
 
 /// A session that holds row 1 of five.
 fn holder(server: &MariaDb) -> Result<Conn> {
-    server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-    server
-        .try_execute(&format!("CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, n INT NOT NULL) ENGINE = InnoDB"))?;
-    server.try_execute(&format!("INSERT INTO {TABLE} VALUES (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)"))?;
+    let rows = (1..=5).map(|id| format!("({id}, 0)"));
+    make_table(server, TABLE, "id INT NOT NULL PRIMARY KEY, n INT NOT NULL", rows)?;
     let mut holder = server.connect()?;
     holder.query_drop("START TRANSACTION").doing(DOING)?;
     holder.query_drop(format!("SELECT * FROM {TABLE} WHERE id = 1 FOR UPDATE")).doing(DOING)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
+use super::make_table;
 use crate::{Client, Retry, Tries};
 use lab::service::{Counters, MariaDb};
 use lab::{Crowd, Doing, Error, Frame, Result, Rng};
@@ -68,17 +69,11 @@ fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) 
 }
 
 fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, ordered: bool) -> Result<Frame> {
-    let drop = format!("DROP TABLE IF EXISTS {TABLE}, {BOOKS}");
-    server.try_execute(&drop)?;
-    server.try_execute(&format!(
-        "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL) ENGINE = InnoDB"
-    ))?;
-    server.try_execute(&format!(
-        "CREATE TABLE {BOOKS} (entry BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, client INT NOT NULL, number INT NOT NULL, \
-         payer INT NOT NULL, payee INT NOT NULL, amount BIGINT NOT NULL) ENGINE = InnoDB"
-    ))?;
-    let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH})")).collect();
-    server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
+    let rows = (0..accounts).map(|id| format!("({id}, {EACH})"));
+    make_table(server, TABLE, "id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL", rows)?;
+    let columns = "entry BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, client INT NOT NULL, number INT NOT NULL, \
+                   payer INT NOT NULL, payee INT NOT NULL, amount BIGINT NOT NULL";
+    make_table(server, BOOKS, columns, [])?;
     let before = deadlocks(server)?;
     let ran = Crowd::of(clients)
         .with(|client| {
@@ -96,11 +91,9 @@ fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, or
             told.push(one);
             Ok(())
         })?;
-    let (mut tries, mut told) = (Tries::default(), Vec::new());
-    for (client, _, made) in ran.states {
-        tries += client.tries();
-        told.extend(made);
-    }
+    let of_all = |count: fn(Tries) -> u64| ran.states.iter().map(|(client, ..)| count(client.tries())).sum::<u64>();
+    let (done, met) = (of_all(|tries| tries.done), of_all(|tries| tries.deadlocks));
+    let told: Vec<Transfer> = ran.states.iter().flat_map(|(.., made)| made).copied().collect();
     let counted = deadlocks(server)? - before;
     let doing = "read the books";
     let mut connection = server.connect()?;
@@ -108,12 +101,12 @@ fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, or
     let entry = |(client, number, from, to, amount)| Transfer { client, number, from, to, amount };
     let booked = connection.query_map(books, entry).doing(doing)?;
     let balances: Vec<(u64, i64)> = connection.query(format!("SELECT id, balance FROM {TABLE}")).doing(doing)?;
-    server.try_execute(&drop)?;
+    server.try_execute(&format!("DROP TABLE {TABLE}, {BOOKS}"))?;
     let (off, missing, untold) = audit(&told, &booked, &balances.into_iter().collect());
     Ok(Frame::new()
         .numbers("seconds", "s", [ran.seconds])
-        .counts("done", "", [tries.done])
-        .counts("deadlocks", "", [tries.deadlocks])
+        .counts("done", "", [done])
+        .counts("deadlocks", "", [met])
         .numbers("as the server counts", "", [counted])
         .counts("off", "", [off])
         .counts("missing", "", [missing])
