@@ -157,7 +157,8 @@ fn truth(server: &MariaDb, order: &[(String, Direction)], filter: Option<(&str, 
 }
 
 fn names(rows: &[Row]) -> Vec<String> {
-    rows.iter().map(|row| format!("{}:{}", row[0], row[1])).collect()
+    let name = |row: &Row| -> (String, i64) { (mysql::from_value(row[0].clone()), mysql::from_value(row[1].clone())) };
+    rows.iter().map(name).map(|(region, id)| format!("{region}:{id}")).collect()
 }
 
 #[test]

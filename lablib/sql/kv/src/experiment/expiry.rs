@@ -1,7 +1,7 @@
 //! Whether what has expired is gone, and what it costs to clear it away.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mysql::Conn;
@@ -145,12 +145,11 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
         Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away"),
         Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away"),
         Clearing::Sweeper => {
-            let errors = Arc::new(Mutex::new(None));
-            let heard = errors.clone();
-            let hear = move |error: &Error| *lock(&heard) = Some(error.clone());
+            let (told, heard) = channel();
+            let hear = move |error: &Error| drop(told.send(error.clone()));
             let _sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1), hear)?;
             while left(&mut connection)? > 0 {
-                if let Some(error) = lock(&errors).take() {
+                if let Ok(error) = heard.try_recv() {
                     return Err(error);
                 }
                 std::thread::sleep(Duration::from_millis(2));
@@ -183,10 +182,6 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
     let puts = ran.frame.select(["client", "took"]).computed("share", "", |put| put.number("took") / took);
     let [row, puts] = [row, puts].map(|frame| frame.everywhere("by", "", &by).everywhere("put", "", &putting));
     Ok((row, puts))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fill(connection: &mut Conn, rows: impl Iterator<Item = String>) -> Result<()> {

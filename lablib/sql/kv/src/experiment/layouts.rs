@@ -176,8 +176,8 @@ impl Measures {
 /// row for each, as in [`Measures::turns`].
 pub fn redis_benchmark(redis: &Redis, size: usize, requests: u64) -> Result<Frame> {
     let doing = "run redis-benchmark";
-    let [clients, size_text, requests] = [CLIENTS as u64, size as u64, requests].map(|number| number.to_string());
-    let arguments = ["-u", redis.url(), "-c", &clients, "-d", &size_text, "-n", &requests, "-t", "set,get", "--csv"];
+    let [clients, bytes, requests] = [CLIENTS as u64, size as u64, requests].map(|number| number.to_string());
+    let arguments = ["-u", redis.url(), "-c", &clients, "-d", &bytes, "-n", &requests, "-t", "set,get", "--csv"];
     let ran = Command::new("redis-benchmark").args(arguments).output().doing(doing)?;
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     let a_second = |test: &str| -> Result<f64> {
