@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::databases;
-use crate::prototype::Got;
 use crate::{FirstPrototype, Store};
 use lab::service::MariaDb;
 use lab::{Doing, Frame, Result};
@@ -62,12 +61,7 @@ fn of_the_prototype(store: &mut FirstPrototype, steps: &[Step], key: &str) -> Re
             Step::Delete(key) => store.delete(key)?,
         }
     }
-    Ok(match store.get(key, now + 2)? {
-        Got::Value(value) => value,
-        Got::Nothing => "nothing".into(),
-        Got::Deleted => "deleted".into(),
-        Got::Expired => "expired".into(),
-    })
+    store.get(key, now + 2)
 }
 
 fn of_the_store(store: &mut Store, steps: &[Step], key: &str) -> Result<String> {
