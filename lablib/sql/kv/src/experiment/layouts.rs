@@ -177,9 +177,11 @@ impl Measures {
 pub fn redis_benchmark(redis: &Redis, size: usize, requests: u64) -> Result<Frame> {
     let doing = "run redis-benchmark";
     let [clients, bytes, requests] = [CLIENTS as u64, size as u64, requests].map(|number| number.to_string());
-    let arguments = ["-u", redis.url(), "-c", &clients, "-d", &bytes, "-n", &requests, "-t", "set,get", "--csv"];
+    // It takes no URL without a user.
+    let url = redis.url().replace("://:", "://default:");
+    let arguments = ["-u", &url, "-c", &clients, "-d", &bytes, "-n", &requests, "-t", "set,get", "--csv"];
     let ran = Command::new("redis-benchmark").args(arguments).output().doing(doing)?;
-    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
     let a_second = |test: &str| -> Result<f64> {
         let mut lines = said.lines().map(|line| line.split(',').map(|word| word.trim_matches('"')));
         let found = lines.find_map(|mut words| (words.next() == Some(test)).then(|| words.next()?.parse().ok())?);
