@@ -17,19 +17,6 @@ const DOING: &str = "run the prototype";
 /// clock is an INT and the client's.
 pub struct FirstPrototype(Conn);
 
-/// What the first prototype answers to a get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Got {
-    /// A value.
-    Value(String),
-    /// There is no row.
-    Nothing,
-    /// The first row says that it is deleted.
-    Deleted,
-    /// The first row has expired.
-    Expired,
-}
-
 impl FirstPrototype {
     /// In a table of its own on this server.
     pub fn on(server: &MariaDb) -> Result<Self> {
@@ -46,15 +33,15 @@ impl FirstPrototype {
         self.0.exec_drop(sql, (key, value, expiry)).doing(DOING)
     }
 
-    /// Looks at the first row of a key, at this second.
-    pub fn get(&mut self, key: &str, now: u64) -> Result<Got> {
+    /// What the first row of a key says at this second: its value, or that it is deleted or has expired.
+    pub fn get(&mut self, key: &str, now: u64) -> Result<String> {
         let sql = "SELECT value, expiry FROM kv_store WHERE k = ? LIMIT 1";
         let row: Option<(String, i64)> = self.0.exec_first(sql, (key,)).doing(DOING)?;
         Ok(match row {
-            None => Got::Nothing,
-            Some((_, -1)) => Got::Deleted,
-            Some((_, expiry)) if expiry < now as i64 => Got::Expired,
-            Some((value, _)) => Got::Value(value),
+            None => "nothing".into(),
+            Some((_, -1)) => "deleted".into(),
+            Some((_, expiry)) if expiry < now as i64 => "expired".into(),
+            Some((value, _)) => value,
         })
     }
 

@@ -9,10 +9,11 @@ use std::fmt;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
+use mysql::Value;
 use sha2::Sha256;
 
 use super::Skip;
-use super::value::{Reading, Value};
+use super::value::{Reading, write};
 use lab::{Error, Result};
 
 const VERSION: u8 = 1;
@@ -115,7 +116,7 @@ impl Signer {
         bytes.push(BACKWARDS * u8::from(position.backwards) + INCLUSIVE * u8::from(position.inclusive));
         bytes.extend_from_slice(query);
         bytes.push(position.values.len() as u8);
-        position.values.iter().for_each(|value| value.write(&mut bytes));
+        position.values.iter().for_each(|value| write(value, &mut bytes));
         bytes.extend_from_slice(&mac(&self.key, &bytes)?.finalize().into_bytes());
         let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         if text.len() > LONGEST {

@@ -24,9 +24,9 @@ mod value;
 
 pub use cursor::{Cursor, Signer};
 use lab::Drawing;
+pub use mysql::Value;
 pub use pager::{Page, Pager, Pages, Row};
 pub use query::{Direction, Query};
-pub use value::Value;
 
 /// How a keyset page says "behind this row" to the server. They mean the same and cost differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

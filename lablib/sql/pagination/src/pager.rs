@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{Conn, Opts, Params};
+use mysql::{Conn, Opts, Params, Value};
 
 use super::cursor::{Cursor, Position, Signer};
 use super::query::Query;
 use super::statement::Statement;
 use super::table::Plan;
-use super::value::Value;
+use super::value::shown;
 use super::{Form, Skip};
 use lab::service::{Counters, MariaDb, dial, is_lost};
 use lab::{Doing, Error, Result};
@@ -45,7 +45,7 @@ pub struct Page {
 /// let best = Query::on("posts").order_by("score", Direction::Desc).page_size(2);
 /// let mut pager = Pager::open(&db, &best, &Signer::random()).unwrap();
 /// let ids = |page: &pagination::Page| -> Vec<i64> {
-///     page.rows.iter().filter_map(|row| row[0].as_int()).collect()
+///     page.rows.iter().map(|row| mysql::from_value(row[0].clone())).collect()
 /// };
 ///
 /// let first = pager.first().unwrap();
@@ -175,7 +175,7 @@ impl Pager {
         let rows = self.ask(&statement)?;
         let Some(row) = rows.into_iter().next() else { return Ok(Vec::new()) };
         let names: Vec<String> = row.columns_ref().iter().map(|column| column.name_str().to_string()).collect();
-        let values = row.unwrap().into_iter().map(|value| Value::from(value).to_string());
+        let values = row.unwrap().into_iter().map(|value| shown(&value));
         Ok(names.into_iter().zip(values).collect())
     }
 
@@ -253,14 +253,13 @@ impl Pager {
     }
 
     fn cursor_at(&self, row: &Row, backwards: bool) -> Result<Cursor> {
-        let value = |index: usize| row.get(index).cloned().unwrap_or(Value::Null);
+        let value = |index: usize| row.get(index).cloned().unwrap_or(Value::NULL);
         let values = self.plan.key.iter().map(|column| value(column.index)).collect();
         self.signer.seal(&Position { backwards, inclusive: false, values }, &self.plan.fingerprint)
     }
 
     fn rows(&mut self, statement: &Statement) -> Result<Vec<Row>> {
-        let values = |row: mysql::Row| row.unwrap().into_iter().map(Value::from).collect();
-        Ok(self.ask(statement)?.into_iter().map(values).collect())
+        Ok(self.ask(statement)?.into_iter().map(mysql::Row::unwrap).collect())
     }
 
     fn ask(&mut self, statement: &Statement) -> Result<Vec<mysql::Row>> {
@@ -284,7 +283,7 @@ impl Pager {
     }
 
     fn try_ask(&mut self, statement: &Statement) -> Result<mysql::Result<Vec<mysql::Row>>> {
-        let parameters = Params::Positional(statement.parameters.iter().map(mysql::Value::from).collect());
+        let parameters = Params::Positional(statement.parameters.clone());
         let connection = self.connection()?;
         let answer = match statement.once {
             false => connection.exec(&statement.sql, parameters),

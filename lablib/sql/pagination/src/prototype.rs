@@ -17,22 +17,17 @@ pub const PUBLISHED: [(&str, &[(f64, f64)]); 4] = [
     ),
 ];
 
-/// The first prototype's page by OFFSET.
-pub(super) fn first_offset(table: &str, page: u64, rows: u64) -> String {
-    format!("SELECT * FROM {table} LIMIT {rows} OFFSET {}", page.saturating_sub(1) * rows)
+/// A page by OFFSET, as both had it.
+pub(super) fn offset(table: &str, offset: u64, rows: u64) -> String {
+    format!("SELECT * FROM {table} LIMIT {rows} OFFSET {offset}")
 }
 
-/// Its "keyset page": whatever the LIMIT, one id has one row.
+/// The first prototype's "keyset page": whatever the LIMIT, one id has one row.
 pub(super) fn first_keyset(table: &str, key: u64, rows: u64) -> String {
     format!("SELECT * FROM {table} WHERE id = {key} LIMIT {rows}")
 }
 
-/// The second prototype's page by OFFSET.
-pub(super) fn second_offset(table: &str, offset: u64, rows: u64) -> String {
-    format!("SELECT * FROM {table} LIMIT {rows} OFFSET {offset}")
-}
-
-/// Its page by key, with a LIMIT of its own.
+/// The second prototype's page by key, with a LIMIT of its own.
 pub(super) fn second_cursor(table: &str, last: u64, rows: u64) -> String {
     format!("SELECT * FROM {table} WHERE id > {last} LIMIT {rows}")
 }

@@ -1,6 +1,8 @@
 //! Which rows, and in which order.
 
-use super::value::Value;
+use mysql::Value;
+
+use super::value::shown;
 
 /// Which way a column is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +63,7 @@ impl Query {
         self
     }
 
-    /// Only rows that have this value there; [`Value::Null`] for those that have none.
+    /// Only rows that have this value there; [`Value::NULL`] for those that have none.
     pub fn filter(mut self, column: &str, value: impl Into<Value>) -> Self {
         self.filters.push((column.into(), value.into()));
         self
@@ -85,7 +87,7 @@ impl std::fmt::Display for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.table)?;
         for (index, (column, value)) in self.filters.iter().enumerate() {
-            write!(f, " {} {column} = {value}", if index == 0 { "where" } else { "and" })?;
+            write!(f, " {} {column} = {}", if index == 0 { "where" } else { "and" }, shown(value))?;
         }
         for (index, (column, direction)) in self.order.iter().enumerate() {
             write!(f, "{} {column} {}", if index == 0 { ", by" } else { "," }, direction.sql())?;

@@ -1,10 +1,11 @@
 //! The statements behind a page. Values are parameters, always; names come from the database and are quoted.
 
+use mysql::Value;
+
 use super::Form;
 use super::cursor::Position;
 use super::query::Direction;
 use super::table::{KeyColumn, Plan};
-use super::value::Value;
 use lab::{Error, Result};
 
 /// SQL text with a `?` for each of its parameters.
@@ -73,7 +74,7 @@ impl Plan {
 
     fn filtered(&self) -> Vec<Condition> {
         let condition = |(name, value, parameter): &(String, Value, String)| match value {
-            Value::Null => Condition { sql: format!("{name} IS NULL"), parameters: Vec::new() },
+            Value::NULL => Condition { sql: format!("{name} IS NULL"), parameters: Vec::new() },
             value => Condition { sql: format!("{name} = {parameter}"), parameters: vec![value.clone()] },
         };
         self.filters.iter().map(condition).collect()
@@ -93,7 +94,7 @@ impl Plan {
         match form {
             Form::Ranges => Ok(ranges(&key, position)),
             Form::Guarded | Form::RowComparison => {
-                if key.iter().any(|(column, value)| column.nullable || value.is_null()) {
+                if key.iter().any(|(column, value)| column.nullable || **value == Value::NULL) {
                     return Err(refuse_form(form, "a column of it may be NULL"));
                 }
                 match form {
@@ -175,10 +176,10 @@ impl KeyColumn {
         let Self { name, nullable, parameter, .. } = self;
         let with = |sql: String| Some(Condition { sql, parameters: vec![value.clone()] });
         match (value, self.towards(backwards)) {
-            (Value::Null, Direction::Asc) => {
+            (Value::NULL, Direction::Asc) => {
                 Some(Condition { sql: format!("{name} IS NOT NULL"), parameters: Vec::new() })
             }
-            (Value::Null, Direction::Desc) => None,
+            (Value::NULL, Direction::Desc) => None,
             (_, Direction::Asc) => with(format!("{name} > {parameter}")),
             (_, Direction::Desc) if *nullable => with(format!("({name} < {parameter} OR {name} IS NULL)")),
             (_, Direction::Desc) => with(format!("{name} < {parameter}")),
@@ -187,7 +188,7 @@ impl KeyColumn {
 
     fn equal(&self, value: &Value) -> Condition {
         match value {
-            Value::Null => Condition { sql: format!("{} IS NULL", self.name), parameters: Vec::new() },
+            Value::NULL => Condition { sql: format!("{} IS NULL", self.name), parameters: Vec::new() },
             value => Condition { sql: format!("{} = {}", self.name, self.parameter), parameters: vec![value.clone()] },
         }
     }
@@ -229,7 +230,7 @@ mod tests {
             primary: vec!["`id`".into()],
             filters: vec![
                 ("`f`".into(), Value::from("x' OR 1=1"), "?".into()),
-                ("`g`".into(), Value::Null, "?".into()),
+                ("`g`".into(), Value::NULL, "?".into()),
             ],
             fingerprint: [0; 16],
             page_size: 10,
@@ -248,7 +249,7 @@ mod tests {
             "SELECT `a`, `id` FROM `t` WHERE (`f` = ? AND `g` IS NULL AND ((`a` < ?) OR (`a` = ? AND `id` > ?))) \
              ORDER BY `a` DESC, `id` ASC LIMIT ?"
         );
-        let expected = [Value::from("x' OR 1=1"), Value::Int(5), Value::Int(5), Value::Int(7), Value::Int(11)];
+        let expected = [Value::from("x' OR 1=1"), Value::Int(5), Value::Int(5), Value::Int(7), Value::from(11_u64)];
         assert_eq!(statement.parameters, expected);
     }
 
@@ -264,8 +265,8 @@ mod tests {
         let sql =
             |position: &Position| plan(true).by_key(Some(position), position.backwards, Form::Ranges).unwrap().sql;
         // Descending, NULL comes last: nothing is behind it but rows with a larger id.
-        assert!(sql(&at(false, false, Value::Null)).contains("((`a` IS NULL AND `id` > ?))"));
-        assert!(sql(&at(true, false, Value::Null)).contains("((`a` IS NOT NULL) OR (`a` IS NULL AND `id` < ?))"));
+        assert!(sql(&at(false, false, Value::NULL)).contains("((`a` IS NULL AND `id` > ?))"));
+        assert!(sql(&at(true, false, Value::NULL)).contains("((`a` IS NOT NULL) OR (`a` IS NULL AND `id` < ?))"));
         assert!(
             sql(&at(false, false, Value::Int(1))).contains("(((`a` < ? OR `a` IS NULL)) OR (`a` = ? AND `id` > ?))")
         );

@@ -1,13 +1,13 @@
 //! A query looked up in the database: which columns there are, what a page is sorted by, and whether that can be paged.
 
-use mysql::Conn;
 use mysql::prelude::Queryable;
+use mysql::{Conn, Value};
 use sha2::{Digest, Sha256};
 
 use super::Skip;
 use super::cursor::Fingerprint;
 use super::query::{Direction, Query};
-use super::value::Value;
+use super::value::write;
 use lab::{Doing, Error, Result};
 
 /// Longer values cannot be indexed whole, so that no page of them is found by its key.
@@ -120,7 +120,7 @@ struct Table {
     primary: Vec<String>,
 }
 
-type Described = (String, String, String, String, Option<u64>, Option<String>, Option<u64>, Option<u64>, Option<u64>);
+type Described = (String, String, String, String, Option<u64>, Option<String>, Option<u64>, Option<u64>);
 
 impl Table {
     fn look_up(connection: &mut Conn, name: &str) -> Result<Self> {
@@ -131,8 +131,7 @@ impl Table {
             .exec(
                 "SELECT column_name, LOWER(data_type), LOWER(column_type), is_nullable, \
                  CAST(character_octet_length AS UNSIGNED), collation_name, CAST(numeric_precision AS UNSIGNED), \
-                 CAST(numeric_scale AS UNSIGNED), CAST(datetime_precision AS UNSIGNED) \
-                 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? \
+                 CAST(numeric_scale AS UNSIGNED) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? \
                  ORDER BY ordinal_position",
                 (name,),
             )
@@ -151,7 +150,7 @@ impl Table {
             let cause = format!("{name:?} has no primary key, and without one rows can share a place in the order");
             return Err(refuse(&cause).remedy("give the table a primary key"));
         }
-        let column = |(name, kind, full_type, nullable, octets, collation, precision, scale, _): Described| Column {
+        let column = |(name, kind, full_type, nullable, octets, collation, precision, scale): Described| Column {
             name,
             kind,
             full_type,
@@ -198,7 +197,7 @@ impl Table {
     /// What a cursor belongs to: another order, another filter or another kind of column gives another fingerprint.
     fn fingerprint(&self, order: &[(&Column, Direction)], filters: &[(String, Value, String)]) -> Fingerprint {
         let mut bytes = Vec::new();
-        let mut text = |text: &str| Value::from(text).write(&mut bytes);
+        let mut text = |text: &str| write(&Value::from(text), &mut bytes);
         text(&self.database);
         text(&self.name);
         for (column, direction) in order {
@@ -212,8 +211,8 @@ impl Table {
         let mut filters: Vec<_> = filters.iter().map(|(column, value, _)| (column, value)).collect();
         filters.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
         for (column, value) in filters {
-            Value::from(column.as_str()).write(&mut bytes);
-            value.write(&mut bytes);
+            write(&Value::from(column), &mut bytes);
+            write(value, &mut bytes);
         }
         let digest = Sha256::digest(&bytes);
         std::array::from_fn(|index| digest[index])

@@ -56,15 +56,6 @@ impl Tries {
     }
 }
 
-impl std::ops::AddAssign for Tries {
-    fn add_assign(&mut self, other: Self) {
-        self.done += other.done;
-        self.deadlocks += other.deadlocks;
-        self.timeouts += other.timeouts;
-        self.stale += other.stale;
-    }
-}
-
 /// A connection that runs whole transactions.
 pub struct Client {
     connection: Conn,

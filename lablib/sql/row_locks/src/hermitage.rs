@@ -186,10 +186,10 @@ pub fn anti_dependency() -> Schedule {
 /// Fekete's: without the reader T3 all would be well.
 pub fn read_only_skew() -> Schedule {
     Schedule::new("G2-3", "a reader makes it a circle")
-        .read_all(1)
+        .find(1, "TRUE", [1, 2])
         .change(2, "value + 5", "id = 2", [(2, 25)])
         .commit(2)
-        .read_all(3)
+        .find(3, "TRUE", [1, 2])
         .commit(3)
         .write(1, 1, 0)
         .commit(1)

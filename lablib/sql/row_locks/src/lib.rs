@@ -25,7 +25,7 @@ mod stage;
 
 pub use client::{Client, Retry, Tries};
 use lab::Drawing;
-pub use locks::{Lock, LockWait, Watcher};
+pub use locks::{LockWait, Watcher};
 pub use play::{Answer, Play, Played};
 pub use schedule::{Schedule, Step};
 pub use setting::{Level, Reads, Setting};

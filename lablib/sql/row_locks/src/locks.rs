@@ -1,6 +1,6 @@
 //! What the server says about locks: who waits, for which lock, and who holds it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
@@ -12,26 +12,22 @@ use lab::{Doing, Result};
 /// MariaDB repeats its last answer to whoever asks its lock tables again within a tenth of a second.
 const TABLES_ARE_STALE_FOR: Duration = Duration::from_millis(110);
 
-/// A lock on a row, or on the gap before it.
+/// One session waits for another one's lock, on a row or on the gap before it. Sessions go by their number in the schedule; 0 is
+/// somebody else. A mode is as the server writes it: `X`, `S`, `X,GAP`, …
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lock {
-    /// Whose, by the number of the session in its schedule; 0 is somebody else.
+pub struct LockWait {
+    /// The session that waits.
     pub session: usize,
-    /// As the server writes it: `X`, `S`, `X,GAP`, …
+    /// The mode that it asks for.
     pub mode: String,
-    /// The index that it lies on.
+    /// The index that the lock lies on.
     pub index: String,
     /// The key of the row, or of the row behind the gap; "supremum pseudo-record" is the end of the index.
     pub key: String,
-}
-
-/// One session waits for another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockWait {
-    /// The lock that it asks for.
-    pub wants: Lock,
-    /// The other session's lock that stands in its way.
-    pub holds: Lock,
+    /// The session in its way.
+    pub holder: usize,
+    /// The mode of that one's lock.
+    pub held: String,
 }
 
 /// A connection that asks the server who waits.
@@ -64,47 +60,51 @@ impl Watcher {
         if let Some(asked) = self.asked {
             std::thread::sleep(TABLES_ARE_STALE_FOR.saturating_sub(asked.elapsed()));
         }
-        let doing = "ask the server's lock tables";
-        let transactions: Vec<(String, u64)> = self
-            .connection
-            .query("SELECT CAST(trx_id AS CHAR), trx_mysql_thread_id FROM information_schema.innodb_trx")
-            .doing(doing)?;
-        let of_transaction: BTreeMap<String, u64> = transactions.into_iter().collect();
-        let edges: Vec<(String, String)> = self.connection.query(edges(self.dialect)).doing(doing)?;
-        let locks: Vec<(String, String, String, String, Option<String>)> =
-            self.connection.query(locks(self.dialect)).doing(doing)?;
+        type Columns = (Option<u64>, String, String, String, Option<u64>, String);
+        let waits: Vec<Columns> =
+            self.connection.query(lock_waits(self.dialect)).doing("ask the server's lock tables")?;
         self.asked = Some(Instant::now());
-        let session = |transaction: &str| {
-            let connection = of_transaction.get(transaction);
-            connection.and_then(|id| sessions.iter().position(|known| known == id)).map_or(0, |index| index + 1)
+        let session = |connection: Option<u64>| {
+            let index = sessions.iter().position(|known| Some(*known) == connection);
+            index.map_or(0, |index| index + 1)
         };
-        let find = |id: &str| {
-            let (_, transaction, mode, index, key) = locks.iter().find(|lock| lock.0 == id)?;
-            let (mode, index) = (mode.clone(), index.clone());
-            Some(Lock { session: session(transaction), mode, index, key: key.clone().unwrap_or_default() })
+        let wait = |(waiter, mode, index, key, holder, held)| {
+            let (session, holder) = (session(waiter), session(holder));
+            LockWait { session, mode, index, key, holder, held }
         };
-        Ok(edges
-            .iter()
-            .filter_map(|(wants, holds)| Some(LockWait { wants: find(wants)?, holds: find(holds)? }))
-            .collect())
+        Ok(waits.into_iter().map(wait).collect())
     }
 }
 
-fn edges(dialect: Dialect) -> &'static str {
-    if dialect.is_mariadb() {
-        "SELECT requested_lock_id, blocking_lock_id FROM information_schema.innodb_lock_waits"
-    } else {
-        "SELECT requesting_engine_lock_id, blocking_engine_lock_id FROM performance_schema.data_lock_waits"
-    }
-}
-
-fn locks(dialect: Dialect) -> &'static str {
-    if dialect.is_mariadb() {
-        "SELECT lock_id, CAST(lock_trx_id AS CHAR), lock_mode, COALESCE(lock_index, ''), lock_data FROM information_schema.innodb_locks"
-    } else {
-        "SELECT engine_lock_id, CAST(engine_transaction_id AS CHAR), lock_mode, COALESCE(index_name, ''), lock_data \
-         FROM performance_schema.data_locks"
-    }
+/// Each wait with both of its locks; the two families of servers name the same tables and columns differently.
+fn lock_waits(dialect: Dialect) -> String {
+    let (waits, requested, blocking, locks, id, transaction, index) = match dialect.is_mariadb() {
+        true => (
+            "information_schema.innodb_lock_waits",
+            "requested_lock_id",
+            "blocking_lock_id",
+            "information_schema.innodb_locks",
+            "lock_id",
+            "lock_trx_id",
+            "lock_index",
+        ),
+        false => (
+            "performance_schema.data_lock_waits",
+            "requesting_engine_lock_id",
+            "blocking_engine_lock_id",
+            "performance_schema.data_locks",
+            "engine_lock_id",
+            "engine_transaction_id",
+            "index_name",
+        ),
+    };
+    format!(
+        "SELECT waiter.trx_mysql_thread_id, wanted.lock_mode, COALESCE(wanted.{index}, ''), COALESCE(wanted.lock_data, ''), \
+         holder.trx_mysql_thread_id, held.lock_mode FROM {waits} AS waits \
+         JOIN {locks} AS wanted ON wanted.{id} = waits.{requested} JOIN {locks} AS held ON held.{id} = waits.{blocking} \
+         LEFT JOIN information_schema.innodb_trx AS waiter ON waiter.trx_id = wanted.{transaction} \
+         LEFT JOIN information_schema.innodb_trx AS holder ON holder.trx_id = held.{transaction}"
+    )
 }
 
 /// The connections in the storage engine's report whose transactions wait for a lock.

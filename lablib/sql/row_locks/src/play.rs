@@ -6,7 +6,7 @@ use super::locks::LockWait;
 use super::schedule::{Schedule, Step};
 use super::setting::Setting;
 use lab::chart::{Chart, Timeline};
-use lab::history::serializable::{AnomalyKind, Isolation, Report, check};
+use lab::history::serializable::{AnomalyKind, Report, check};
 use lab::history::{Access, Transaction, TransactionOutcome};
 use lab::{Error, Result, Table};
 
@@ -132,16 +132,6 @@ impl Play {
         self.report.has(anomaly)
     }
 
-    /// The strongest level that the history does not contradict, in words.
-    pub fn strongest(&self) -> String {
-        let level = match self.report.strongest() {
-            // Real time is not what is asked here.
-            Some(Isolation::StrictSerializable) => Some(Isolation::Serializable),
-            other => other,
-        };
-        level.map_or_else(|| "none".into(), |level| level.to_string())
-    }
-
     /// The first thing that the checker has to say against it.
     pub fn evidence(&self) -> String {
         let against = self.report.anomalies.iter().find(|anomaly| anomaly.kind != AnomalyKind::RealTime);
@@ -165,6 +155,12 @@ impl Play {
             Some(Answer::Rows(rows)) => rows.first().and_then(|row| row.get(1)?.parse().ok()).unwrap_or(f64::NAN),
             _ => f64::NAN,
         }
+    }
+
+    /// Seconds from when the n-th step, from 1 on, was sent until its answer was there; not a number where it was not sent.
+    pub fn took(&self, step: usize) -> f64 {
+        let played = step.checked_sub(1).and_then(|index| self.steps.get(index));
+        played.and_then(|played| Some(played.done? - played.sent?)).unwrap_or(f64::NAN)
     }
 
     /// The session that got this error first; not a number where none did.

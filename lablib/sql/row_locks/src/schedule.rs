@@ -143,12 +143,6 @@ impl Schedule {
         self.then(session, step)
     }
 
-    /// A session reads the whole table, where both rows are from the beginning.
-    #[must_use]
-    pub fn read_all(self, session: usize) -> Self {
-        self.find(session, "TRUE", [1, 2])
-    }
-
     /// A session reads what a condition holds for; `expected` are rows that it holds for whenever they are there.
     #[must_use]
     pub fn find(self, session: usize, condition: &str, expected: impl Into<Vec<u32>>) -> Self {

@@ -29,22 +29,14 @@ fn open_transactions(server: &MariaDb) -> String {
 fn the_matrix_is_what_innodb_is_known_for() {
     let server = service::mysql();
     let matrix = matrix(&server, 2).unwrap();
-    assert_eq!(matrix.size(), 13 * 6);
-    for (trap, cells) in matrix.traps.iter().zip(&matrix.cells) {
-        for (setting, cell) in matrix.settings.iter().zip(cells) {
-            let play = &cell.plays[0];
-            assert!(
-                cell.as_expected(),
-                "{} at {setting}: expected {}, {:?}\n{}\n{:#?}",
-                trap.schedule.code(),
-                cell.expected,
-                cell.outcome(),
-                play.report(),
-                play.steps
-            );
-        }
+    assert_eq!(matrix.height(), 13 * 6);
+    for cell in matrix.rows() {
+        let [code, setting, outcome, evidence] =
+            ["code", "setting", "outcome", "evidence"].map(|column| cell.text(column));
+        assert_eq!(cell.number("as expected"), 1.0, "{code} at {setting}: {outcome}\n{evidence}");
     }
-    assert_eq!(matrix.anomalies_at(Setting::of(Level::Serializable)), 0);
+    let strict = matrix.filter("setting", &Setting::of(Level::Serializable)).samples("through");
+    assert_eq!((strict.len(), strict.max()), (13, 0.0));
     assert_eq!(open_transactions(&server), "0");
 }
 
@@ -169,9 +161,9 @@ fn gaps_are_locked_where_theory_says() {
         assert_eq!(surprises(&gaps), 0, "{gaps:?}");
     }
     let waits = gap_waits(&server).unwrap();
-    let modes: Vec<(usize, String)> = waits.iter().map(|wait| (wait.wants.session, wait.wants.mode.clone())).collect();
-    assert_eq!(modes, [(2, "X,GAP".to_string()), (3, "X".into()), (4, "S".into())], "{waits:?}");
-    assert!(waits.iter().all(|wait| wait.holds.session == 1), "{waits:?}");
+    assert_eq!(waits.texts("waits"), ["T2", "T3", "T4"], "{waits:?}");
+    assert_eq!(waits.texts("for the lock"), ["X,GAP", "X", "S"], "{waits:?}");
+    assert_eq!(waits.distinct("held by"), ["T1"], "{waits:?}");
     assert_eq!(gap_deadlock(&server, Level::RepeatableRead).unwrap().refused(1213), 1);
     assert_eq!(gap_deadlock(&server, Level::ReadCommitted).unwrap().refused(1213), 0);
 }
@@ -201,14 +193,17 @@ fn a_client_tries_again_and_leaves_nothing_half_done() {
     assert!(deadlocks.values()[0] > 0.0 && deadlocks.values()[1] == 0.0, "{moved:?}");
     assert_eq!(moved.samples("as the server counts").values(), deadlocks.values());
 
-    let patience = timeouts(&server).unwrap();
-    let told = [patience.patient, patience.client, patience.nowait].map(|one| (one.error, one.left));
-    assert_eq!(told, [(1205, 1), (1205, 0), (server.dialect().nowait_error(), 1)], "{patience:?}");
-    assert!(patience.patient.after >= 1.0 && patience.nowait.after < 0.5, "{patience:?}");
+    let met = timeouts(&server).unwrap();
+    assert_eq!(met.texts("error"), ["1205".to_string(), "1205".into(), server.dialect().nowait_error().to_string()]);
+    assert_eq!(met.samples("left").values(), [1.0, 0.0, 1.0], "{met:?}");
+    let [patient, gave_up, nowait]: [f64; 3] = met.samples("after").values().try_into().unwrap();
+    assert!(patient >= 1.0 && nowait < 0.5, "{met:?}");
     // The client has met the lock itself: it was not willing to wait, as far as the server lets it.
-    assert!(patience.client.after < 0.5 || !server.dialect().is_mariadb(), "{patience:?}");
-    assert_eq!((patience.skipping_found.as_slice(), patience.skipping_held), (&[2, 3, 4, 5][..], [4, 0, 0]));
-    assert!(patience.client_said.contains("has asked for another try 1 times"), "{}", patience.client_said);
+    assert!(gave_up < 0.5 || !server.dialect().is_mariadb(), "{met:?}");
+    assert!(met.texts("said")[1].contains("has asked for another try 1 times"), "{met:?}");
+    let skipped = skip_locked(&server).unwrap();
+    assert_eq!(skipped.texts("rows")[0], "2, 3, 4, 5");
+    assert_eq!(skipped.samples("held").values(), [4.0, 0.0, 0.0]);
 
     let mut client = Client::connect(&server, Retry::default(), Rng::seeded(1, "x")).unwrap();
     let error = client.transaction(|connection| connection.query_drop("INSERT INTO nowhere VALUES (1)")).unwrap_err();

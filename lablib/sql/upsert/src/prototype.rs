@@ -11,44 +11,37 @@ use super::way::Way;
 use lab::service::MariaDb;
 use lab::{Doing, Error, Result};
 
-const TABLE: &str = "users";
+/// The prototype's table.
+pub(super) const USERS: &str = "users";
 /// Rows that one statement adds while the table is filled.
 const STRIDE: u64 = 100_000;
 
-/// The prototype's table: a number is the key, six columns of text have no index, and nothing refers to it.
-pub(super) struct Users;
-
-impl Users {
-    /// Makes the table anew, with users number 1 up to `rows`.
-    pub(super) fn create(server: &MariaDb, rows: u64) -> Result<()> {
-        let mut connection = server.connect_within(PATIENCE)?;
-        let mut run = |sql: String| connection.query_drop(sql).doing("make the prototype's table");
-        run(format!("DROP TABLE IF EXISTS {TABLE}"))?;
-        let text =
-            ["name", "username", "email", "phone", "website", "address"].map(|column| format!("{column} VARCHAR(255)"));
+/// Makes the prototype's table anew, with users number 1 up to `rows`: a number is the key, six columns of text have no index, and nothing
+/// refers to it.
+pub(super) fn create_users(server: &MariaDb, rows: u64) -> Result<()> {
+    let mut connection = server.connect_within(PATIENCE)?;
+    let mut run = |sql: String| connection.query_drop(sql).doing("make the prototype's table");
+    run(format!("DROP TABLE IF EXISTS {USERS}"))?;
+    let text =
+        ["name", "username", "email", "phone", "website", "address"].map(|column| format!("{column} VARCHAR(255)"));
+    run(format!(
+        "CREATE TABLE {USERS} (id BIGINT UNSIGNED NOT NULL PRIMARY KEY AUTO_INCREMENT, {}) ENGINE = InnoDB",
+        text.join(", ")
+    ))?;
+    run(format!("INSERT INTO {USERS} VALUES (1, '', '', '', '', '', '')"))?;
+    // Each statement copies rows that are there; what is in a column follows from its number.
+    let mut filled = 1;
+    while filled < rows {
+        let more = filled.min(rows - filled).min(STRIDE);
+        let id = format!("id + {filled}");
         run(format!(
-            "CREATE TABLE {TABLE} (id BIGINT UNSIGNED NOT NULL PRIMARY KEY AUTO_INCREMENT, {}) ENGINE = InnoDB",
-            text.join(", ")
-        ))?;
-        run(format!("INSERT INTO {TABLE} VALUES (1, '', '', '', '', '', '')"))?;
-        // Each statement copies rows that are there; what is in a column follows from its number.
-        let mut filled = 1;
-        while filled < rows {
-            let more = filled.min(rows - filled).min(STRIDE);
-            let id = format!("id + {filled}");
-            run(format!(
-                "INSERT INTO {TABLE} SELECT {id}, CONCAT('Name ', {id}), CONCAT('user', {id}), CONCAT({id}, '@example.org'), \
+            "INSERT INTO {USERS} SELECT {id}, CONCAT('Name ', {id}), CONCAT('user', {id}), CONCAT({id}, '@example.org'), \
                  LPAD({id}, 12, '0'), CONCAT('https://example.org/', {id}), CONCAT({id}, ' Long Street, Springfield, 12345') \
-                 FROM {TABLE} WHERE id <= {more}"
-            ))?;
-            filled += more;
-        }
-        Ok(())
+                 FROM {USERS} WHERE id <= {more}"
+        ))?;
+        filled += more;
     }
-
-    pub(super) fn name() -> &'static str {
-        TABLE
-    }
+    Ok(())
 }
 
 /// A connection of the prototype's.
@@ -65,12 +58,12 @@ impl User {
         let doing = || format!("put a user by {way}");
         type Columns = (u64, String, String, String, String, String, String);
         let row: Option<Columns> =
-            self.0.exec_first(format!("SELECT * FROM {TABLE} WHERE id = ?"), (id,)).doing(doing())?;
+            self.0.exec_first(format!("SELECT * FROM {USERS} WHERE id = ?"), (id,)).doing(doing())?;
         let Some((id, name, username, email, _, website, address)) = row else {
             return Err(Error::new(doing(), format!("there is no user {id}")));
         };
         let columns =
-            format!("INTO {TABLE} (id, name, username, email, phone, website, address) VALUES (?, ?, ?, ?, ?, ?, ?)");
+            format!("INTO {USERS} (id, name, username, email, phone, website, address) VALUES (?, ?, ?, ?, ?, ?, ?)");
         let row = (id, name, username, email, phone, website, address);
         match way {
             Way::Replace => self.0.exec_drop(format!("REPLACE {columns}"), row).doing(doing()),

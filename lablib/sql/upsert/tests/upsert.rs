@@ -178,8 +178,7 @@ fn clients_that_meet_lose_nothing_by_the_ways_that_keep_the_row() {
     assert_eq!(kept.height(), 5);
     // REPLACE forgets all but the last change of each contact.
     assert_eq!(crowded.filter("way", &Way::Replace).number("lost"), 240.0 - 3.0);
-    let met = meeting(&server).unwrap();
-    assert_eq!((met.refused, met.counted), (1, 2));
+    assert_eq!(meeting(&server).unwrap(), (1, 2));
 }
 
 /// Where gaps are not locked, two may find nothing and insert the same contact; that is no reason to refuse a put.
@@ -197,41 +196,46 @@ fn the_ways_that_keep_the_row_do_so_at_read_committed_too() {
 #[test]
 fn batches_in_order_have_no_deadlocks_and_the_others_are_put_all_the_same() {
     let server = service::mysql();
-    let circles = deadlocks(&server, 4, 100, 30, 40, 3);
-    assert!(circles.as_they_come > 0, "{circles:?}");
-    assert_eq!((circles.sorted, circles.miscounted), (0, 0), "{circles:?}");
+    let circles = deadlocks(&server, 4, 100, 30, 40, 3).unwrap();
+    assert!(circles.filter("order", "as they come").number("deadlocks") > 0.0, "{circles:?}");
+    assert_eq!(circles.filter("order", "sorted").number("deadlocks"), 0.0, "{circles:?}");
+    assert_eq!(circles.samples("miscounted").values(), [0.0, 0.0], "{circles:?}");
 }
 
 #[test]
 fn replace_takes_along_what_refers_to_a_row_and_the_others_do_not() {
     let server = service::mysql();
-    for meaning in meaning(&server, 10).unwrap() {
-        let (way, fired) = (meaning.way, meaning.fired);
-        if way == Way::Replace {
-            assert_eq!((meaning.renumbered, meaning.notes_lost, meaning.orders_lost), (10, 10, 20));
-            assert_eq!((meaning.wrong, fired, meaning.numbers), (0, [20, 0, 10], 2.0));
+    let meant = meaning(&server, 10).unwrap();
+    assert_eq!(meant.height(), 7);
+    for meaning in meant.rows() {
+        let fired = ["on INSERT", "on UPDATE", "on DELETE"].map(|event| meaning.number(event));
+        if meaning.text("way") == Way::Replace.to_string() {
+            let harm = ["renumbered", "note lost", "orders lost", "wrong"].map(|fault| meaning.number(fault));
+            assert_eq!((harm, fired), ([10.0, 10.0, 20.0, 0.0], [20.0, 0.0, 10.0]));
+            assert_eq!(meaning.number("numbers"), 2.0);
         } else {
-            assert_eq!((meaning.harm(), fired), (0, [10, 10, 0]), "{way}");
+            assert_eq!((meaning.number("harm"), fired), (0.0, [10.0, 10.0, 0.0]), "{}", meaning.text("way"));
         }
     }
-    for held in restricted(&server).unwrap() {
-        assert_eq!((held.refused.is_some(), held.kept), (held.way == Way::Replace, true), "{held:?}");
-        assert!(held.refused.is_none_or(|said| said.contains("1451")));
-    }
+    let held = restricted(&server).unwrap();
+    assert_eq!(held.samples("kept").values(), [1.0; 7], "{held:?}");
+    let refused = held.filter("refused", 1);
+    assert_eq!(refused.texts("way"), [Way::Replace.to_string()], "{held:?}");
+    assert!(refused.texts("said")[0].contains("1451"), "{held:?}");
     let cut = too_long(&server).unwrap();
-    assert_eq!((cut[0].stored, cut[1].stored), (0, 64));
-    assert!(cut[0].answer.contains("1406"), "{}", cut[0].answer);
+    assert_eq!(cut.samples("characters stored").values(), [0.0, 64.0]);
+    assert!(cut.texts("the server answers")[0].contains("1406"), "{cut:?}");
 }
 
 #[test]
 fn a_killed_server_keeps_every_acknowledged_batch_whole() {
     let survived = survives(&service::private_mysql(), 3, 20, 10).unwrap();
-    assert_eq!(survived.len(), Way::ALL.len());
-    for survived in survived {
-        assert!(survived.acknowledged >= 10, "{survived:?}");
-        assert_eq!((survived.lost, survived.half), (0, 0), "{survived:?}");
-        let many = if survived.way.takes_many() { "20 contacts" } else { "a contact" };
-        assert!(survived.told.starts_with(&format!("could not put {many}")), "{}", survived.told);
+    assert_eq!(survived.height(), Way::ALL.len());
+    for (way, survived) in Way::ALL.into_iter().zip(survived.rows()) {
+        assert!(survived.number("acknowledged") >= 10.0, "{survived:?}");
+        assert_eq!((survived.number("lost"), survived.number("half")), (0.0, 0.0), "{survived:?}");
+        let many = if way.takes_many() { "20 contacts" } else { "a contact" };
+        assert!(survived.text("told").starts_with(&format!("could not put {many}")), "{}", survived.text("told"));
     }
 }
 
@@ -256,8 +260,8 @@ fn an_acknowledged_put_has_been_synced() {
 fn all_ways_end_with_the_same_table() {
     // What is asked is the whole server's count.
     let server = service::private_mysql();
-    let spec = PriceSpec { rows: 200, puts: 120, rounds: 2, clients: 4, batch: 10, indexes: true, seed: 5 };
-    let prices = prices(&server, spec).unwrap();
+    let spec = PriceSpec { rows: 200, puts: 120, rounds: 2, clients: 4, indexes: true, seed: 5 };
+    let prices = prices(&server, &Batch::all(10), spec).unwrap();
     assert!(prices.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{prices:?}");
     let commits = |way| prices.samples(&Batch::of(way, 10), "commits").mean();
     assert!((commits(Way::OnDuplicateKey) - 1.0).abs() < 0.02);
@@ -266,7 +270,9 @@ fn all_ways_end_with_the_same_table() {
 
 #[test]
 fn batches_of_all_sizes_end_with_the_same_table() {
-    let batches = batch_sizes(&service::mysql(), (200, 60), &[1, 7, 60], 2, 5).unwrap();
+    let many = [Way::Batched, Way::Staged].into_iter().flat_map(|way| [1, 7, 60].map(|size| Batch { way, size }));
+    let spec = PriceSpec { rows: 200, puts: 60, rounds: 2, clients: 1, indexes: false, seed: 5 };
+    let batches = prices(&service::mysql(), &many.collect::<Vec<_>>(), spec).unwrap();
     assert!(batches.figure("wrong").samples("value").values().iter().all(|wrong| *wrong == 0.0), "{batches:?}");
 }
 
@@ -274,14 +280,16 @@ fn batches_of_all_sizes_end_with_the_same_table() {
 fn the_prototypes_second_phase_runs_on_one_connection() {
     let server = service::private_mysql();
     let spec = PoolSpec { size: 6, rows: 100, updates: 60, pairs: 2, seed: 1 };
-    let Published { leaky, fair } = prototype(&server, spec).unwrap();
-    assert_eq!(leaky.at("second", "most").values(), [1.0; 4]);
-    assert_eq!(leaky.at("first", "permits left").values(), [1.0; 4]);
-    assert_eq!(leaky.at("second", "permits left").values(), [1.0; 4]);
-    assert_eq!(fair.at("second", "permits left").values(), [6.0; 4]);
-    assert!(leaky.at("first", "most").min() > 1.0 && fair.at("second", "most").min() > 1.0, "{leaky:?} {fair:?}");
+    let [leaky, fair] = prototype(&server, spec).unwrap();
+    let [first, second] = ["first", "second"].map(|place| leaky.phases.filter("place", place));
+    let fair = fair.phases.filter("place", "second");
+    assert_eq!(second.samples("most").values(), [1.0; 4]);
+    assert_eq!(first.samples("permits left").values(), [1.0; 4]);
+    assert_eq!(second.samples("permits left").values(), [1.0; 4]);
+    assert_eq!(fair.samples("permits left").values(), [6.0; 4]);
+    assert!(first.samples("most").min() > 1.0 && fair.samples("most").min() > 1.0, "{leaky:?} {fair:?}");
     // Alone, each commit goes to the disk by itself.
-    assert_eq!(leaky.at("second", "commits to a sync").values(), [1.0; 4]);
+    assert_eq!(second.samples("commits to a sync").values(), [1.0; 4]);
     assert_eq!(leaky.published().len(), 2);
 }
 
@@ -292,7 +300,7 @@ fn replace_costs_an_index_entry_for_each_index_and_nothing_where_there_is_none()
     // What the server does by itself is counted too: so it has nothing else to do, not even statistics.
     let server = MariaDb::with("innodb_stats_auto_recalc", "0").start().unwrap();
     let spec = PoolSpec { size: 4, rows: 3_000, updates: 400, pairs: 4, seed: 1 };
-    let plain = prototype(&server, spec).unwrap().fair;
+    let [_, plain] = prototype(&server, spec).unwrap();
     let book = address_book(&server, spec).unwrap();
     for (what, ratio, low, high) in [
         ("log", plain.ratio("engine's log"), 0.85, 1.15),

@@ -1,7 +1,7 @@
 //! Whether what has expired is gone, and what it costs to clear it away.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mysql::Conn;
@@ -10,24 +10,12 @@ use mysql::prelude::Queryable;
 use super::databases;
 use crate::{Skip, Store, Sweeper};
 use lab::service::{Counters, MariaDb};
-use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
-
-/// What reads around the moments of expiry saw.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Punctual {
-    /// Reads that ended before their key can have expired.
-    pub before: u64,
-    /// Of those, the ones that found nothing.
-    pub too_early: u64,
-    /// Reads that began after their key must have expired.
-    pub after: u64,
-    /// Of those, the ones that found it.
-    pub too_late: u64,
-}
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng};
 
 /// Puts keys that live for up to `longest`, and reads them all, over and over, until none is left; with or without a step
-/// of the store. Nobody sweeps.
-pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Result<Punctual> {
+/// of the store. Nobody sweeps. One row: reads that ended `before` their key can have expired, and those of them that found nothing (`too
+/// early`); reads that began `after` their key must have expired, and those of them that found it (`too late`).
+pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip: Option<Skip>) -> Result<Frame> {
     let mut store = Store::create(&databases(server, 1)?)?.without(skip);
     let mut rng = Rng::seeded(seed, "times to live");
     let mut lives = Vec::new();
@@ -39,7 +27,7 @@ pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip:
         // The server counted from some moment between these two.
         lives.push((key, from + ttl, Instant::now() + ttl));
     }
-    let mut seen = Punctual::default();
+    let (mut before, mut too_early, mut after, mut too_late) = (0, 0, 0, 0);
     let end = Instant::now() + longest.mul_f64(1.2);
     while Instant::now() < end {
         for (key, earliest, latest) in &lives {
@@ -47,15 +35,16 @@ pub fn punctual(server: &MariaDb, keys: u64, longest: Duration, seed: u64, skip:
             let found = store.get(key)?.is_some();
             let to = Instant::now();
             if to < *earliest {
-                seen.before += 1;
-                seen.too_early += u64::from(!found);
+                before += 1;
+                too_early += u64::from(!found);
             } else if from > *latest {
-                seen.after += 1;
-                seen.too_late += u64::from(found);
+                after += 1;
+                too_late += u64::from(found);
             }
         }
     }
-    Ok(seen)
+    let counts = [("before", before), ("too early", too_early), ("after", after), ("too late", too_late)];
+    Ok(counts.into_iter().fold(Frame::new(), |row, (name, count)| row.counts(name, "", [count])))
 }
 
 /// Who clears away what has expired.
@@ -112,39 +101,19 @@ pub struct CleaningSpec {
 /// Who clears while whose keys are put.
 pub type Clears = (Putting, Clearing);
 
-/// What writers felt while somebody cleared expired entries away.
-#[derive(Debug, Clone)]
-pub struct Cleaning {
-    /// A row for each who cleared (`by`) while clients `put` what: entries that were `left`, how long it `took`, how many `puts` there
-    /// were, and how often one of them, or whoever cleared, had to wait for a lock (`waits`).
-    pub clearings: Frame,
-    /// A row for each put: `by`, `put`, `client`, and how long it `took`.
-    pub puts: Frame,
-}
-
-impl Cleaning {
-    /// One figure of one clearing.
-    pub fn of(&self, (putting, by): Clears, figure: &str) -> f64 {
-        self.clearings.filter("put", &putting).filter("by", &by).number(figure)
-    }
-
-    /// The longest put of each client, as a share of the time that clearing took.
-    pub fn longest(&self, (putting, by): Clears) -> Samples {
-        let longest = self.puts.filter("put", &putting).filter("by", &by).group(["client"]).max("took");
-        longest.samples("took").map(|took| took / self.of((putting, by), "took"))
-    }
-}
-
 /// Expired entries among live ones in the store's own table, cleared away by each of these in turn while clients put. Only who
 /// clears, and what is put, differs.
-pub fn cleaning(server: &MariaDb, spec: CleaningSpec, all: &[Clears]) -> Result<Cleaning> {
+///
+/// Two frames. The first has a row for each who cleared (`by`) while clients `put` what: entries that were `left`, how long it `took`, how
+/// many `puts` there were, and how often one of them, or whoever cleared, had to wait for a lock (`waits`). The second has a row for each
+/// put: `by`, `put`, `client`, how long it `took`, and the `share` of the time that clearing took.
+pub fn cleaning(server: &MariaDb, spec: CleaningSpec, all: &[Clears]) -> Result<(Frame, Frame)> {
     if spec.expired < spec.clients || spec.alive < spec.clients || spec.clients == 0 {
         return Err(Error::new("compare who clears", "it takes an expired and a live entry for each client"));
     }
     let mut progress = Progress::new("clear away what has expired", all.len() as u64);
     let one = |&clears| cleared(server, spec, clears).inspect(|_| progress.step());
-    let (clearings, puts) = all.iter().map(one).collect::<Result<_>>()?;
-    Ok(Cleaning { clearings, puts })
+    all.iter().map(one).collect()
 }
 
 /// One clearing's row, and its puts.
@@ -176,12 +145,11 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
         Clearing::OneDelete => connection.query_drop(delete("IGNORE")).doing("clear away"),
         Clearing::OneDeleteByIndex => connection.query_drop(delete("FORCE")).doing("clear away"),
         Clearing::Sweeper => {
-            let errors = Arc::new(Mutex::new(None));
-            let heard = errors.clone();
-            let hear = move |error: &Error| *lock(&heard) = Some(error.clone());
+            let (told, heard) = channel();
+            let hear = move |error: &Error| drop(told.send(error.clone()));
             let _sweeper = Sweeper::start(&urls[0], batch, Duration::from_millis(1), hear)?;
             while left(&mut connection)? > 0 {
-                if let Some(error) = lock(&errors).take() {
+                if let Ok(error) = heard.try_recv() {
                     return Err(error);
                 }
                 std::thread::sleep(Duration::from_millis(2));
@@ -205,18 +173,15 @@ fn cleared(server: &MariaDb, spec: CleaningSpec, (putting, by): Clears) -> Resul
             Ok(())
         })?;
     let waits = Counters::of_server(server)?.get("Innodb_row_lock_waits")? - before;
+    let took = ran.event_ended("cleared") - ran.event_ended("all put");
     let row = Frame::new()
         .counts("left", "", [left(&mut connection)?])
-        .numbers("took", "s", [ran.event_ended("cleared") - ran.event_ended("all put")])
+        .numbers("took", "s", [took])
         .counts("puts", "", [ran.frame.height() as u64])
         .numbers("waits", "", [waits]);
-    let [row, puts] = [row, ran.frame.select(["client", "took"])]
-        .map(|frame| frame.everywhere("by", "", &by).everywhere("put", "", &putting));
+    let puts = ran.frame.select(["client", "took"]).computed("share", "", |put| put.number("took") / took);
+    let [row, puts] = [row, puts].map(|frame| frame.everywhere("by", "", &by).everywhere("put", "", &putting));
     Ok((row, puts))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fill(connection: &mut Conn, rows: impl Iterator<Item = String>) -> Result<()> {

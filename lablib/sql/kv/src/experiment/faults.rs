@@ -3,98 +3,74 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::databases;
-use crate::prototype::Got;
 use crate::{FirstPrototype, Store};
 use lab::service::MariaDb;
 use lab::{Doing, Frame, Result};
+
+/// What is done before somebody gets a key.
+enum Step {
+    /// A key, its value, and how long it lives.
+    Put(&'static str, &'static str, Duration),
+    Delete(&'static str),
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const MOMENT: Duration = Duration::from_millis(1);
+const TWENTY_YEARS: Duration = Duration::from_secs(20 * 365 * 86_400);
+
+/// What is done, what must come out, the steps, and the key that is read at last.
+const QUESTIONS: [(&str, &str, &[Step], &str); 5] = [
+    ("put 1, put 2, get", "2", &[Step::Put("a", "1", HOUR), Step::Put("a", "2", HOUR)], "a"),
+    ("put 1, delete, put 3, get", "3", &[Step::Put("b", "1", HOUR), Step::Delete("b"), Step::Put("b", "3", HOUR)], "b"),
+    (
+        "put 1 for a moment, put 2 for an hour, get later",
+        "2",
+        &[Step::Put("c", "1", MOMENT), Step::Put("c", "2", HOUR)],
+        "c",
+    ),
+    (
+        "put 1 under Key, put 2 under key, get key",
+        "2",
+        &[Step::Put("Key", "1", HOUR), Step::Put("key", "2", HOUR)],
+        "key",
+    ),
+    ("put 1 for twenty years, get", "1", &[Step::Put("e", "1", TWENTY_YEARS)], "e"),
+];
 
 /// Asks both. A row for each question: `what is done`, what must come out (`right`), what `the prototype` says, and what `this store` does.
 pub fn faults(server: &MariaDb) -> Result<Frame> {
     let mut old = FirstPrototype::on(server)?;
     let mut new = Store::create(&databases(server, 1)?)?;
+    let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
+    let mut asked = Frame::new();
+    for (what, right, steps, key) in QUESTIONS {
+        let (prototype, ours) =
+            (said(of_the_prototype(&mut old, steps, key)), said(of_the_store(&mut new, steps, key)));
+        let question = Frame::new().text("what is done", [what]).text("right", [right]);
+        asked = asked.stack(&question.text("the prototype", [prototype]).text("this store", [ours]));
+    }
+    Ok(asked)
+}
+
+/// Its clock counts seconds; it is asked when a moment is over.
+fn of_the_prototype(store: &mut FirstPrototype, steps: &[Step], key: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).doing("read the clock")?.as_secs();
-    let hour = Some(Duration::from_secs(3_600));
-    let mut asked: [Vec<String>; 4] = Default::default();
-    let mut ask = |question: &str, right: &str, prototype: Result<String>, ours: Result<String>| {
-        let said = |answer: Result<String>| answer.unwrap_or_else(|error| format!("refused: {}", short(&error)));
-        let row = [question.to_string(), right.to_string(), said(prototype), said(ours)];
-        asked.iter_mut().zip(row).for_each(|(column, words)| column.push(words));
-    };
-
-    let mut prototype = || -> Result<String> {
-        old.set("a", "1", now + 3_600)?;
-        old.set("a", "2", now + 3_600)?;
-        told(old.get("a", now)?)
-    };
-    let mut ours = || -> Result<String> {
-        new.put(b"a", b"1", hour)?;
-        new.put(b"a", b"2", hour)?;
-        text(&mut new, "a")
-    };
-    ask("put 1, put 2, get", "2", prototype(), ours());
-
-    let mut prototype = || -> Result<String> {
-        old.set("b", "1", now + 3_600)?;
-        old.delete("b")?;
-        old.set("b", "3", now + 3_600)?;
-        told(old.get("b", now)?)
-    };
-    let mut ours = || -> Result<String> {
-        new.put(b"b", b"1", hour)?;
-        new.delete(b"b")?;
-        new.put(b"b", b"3", hour)?;
-        text(&mut new, "b")
-    };
-    ask("put 1, delete, put 3, get", "3", prototype(), ours());
-
-    let mut prototype = || -> Result<String> {
-        old.set("c", "1", now + 1)?;
-        old.set("c", "2", now + 3_600)?;
-        told(old.get("c", now + 2)?)
-    };
-    let mut ours = || -> Result<String> {
-        new.put(b"c", b"1", Some(Duration::from_millis(1)))?;
-        new.put(b"c", b"2", hour)?;
-        text(&mut new, "c")
-    };
-    ask("put 1 for a moment, put 2 for an hour, get later", "2", prototype(), ours());
-
-    let mut prototype = || -> Result<String> {
-        old.set("Key", "1", now + 3_600)?;
-        old.set("key", "2", now + 3_600)?;
-        told(old.get("key", now)?)
-    };
-    let mut ours = || -> Result<String> {
-        new.put(b"Key", b"1", hour)?;
-        new.put(b"key", b"2", hour)?;
-        text(&mut new, "key")
-    };
-    ask("put 1 under Key, put 2 under key, get key", "2", prototype(), ours());
-
-    let years = 20 * 365 * 86_400;
-    let mut prototype = || -> Result<String> {
-        old.set("e", "1", now + years)?;
-        told(old.get("e", now)?)
-    };
-    let mut ours = || -> Result<String> {
-        new.put(b"e", b"1", Some(Duration::from_secs(years)))?;
-        text(&mut new, "e")
-    };
-    ask("put 1 for twenty years, get", "1", prototype(), ours());
-    let names = ["what is done", "right", "the prototype", "this store"];
-    Ok(names.into_iter().zip(asked).fold(Frame::new(), |frame, (name, words)| frame.text(name, words)))
+    for step in steps {
+        match step {
+            Step::Put(key, value, lives) => store.set(key, value, now + lives.as_secs().max(1))?,
+            Step::Delete(key) => store.delete(key)?,
+        }
+    }
+    store.get(key, now + 2)
 }
 
-fn told(got: Got) -> Result<String> {
-    Ok(match got {
-        Got::Value(value) => value,
-        Got::Nothing => "nothing".into(),
-        Got::Deleted => "deleted".into(),
-        Got::Expired => "expired".into(),
-    })
-}
-
-fn text(store: &mut Store, key: &str) -> Result<String> {
+fn of_the_store(store: &mut Store, steps: &[Step], key: &str) -> Result<String> {
+    for step in steps {
+        match step {
+            Step::Put(key, value, lives) => store.put(key.as_bytes(), value.as_bytes(), Some(*lives)).map(drop)?,
+            Step::Delete(key) => store.delete(key.as_bytes()).map(drop)?,
+        }
+    }
     let entry = store.get(key.as_bytes())?;
     Ok(entry.map_or_else(|| "nothing".into(), |entry| String::from_utf8_lossy(&entry.value).into_owned()))
 }

@@ -7,30 +7,10 @@ use super::databases;
 use crate::Store;
 use lab::link::Direction;
 use lab::service::MariaDb;
-use lab::{Crowd, Error, Link, Result};
+use lab::{Crowd, Error, Frame, Link, Result};
 
 /// Puts of each client that must be refused before it has seen enough of a server that is down.
 const REFUSALS: usize = 10;
-
-/// What was found after the server's restart.
-#[derive(Debug, Clone)]
-pub struct Survived {
-    /// Puts that were acknowledged.
-    pub acknowledged: u64,
-    /// Those of them that are not there, or with another value.
-    pub lost: u64,
-    pub in_doubt: u64,
-    /// Those of them that are there.
-    pub happened: u64,
-    /// Puts that were refused.
-    pub refused: u64,
-    /// Those of them that are there all the same.
-    pub refused_and_there: u64,
-    /// What a client was told of a put in doubt, and of one that was refused.
-    pub told: [String; 2],
-    /// Connections of the clients' that the server still has after they are gone.
-    pub connections_left: u64,
-}
 
 /// What became of a client's puts; keys are numbers.
 #[derive(Default)]
@@ -45,7 +25,12 @@ struct Told {
 ///
 /// Half of the clients stop hearing the server's answers a moment before: so there are puts that have happened and of which
 /// their clients cannot know it. And all of them go on putting while the server is down, so there are some that are refused.
-pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived> {
+///
+/// One row: puts that were `acknowledged`, and those of them that are not there, or with another value (`lost`); puts `in doubt`, and those
+/// of them that are there (`happened`); puts that were `refused`, and those of them that are there all the same (`refused and there`); what
+/// a client was `told of doubt`, and `told of refusal`; and connections of the clients' that the server still has after they are gone
+/// (`connections left`).
+pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Frame> {
     let nobody = || Error::new("kill a server under its clients", "there is no client");
     if clients == 0 {
         return Err(nobody());
@@ -103,38 +88,37 @@ pub fn survives(server: &MariaDb, clients: usize, after: u64) -> Result<Survived
         let found = keys.iter().map(|&key| Ok(store.get(&name(key))?.is_some_and(|entry| entry.value == value(key))));
         Ok(found.collect::<Result<Vec<bool>>>()?.into_iter().map(u64::from).sum())
     };
-    let mut survived = Survived {
-        acknowledged: 0,
-        lost: 0,
-        in_doubt: 0,
-        happened: 0,
-        refused: 0,
-        refused_and_there: 0,
-        told: told.first().map(|told| told.words.clone()).unwrap_or_default(),
-        connections_left: 0,
-    };
-    for told in &told {
-        survived.acknowledged += told.acknowledged.len() as u64;
-        survived.lost += told.acknowledged.len() as u64 - there(&told.acknowledged)?;
-        survived.in_doubt += told.in_doubt.len() as u64;
-        survived.happened += there(&told.in_doubt)?;
-        survived.refused += told.refused.len() as u64;
-        survived.refused_and_there += there(&told.refused)?;
-    }
+    let all = |of: fn(&Told) -> &Vec<u64>| told.iter().flat_map(of).copied().collect::<Vec<u64>>();
+    let (acknowledged, in_doubt, refused) =
+        (all(|told| &told.acknowledged), all(|told| &told.in_doubt), all(|told| &told.refused));
+    let lost = acknowledged.len() as u64 - there(&acknowledged)?;
+    let (happened, refused_and_there) = (there(&in_doubt)?, there(&refused)?);
     let connections = || -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE 'kv\\_%'";
         Ok(server.ask(sql)?.parse().unwrap_or(u64::MAX))
     };
     drop(stores);
     // A server hears of a connection's end a moment after its client.
+    let mut connections_left = connections()?;
     for _ in 0..200 {
-        survived.connections_left = connections()?;
-        if survived.connections_left == 0 {
+        if connections_left == 0 {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
+        connections_left = connections()?;
     }
-    Ok(survived)
+    let counts = [
+        ("acknowledged", acknowledged.len() as u64),
+        ("lost", lost),
+        ("in doubt", in_doubt.len() as u64),
+        ("happened", happened),
+        ("refused", refused.len() as u64),
+        ("refused and there", refused_and_there),
+        ("connections left", connections_left),
+    ];
+    let survived = counts.into_iter().fold(Frame::new(), |row, (name, count)| row.counts(name, "", [count]));
+    let [of_doubt, of_refusal] = told.first().map(|told| told.words.clone()).unwrap_or_default();
+    Ok(survived.text("told of doubt", [of_doubt]).text("told of refusal", [of_refusal]))
 }
 
 fn name(key: u64) -> Vec<u8> {

@@ -1,11 +1,13 @@
 //! The same entries in other layouts, and in Redis.
 
+use std::fmt;
+use std::process::Command;
+
 use super::databases;
 use crate::Store;
 use crate::rivals::{Client, Layout};
-use lab::chart::{Chart, Lines};
 use lab::service::{Counters, MariaDb, Redis};
-use lab::{Crowd, Error, Frame, Progress, Result, Rng, Samples, Trial};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples, Trial};
 
 /// What every layout took for entries of every size.
 #[derive(Debug, Clone)]
@@ -16,6 +18,19 @@ pub struct Measures {
     /// A row for each round of each `layout` and `size`, by `what`: seconds that a `get` or a `put` `took` while eight clients were at
     /// it, the turn's time by their number. Beside it the same `over ours`, which is this store's in the same round.
     pub turns: Frame,
+}
+
+/// What clients do to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Get,
+    Put,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Get { "get" } else { "put" })
+    }
 }
 
 /// A get is over so much sooner that it takes more of them to measure: so many of each client's for each put.
@@ -107,7 +122,7 @@ fn of_size(
         counted = counted.stack(&row);
     }
     let before = Counters::of_server(server)?.get("Binlog_commits")?;
-    let mut race = |what: &str, times: u64| {
+    let mut race = |what: Operation, times: u64| {
         Trial::over(Layout::ALL, rounds).run(|layout, _, figures| {
             let round = figures.round() as u64;
             let clients = everybody[*layout as usize].iter_mut().enumerate();
@@ -116,17 +131,19 @@ fn of_size(
             let ran = Crowd::holding(clients).times(times).run(|(client, rng), call| {
                 // Each client has entries of its own, so that nobody waits for another's lock.
                 let entry = rng.below(entries / CLIENTS as u64) * CLIENTS as u64 + call.client() as u64;
-                if what == "put" {
-                    return client.put(&key(entry), &value(entry, 1 + round * times + call.number()));
+                match what {
+                    Operation::Put => client.put(&key(entry), &value(entry, 1 + round * times + call.number())),
+                    Operation::Get => {
+                        let found = client.get(&key(entry))?;
+                        found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
+                    }
                 }
-                let found = client.get(&key(entry))?;
-                found.map(drop).ok_or_else(|| Error::new("get an entry", format!("{layout} does not have it")))
             })?;
             figures.push("took", "s", ran.seconds / ran.frame.height() as f64);
             Ok(())
         })
     };
-    let (gets, puts) = (race("get", operations * GETS_FOR_A_PUT)?, race("put", operations)?);
+    let (gets, puts) = (race(Operation::Get, operations * GETS_FOR_A_PUT)?, race(Operation::Put, operations)?);
     let commits = Counters::of_server(server)?.get("Binlog_commits")? - before;
     let tables = Layout::ALL.into_iter().filter(|layout| layout.is_a_table()).count();
     let expected = (tables * (rounds + 1) * CLIENTS) as f64 * operations as f64;
@@ -134,33 +151,45 @@ fn of_size(
         let cause = format!("{expected} puts into {tables} tables were {commits} commits");
         return Err(Error::new("compare layouts that do the same work", cause));
     }
-    let turns = |what: &str, trial: &Trial<Layout>, layout: Layout| {
+    let turns = |what: Operation, trial: &Trial<Layout>, layout: Layout| {
         Frame::new()
             .numbers("took", "s", trial.samples(&layout, "took").values().to_vec())
             .numbers("over ours", "×", trial.ratio("took", &layout, &Layout::Ours).values().to_vec())
-            .everywhere("what", "", what)
+            .everywhere("what", "", &what)
             .everywhere("layout", "", &layout)
             .everywhere("size", "bytes", size as u64)
     };
-    let all = Layout::ALL.into_iter().flat_map(|layout| [turns("get", &gets, layout), turns("put", &puts, layout)]);
+    let all = Layout::ALL
+        .into_iter()
+        .flat_map(|layout| [turns(Operation::Get, &gets, layout), turns(Operation::Put, &puts, layout)]);
     Ok((counted, all.collect()))
 }
 
 impl Measures {
-    /// How many times as long a layout takes for a `get` or a `put` as this store does, with values of one size, round by round.
-    pub fn over_ours(&self, what: &str, layout: Layout, size: usize) -> Samples {
-        self.turns.filter("what", what).filter("layout", &layout).filter("size", size).samples("over ours")
+    /// How many times as long an operation takes in a layout as in this store, with values of one size, round by round.
+    pub fn over_ours(&self, what: Operation, layout: Layout, size: usize) -> Samples {
+        self.turns.filter("what", &what).filter("layout", &layout).filter("size", size).samples("over ours")
     }
+}
 
-    /// Time by size, of gets or of puts; this store is 1.
-    pub fn chart(&self, title: &str, what: &str) -> Lines {
-        let others = self.turns.filter("what", what).except("layout", &Layout::Ours);
-        Chart::lines(title)
-            .x("value", "bytes")
-            .log_x()
-            .y("time, this store is 1", "×")
-            .log_y()
-            .of(&others, "size", "over ours", "layout")
-            .mark_y("this store", 1.0)
-    }
+/// Redis by its own program, `redis-benchmark`, which comes with the server: gets and puts of one entry of this size, by as many clients. A
+/// row for each, as in [`Measures::turns`].
+pub fn redis_benchmark(redis: &Redis, size: usize, requests: u64) -> Result<Frame> {
+    let doing = "run redis-benchmark";
+    let [clients, bytes, requests] = [CLIENTS as u64, size as u64, requests].map(|number| number.to_string());
+    // It takes no URL without a user.
+    let url = redis.url().replace("://:", "://default:");
+    let arguments = ["-u", &url, "-c", &clients, "-d", &bytes, "-n", &requests, "-t", "set,get", "--csv"];
+    let ran = Command::new("redis-benchmark").args(arguments).output().doing(doing)?;
+    let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+    let a_second = |test: &str| -> Result<f64> {
+        let mut lines = said.lines().map(|line| line.split(',').map(|word| word.trim_matches('"')));
+        let found = lines.find_map(|mut words| (words.next() == Some(test)).then(|| words.next()?.parse().ok())?);
+        found.ok_or_else(|| Error::new(doing, format!("it says nothing of {test}: {said}")))
+    };
+    Ok(Frame::new()
+        .numbers("took", "s", [1.0 / a_second("GET")?, 1.0 / a_second("SET")?])
+        .text("what", [Operation::Get, Operation::Put])
+        .everywhere("layout", "", "redis-benchmark")
+        .everywhere("size", "bytes", size as u64))
 }

@@ -10,7 +10,7 @@ use lab::history::History;
 use lab::history::linearizable::{self, Budget, Verdict};
 use lab::history::lives::{Lives, LivesOp, LivesRet, with_ends};
 use lab::service::MariaDb;
-use lab::{Crowd, Error, Link, OrFail, Result, Rng};
+use lab::{Crowd, Frame, Link, Result, Rng};
 
 /// A run of many clients.
 #[derive(Debug, Clone, Copy)]
@@ -28,52 +28,17 @@ pub struct ConcurrentSpec {
     pub seed: u64,
 }
 
-/// What the clients saw, judged.
-#[derive(Debug, Clone)]
-pub struct Concurrent {
-    pub answered: u64,
-    pub swapped: u64,
-    /// Writes whose answer was lost with a connection.
-    pub in_doubt: u64,
-    /// Operations that were refused, and reads that failed.
-    pub failed: u64,
-    /// Expired entries that the sweepers removed meanwhile.
-    pub swept: u64,
-    /// Errors of the sweepers, after which they went on.
-    pub stumbled: u64,
-    /// Whether there is an order, within the operations' times, in which one map would have answered the same.
-    pub verdict: Verdict,
-    /// For a picture: the operations.
-    pub history: History<LivesOp, LivesRet>,
-}
-
-impl Concurrent {
-    /// 0 where the checker found an order, 1 where it proved that there is none.
-    pub fn violations(&self) -> u64 {
-        match &self.verdict {
-            Verdict::Linearizable { .. } => 0,
-            Verdict::NotLinearizable { .. } => 1,
-            // No answer is no proof, and no excuse either.
-            Verdict::Undecided { reason } => Err(Error::new("judge the history", reason)).or_fail(),
-        }
-    }
-
-    /// What the checker says, in one sentence.
-    pub fn sentence(&self) -> String {
-        match &self.verdict {
-            Verdict::NotLinearizable { explanation } => explanation.sentence.clone(),
-            Verdict::Linearizable { .. } => "there is an order in which one map would have answered all of it".into(),
-            Verdict::Undecided { reason } => format!("undecided: {reason}"),
-        }
-    }
-}
-
 /// How often the sweepers look.
 const SWEEPS: Duration = Duration::from_millis(2);
 
 /// Lets clients work on a store of two shards, with or without a step of it, while sweepers take what has expired, and cuts
 /// their connections now and then.
-pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Result<Concurrent> {
+///
+/// One row: operations that were `answered`; swaps that wrote (`swapped`); writes whose answer was lost with a connection (`in doubt`);
+/// operations that were refused, and reads that failed (`failed`); expired entries that the sweepers removed meanwhile (`swept`), and their
+/// errors, after which they went on (`stumbled`); `violations`, 0 where the checker found an order, within the operations' times, in which
+/// one map would have answered the same, and 1 where it proved that there is none, missing where it could not decide; and that in a `sentence`.
+pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) -> Result<Frame> {
     let link = Link::to(server.address())?;
     let direct = databases(server, 2)?;
     Store::create(&direct)?;
@@ -115,30 +80,40 @@ pub fn concurrent(server: &MariaDb, spec: ConcurrentSpec, skip: Option<Skip>) ->
     // To rule out every order may take for ever; what is found out is found soon or in the next run.
     let short = Budget { steps: 300_000, time: Duration::from_secs(3) };
     let verdict = linearizable::check_within(&Lives, &operations, &skip.map_or_else(Budget::default, |_| short));
-    Ok(Concurrent { answered: all - in_doubt - failed, swapped, in_doubt, failed, swept, stumbled, verdict, history })
+    let (violations, sentence) = match verdict {
+        Verdict::Linearizable { .. } => {
+            (Some(0.0), "there is an order in which one map would have answered all of it".to_string())
+        }
+        Verdict::NotLinearizable { explanation } => (Some(1.0), explanation.sentence),
+        // No answer is no proof, and no excuse either.
+        Verdict::Undecided { reason } => (None, format!("undecided: {reason}")),
+    };
+    let counts = [
+        ("answered", all - in_doubt - failed),
+        ("swapped", swapped),
+        ("in doubt", in_doubt),
+        ("failed", failed),
+        ("swept", swept),
+        ("stumbled", stumbled),
+    ];
+    let seen = counts.into_iter().fold(Frame::new(), |row, (name, count)| row.counts(name, "", [count]));
+    Ok(seen.numbers_or_missing("violations", "", [violations]).text("sentence", [sentence]))
 }
 
-/// A step of the store that was left out, and found out.
-#[derive(Debug, Clone)]
-pub struct FoundOut {
-    /// Which step.
-    pub skip: Skip,
-    /// In which run; one more than there were where in none.
-    pub run: u64,
-    pub sentence: String,
-}
-
-/// Lets clients work on a store without a step of it, up to `most` times over, until the checker proves that it is missing.
-/// Nobody cuts connections.
-pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> Result<FoundOut> {
-    for run in 0..most {
-        let spec = ConcurrentSpec { seed: spec.seed.wrapping_add(run), cuts: 0, ..spec };
-        let seen = concurrent(server, spec, Some(skip))?;
-        if seen.verdict.is_violation() {
-            return Ok(FoundOut { skip, run: run + 1, sentence: seen.sentence() });
+/// Lets clients work on a store without a step of it, up to `most` times over, until the checker proves that it is missing. Nobody cuts
+/// connections. One row: which step was left out (`skip`), in which `run` that was found out, one more than there were where in none, and
+/// the proof's `sentence`.
+pub fn found_out(server: &MariaDb, spec: ConcurrentSpec, skip: Skip, most: u64) -> Result<Frame> {
+    let (mut run, mut sentence) = (most + 1, "nothing was found".to_string());
+    for number in 0..most {
+        let spec = ConcurrentSpec { seed: spec.seed.wrapping_add(number), cuts: 0, ..spec };
+        let seen = concurrent(server, spec, Some(skip))?.filter("violations", 1);
+        if !seen.is_empty() {
+            (run, sentence) = (number + 1, seen.texts("sentence").join(" "));
+            break;
         }
     }
-    Ok(FoundOut { skip, run: most + 1, sentence: "nothing was found".into() })
+    Ok(Frame::new().text("skip", [format!("{skip:?}")]).counts("run", "", [run]).text("sentence", [sentence]))
 }
 
 /// The history's clock, and the one by which a server on this machine counts what a value has left to live.

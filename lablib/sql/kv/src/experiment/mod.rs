@@ -11,12 +11,12 @@ mod linear;
 mod routing;
 
 pub use crate::rivals::Layout;
-pub use expiry::{Cleaning, CleaningSpec, Clearing, Clears, Punctual, Putting, cleaning, punctual};
+pub use expiry::{CleaningSpec, Clearing, Clears, Putting, cleaning, punctual};
 pub use faults::faults;
-pub use killed::{Survived, survives};
-pub use layouts::{Measures, layouts};
-pub use linear::{Concurrent, ConcurrentSpec, FoundOut, concurrent, found_out};
-pub use routing::{Restarted, moved, restarted, shares};
+pub use killed::survives;
+pub use layouts::{Measures, Operation, layouts, redis_benchmark};
+pub use linear::{ConcurrentSpec, concurrent, found_out};
+pub use routing::{moved, restarted, shares};
 
 use lab::Result;
 use lab::service::MariaDb;

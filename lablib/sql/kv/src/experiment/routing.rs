@@ -3,21 +3,11 @@
 use super::databases;
 use crate::{SaltedRoute, Store, range_route, shard_of};
 use lab::service::MariaDb;
-use lab::{Progress, Result, Rng, Samples};
+use lab::{Frame, Progress, Result, Rng, Samples};
 
-/// What a new process finds of what another one has put.
-#[derive(Debug, Clone, Copy)]
-pub struct Restarted {
-    /// Keys that were put and acknowledged.
-    pub put: u64,
-    /// Found by a new process whose hash is salted anew.
-    pub salted: u64,
-    /// Found by a new process of this store.
-    pub ours: u64,
-}
-
-/// Puts keys on shards, by either route, and looks for them as a new process would.
-pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Result<Restarted> {
+/// Puts keys on shards, by either route, and looks for them as a new process would. A row for each `route`, by a `salted hash` as the
+/// prototype's and by `this store`: keys that were `put`, that are `there`, and how many that is (`found`, %).
+pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Result<Frame> {
     let (urls, tables) = (databases(server, shards)?, databases(server, shards)?);
     let key = |number: u64| format!("user:{number}").into_bytes();
     // A store of a single shard stands for one table of the prototype: the route is the prototype's.
@@ -33,29 +23,37 @@ pub fn restarted(server: &MariaDb, shards: usize, keys: u64) -> Result<Restarted
     }
     progress.step();
     let (mut salted, mut ours) = (prototype()?, Store::open(&urls)?);
-    let mut found = Restarted { put: keys, salted: 0, ours: 0 };
+    let (mut by_salt, mut by_ours) = (0, 0);
     for number in 0..keys {
         let key = key(number);
-        found.salted += u64::from(salted[reader.shard_of(&key, shards)].get(&key)?.is_some());
-        found.ours += u64::from(ours.get(&key)?.is_some());
+        by_salt += u64::from(salted[reader.shard_of(&key, shards)].get(&key)?.is_some());
+        by_ours += u64::from(ours.get(&key)?.is_some());
     }
     progress.step();
-    Ok(found)
+    Ok(Frame::new()
+        .text("route", ["salted hash", "this store"])
+        .counts("put", "", [keys, keys])
+        .counts("there", "", [by_salt, by_ours])
+        .computed("found", "%", |route| 100.0 * route.number("there") / keys as f64))
 }
 
-/// How keys are spread over shards: by the prototype's ranges of first letters over five tables, and by this store over as
-/// many; in per cent. The keys begin with any of the 63 letters, digits and `_` alike.
-pub fn shares(keys: u64, seed: u64) -> (Vec<f64>, Vec<f64>) {
+/// How keys are spread over five shards, by the prototype's `ranges of letters` and by `this store`: a row for each `route` and `table`, its
+/// share of the `keys` (%). The keys begin with any of the 63 letters, digits and `_` alike.
+pub fn shares(keys: u64, seed: u64) -> Frame {
     const SHARDS: usize = 5;
     let letters: Vec<u8> = (b'0'..=b'9').chain(b'a'..=b'z').chain(b'A'..=b'Z').chain([b'_']).collect();
     let mut rng = Rng::seeded(seed, "keys");
-    let (mut ranges, mut ours) = (vec![0.0; SHARDS], vec![0.0; SHARDS]);
+    let mut counts = [("ranges of letters", [0.0; SHARDS]), ("this store", [0.0; SHARDS])];
     for number in 0..keys {
         let key = format!("{}:{number}", letters[rng.below(letters.len() as u64) as usize] as char);
-        ranges[range_route(key.as_bytes())] += 100.0 / keys as f64;
-        ours[shard_of(key.as_bytes(), SHARDS)] += 100.0 / keys as f64;
+        counts[0].1[range_route(key.as_bytes())] += 100.0 / keys as f64;
+        counts[1].1[shard_of(key.as_bytes(), SHARDS)] += 100.0 / keys as f64;
     }
-    (ranges, ours)
+    let by_route = counts.into_iter().map(|(route, shares)| {
+        let tables = Frame::new().text("table", (0..SHARDS).map(|table| format!("table {table}")));
+        tables.numbers("keys", "%", shares).everywhere("route", "", route)
+    });
+    by_route.collect()
 }
 
 /// The per cent of keys that move when a shard is added to so many: with a remainder of the hash, and in this store. One

@@ -8,7 +8,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::depth::Way;
-use super::people::{Order, People, people};
+use super::people::{Order, People, id, people};
 use crate::{Cursor, Pager, Signer};
 use lab::service::MariaDb;
 use lab::{Crowd, Doing, Error, Frame, Result, Rng};
@@ -133,8 +133,8 @@ impl Reader {
         let page = self.way.page(&mut self.pager, self.pages * self.page_size, self.cursor.as_ref())?;
         self.pages += 1;
         for row in &page.rows {
-            let id = row.first().and_then(|id| id.as_int()).ok_or_else(|| Error::new("read a page", "no id"))?;
-            *self.seen.entry(id as u64).or_default() += 1;
+            let id = id(row).ok_or_else(|| Error::new("read a page", "no id"))?;
+            *self.seen.entry(id).or_default() += 1;
         }
         self.cursor = page.next;
         Ok(self.cursor.is_some())

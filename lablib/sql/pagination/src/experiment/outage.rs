@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::people::{Order, people};
+use super::people::{Order, id, people};
 use crate::{Pager, Signer};
 use lab::service::MariaDb;
 use lab::{Frame, Result};
@@ -19,7 +19,7 @@ pub fn outage(server: &MariaDb, rows: u64, page_size: u64, seed: u64) -> Result<
     loop {
         let page = pager.page(cursor.as_ref())?;
         read += page.rows.len() as u64;
-        seen.extend(page.rows.iter().map(|row| row.first().and_then(|id| id.as_int())));
+        seen.extend(page.rows.iter().map(id));
         cursor = page.next;
         if cursor.is_none() {
             break;

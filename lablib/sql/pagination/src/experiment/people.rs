@@ -2,7 +2,7 @@
 
 use mysql::prelude::Queryable;
 
-use crate::{Direction, Query};
+use crate::{Direction, Query, Row};
 use lab::service::MariaDb;
 use lab::{Doing, Error, Progress, Result};
 
@@ -39,6 +39,11 @@ impl Order {
             Self::LastSeen => "last seen first",
         }
     }
+}
+
+/// The first column of a row that somebody read.
+pub(super) fn id(row: &Row) -> Option<u64> {
+    mysql::from_value_opt(row.first()?.clone()).ok()
 }
 
 /// A private server whose buffer pool has this size; nobody else's work is in its counters.

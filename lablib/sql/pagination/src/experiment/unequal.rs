@@ -4,7 +4,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use super::depth::Way;
-use super::people::{Order, People};
+use super::people::{Order, People, id};
 use crate::prototype;
 use crate::{Pager, Signer};
 use lab::service::MariaDb;
@@ -23,7 +23,7 @@ pub struct Unequal {
 pub fn first_prototype(server: &MariaDb, people: &People, page_size: u64, rounds: usize) -> Result<Unequal> {
     let last = people.rows / page_size;
     let depth = (last - 1) * page_size;
-    let offset = prototype::first_offset(&people.table, last, page_size);
+    let offset = prototype::offset(&people.table, depth, page_size);
     let by_key = prototype::first_keyset(&people.table, depth, page_size);
     let published = as_published(server, &offset, &by_key, rounds)?;
     Ok(Unequal { published, fair: fair(server, people, page_size, depth, rounds)? })
@@ -33,7 +33,7 @@ pub fn first_prototype(server: &MariaDb, people: &People, page_size: u64, rounds
 /// hundred rows by key. With equal work, both arms fetch a hundred.
 pub fn second_prototype(server: &MariaDb, people: &People, rounds: usize) -> Result<Unequal> {
     let (many, few) = (people.rows / 6, 100);
-    let offset = prototype::second_offset(&people.table, 5 * many, many);
+    let offset = prototype::offset(&people.table, 5 * many, many);
     let by_key = prototype::second_cursor(&people.table, 5 * many, few);
     let published = as_published(server, &offset, &by_key, rounds)?;
     Ok(Unequal { published, fair: fair(server, people, few, 5 * many, rounds)? })
@@ -59,9 +59,9 @@ fn fair(server: &MariaDb, people: &People, rows: u64, depth: u64, rounds: usize)
     let pagers = Trial::over([Way::Offset, Way::Keyset], rounds).open(|_| Pager::open(server, &query, &signer));
     pagers.run(|way, pager, figures| {
         let page = way.page(pager, depth, Some(&cursor))?;
-        let ids = page.rows.iter().filter_map(|row| row.first().and_then(|id| id.as_int()));
+        let ids = page.rows.iter().filter_map(id);
         figures.push("rows", "", page.rows.len() as f64);
-        figures.work("checksum", ids.fold(0_u64, |sum, id| sum.wrapping_mul(31).wrapping_add(id as u64)));
+        figures.work("checksum", ids.fold(0_u64, |sum, id| sum.wrapping_mul(31).wrapping_add(id)));
         Ok(())
     })
 }

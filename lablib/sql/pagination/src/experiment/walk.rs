@@ -5,14 +5,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::depth::Way;
 use super::people::{Order, People};
-use crate::{Pager, Row, Signer, Skip, Value};
+use crate::value::write;
+use crate::{Pager, Row, Signer, Skip};
 use lab::service::MariaDb;
 use lab::{Doing, Frame, Progress, Result};
 
 /// What a row is told by: all of its values.
 fn print_of(row: &Row) -> u64 {
     let mut bytes = Vec::with_capacity(128);
-    row.iter().for_each(|value| value.write(&mut bytes));
+    row.iter().for_each(|value| write(value, &mut bytes));
     xxh3_64(&bytes)
 }
 
@@ -23,7 +24,7 @@ fn truth(server: &MariaDb, people: &People, order: Order, columns: &str) -> Resu
     let rows = connection.exec_iter(sql, ()).doing("read the whole table")?;
     rows.map(|row| {
         let row: mysql::Row = row.doing("read the whole table")?;
-        Ok(print_of(&row.unwrap().into_iter().map(Value::from).collect()))
+        Ok(print_of(&row.unwrap()))
     })
     .collect()
 }

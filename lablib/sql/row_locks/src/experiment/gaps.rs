@@ -3,9 +3,10 @@
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as Said};
 
-use crate::{Level, LockWait, Play, Schedule, Setting, Stage};
+use super::make_table;
+use crate::{Level, Play, Schedule, Setting, Stage};
 use lab::service::MariaDb;
-use lab::{Doing, Error, Frame, Result, Table};
+use lab::{Doing, Error, Frame, Result};
 
 const TABLE: &str = "gaps";
 /// Rows that are there; every other key is a gap.
@@ -16,12 +17,8 @@ const KEYS: [u32; 9] = [5, 10, 15, 20, 25, 30, 35, 40, 45];
 const CONDITIONS: [&str; 6] = ["k = 20", "k = 25", "k BETWEEN 20 AND 30", "k > 30", "s = 20", "n = 20"];
 
 fn create(server: &MariaDb) -> Result<()> {
-    server.try_execute(&format!("DROP TABLE IF EXISTS {TABLE}"))?;
-    server.try_execute(&format!(
-        "CREATE TABLE {TABLE} (k INT NOT NULL PRIMARY KEY, s INT NOT NULL, n INT NOT NULL, KEY (s)) ENGINE = InnoDB"
-    ))?;
-    let rows: Vec<String> = ROWS.iter().map(|key| format!("({key}, {key}, {key})")).collect();
-    server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))
+    let columns = "k INT NOT NULL PRIMARY KEY, s INT NOT NULL, n INT NOT NULL, KEY (s)";
+    make_table(server, TABLE, columns, ROWS.map(|key| format!("({key}, {key}, {key})")))
 }
 
 /// Lets one session hold each statement's locks while another one tries every key, without waiting. A row for each `condition` and `key`,
@@ -80,8 +77,9 @@ fn predicted(level: Level, mariadb: bool) -> [&'static [u32]; 6] {
     }
 }
 
-/// Somebody waits for a row, somebody for a gap, and somebody to insert into it: what the server's lock tables say.
-pub fn gap_waits(server: &MariaDb) -> Result<Vec<LockWait>> {
+/// Somebody waits for a row, somebody for a gap, and somebody to insert into it. A row for each wait, as the server's lock tables say:
+/// which session `waits`, `for the lock` of which mode, `on index`, `at key`, `held by` which session, `as` which mode.
+pub fn gap_waits(server: &MariaDb) -> Result<Frame> {
     create(server)?;
     let schedule = Schedule::new("locks", "three ways to wait")
         .run(1, &format!("SELECT * FROM {TABLE} WHERE k BETWEEN 20 AND 30 FOR UPDATE"))
@@ -93,21 +91,16 @@ pub fn gap_waits(server: &MariaDb) -> Result<Vec<LockWait>> {
         .rollback(3)
         .rollback(4);
     let mut stage = Stage::open(server, 4)?.looking_into_the_tables();
-    let play = stage.play(&schedule, Setting::of(Level::RepeatableRead))?;
+    let waits = stage.play(&schedule, Setting::of(Level::RepeatableRead))?.waits;
     server.try_execute(&format!("DROP TABLE {TABLE}"))?;
-    Ok(play.waits)
-}
-
-/// Lock waits, as the server tells them.
-pub fn waits_table(waits: &[LockWait]) -> Table {
     let session = |number: usize| if number == 0 { "somebody else".into() } else { format!("T{number}") };
-    Table::new("The server's lock tables, while somebody waits")
-        .text("waits", waits.iter().map(|wait| session(wait.wants.session)))
-        .text("for the lock", waits.iter().map(|wait| wait.wants.mode.clone()))
-        .text("on index", waits.iter().map(|wait| wait.wants.index.clone()))
-        .text("at key", waits.iter().map(|wait| wait.wants.key.clone()))
-        .text("held by", waits.iter().map(|wait| session(wait.holds.session)))
-        .text("as", waits.iter().map(|wait| wait.holds.mode.clone()))
+    Ok(Frame::new()
+        .text("waits", waits.iter().map(|wait| session(wait.session)))
+        .text("for the lock", waits.iter().map(|wait| &wait.mode))
+        .text("on index", waits.iter().map(|wait| &wait.index))
+        .text("at key", waits.iter().map(|wait| &wait.key))
+        .text("held by", waits.iter().map(|wait| session(wait.holder)))
+        .text("as", waits.iter().map(|wait| &wait.held)))
 }
 
 /// Two sessions look for a row that is not there, both with `FOR UPDATE`, and then both insert it: gap locks get along with

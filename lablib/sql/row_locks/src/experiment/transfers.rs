@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
+use super::make_table;
 use crate::{Client, Retry, Tries};
 use lab::service::{Counters, MariaDb};
 use lab::{Crowd, Doing, Error, Frame, Result, Rng};
@@ -23,25 +24,16 @@ pub fn transfers(server: &MariaDb, clients: usize, accounts: u64, each: u64, see
     if accounts < 2 || clients == 0 || each == 0 {
         return Err(Error::new("move money", "it takes two accounts, a client and a transfer"));
     }
-    let deadlocks = || -> Result<f64> {
-        let counters = Counters::of_server(server)?;
-        counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
-    };
-    let in_order = |(order, ordered)| {
-        let before = deadlocks()?;
-        let (tries, seconds, faults) = arm(server, clients, accounts, each, seed, ordered)?;
-        let counts = [
-            ("done", tries.done),
-            ("deadlocks", tries.deadlocks),
-            ("as the server counts", (deadlocks()? - before) as u64),
-            ("off", faults.off),
-            ("missing", faults.missing),
-            ("untold", faults.untold),
-        ];
-        let row = Frame::new().text("order", [order]).numbers("seconds", "s", [seconds]);
-        Ok(counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count])))
-    };
-    [("as they come", false), ("lower number first", true)].into_iter().map(in_order).collect()
+    [("as they come", false), ("lower number first", true)]
+        .into_iter()
+        .map(|(order, ordered)| Ok(arm(server, clients, accounts, each, seed, ordered)?.everywhere("order", "", order)))
+        .collect()
+}
+
+/// Deadlocks by the server's count.
+fn deadlocks(server: &MariaDb) -> Result<f64> {
+    let counters = Counters::of_server(server)?;
+    counters.get("Innodb_deadlocks").or_else(|_| counters.get("lock_deadlocks"))
 }
 
 /// A transfer, as it is in the books.
@@ -54,16 +46,9 @@ struct Transfer {
     amount: i64,
 }
 
-/// What does not agree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Faults {
-    off: u64,
-    missing: u64,
-    untold: u64,
-}
-
-/// Looks at each transfer and each account by itself: two faults that make up for each other are two.
-fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) -> Faults {
+/// What does not agree: coins off, and transfers missing and untold. Looks at each transfer and each account by itself: two faults that
+/// make up for each other are two.
+fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) -> (u64, u64, u64) {
     let count = |all: &[Transfer]| {
         all.iter().fold(BTreeMap::<Transfer, u64>::new(), |mut counts, one| {
             *counts.entry(*one).or_default() += 1;
@@ -80,28 +65,16 @@ fn audit(told: &[Transfer], booked: &[Transfer], balances: &BTreeMap<u64, i64>) 
         *should.entry(one.to).or_insert(EACH) += one.amount;
     }
     let off = |(account, should): (&u64, &i64)| balances.get(account).copied().unwrap_or(0).abs_diff(*should);
-    Faults { off: should.iter().map(off).sum(), missing: beyond(told, booked), untold: beyond(booked, told) }
+    (should.iter().map(off).sum(), beyond(told, booked), beyond(booked, told))
 }
 
-fn arm(
-    server: &MariaDb,
-    clients: usize,
-    accounts: u64,
-    each: u64,
-    seed: u64,
-    ordered: bool,
-) -> Result<(Tries, f64, Faults)> {
-    let drop = format!("DROP TABLE IF EXISTS {TABLE}, {BOOKS}");
-    server.try_execute(&drop)?;
-    server.try_execute(&format!(
-        "CREATE TABLE {TABLE} (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL) ENGINE = InnoDB"
-    ))?;
-    server.try_execute(&format!(
-        "CREATE TABLE {BOOKS} (entry BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, client INT NOT NULL, number INT NOT NULL, \
-         payer INT NOT NULL, payee INT NOT NULL, amount BIGINT NOT NULL) ENGINE = InnoDB"
-    ))?;
-    let rows: Vec<String> = (0..accounts).map(|id| format!("({id}, {EACH})")).collect();
-    server.try_execute(&format!("INSERT INTO {TABLE} VALUES {}", rows.join(", ")))?;
+fn arm(server: &MariaDb, clients: usize, accounts: u64, each: u64, seed: u64, ordered: bool) -> Result<Frame> {
+    let rows = (0..accounts).map(|id| format!("({id}, {EACH})"));
+    make_table(server, TABLE, "id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL", rows)?;
+    let columns = "entry BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, client INT NOT NULL, number INT NOT NULL, \
+                   payer INT NOT NULL, payee INT NOT NULL, amount BIGINT NOT NULL";
+    make_table(server, BOOKS, columns, [])?;
+    let before = deadlocks(server)?;
     let ran = Crowd::of(clients)
         .with(|client| {
             let rng = |of: &str| Rng::seeded(seed, &format!("{of} {client}"));
@@ -118,19 +91,26 @@ fn arm(
             told.push(one);
             Ok(())
         })?;
-    let (mut tries, mut told) = (Tries::default(), Vec::new());
-    for (client, _, made) in ran.states {
-        tries += client.tries();
-        told.extend(made);
-    }
+    let of_all = |count: fn(Tries) -> u64| ran.states.iter().map(|(client, ..)| count(client.tries())).sum::<u64>();
+    let (done, met) = (of_all(|tries| tries.done), of_all(|tries| tries.deadlocks));
+    let told: Vec<Transfer> = ran.states.iter().flat_map(|(.., made)| made).copied().collect();
+    let counted = deadlocks(server)? - before;
     let doing = "read the books";
     let mut connection = server.connect()?;
     let books = format!("SELECT client, number, payer, payee, amount FROM {BOOKS}");
     let entry = |(client, number, from, to, amount)| Transfer { client, number, from, to, amount };
     let booked = connection.query_map(books, entry).doing(doing)?;
     let balances: Vec<(u64, i64)> = connection.query(format!("SELECT id, balance FROM {TABLE}")).doing(doing)?;
-    server.try_execute(&drop)?;
-    Ok((tries, ran.seconds, audit(&told, &booked, &balances.into_iter().collect())))
+    server.try_execute(&format!("DROP TABLE {TABLE}, {BOOKS}"))?;
+    let (off, missing, untold) = audit(&told, &booked, &balances.into_iter().collect());
+    Ok(Frame::new()
+        .numbers("seconds", "s", [ran.seconds])
+        .counts("done", "", [done])
+        .counts("deadlocks", "", [met])
+        .numbers("as the server counts", "", [counted])
+        .counts("off", "", [off])
+        .counts("missing", "", [missing])
+        .counts("untold", "", [untold]))
 }
 
 fn transfer(client: &mut Client, one: Transfer, ordered: bool) -> Result<()> {
@@ -162,10 +142,7 @@ mod tests {
         let one = |number: u64, amount: i64| Transfer { client: 0, number, from: 0, to: 1, amount };
         let balances = |here: i64, there: i64| BTreeMap::from([(0, EACH + here), (1, EACH + there)]);
         let told = [one(0, 5), one(1, 5)];
-        let faults = |booked: &[Transfer], balances: BTreeMap<u64, i64>| {
-            let Faults { off, missing, untold } = audit(&told, booked, &balances);
-            (off, missing, untold)
-        };
+        let faults = |booked: &[Transfer], balances: BTreeMap<u64, i64>| audit(&told, booked, &balances);
         assert_eq!(faults(&told, balances(-10, 10)), (0, 0, 0));
         // One is missing and the other one was made twice: the books have as many as were told, and the money is right.
         assert_eq!(faults(&[one(1, 5), one(1, 5)], balances(-10, 10)), (0, 1, 1));

@@ -79,18 +79,10 @@ fn audit(acknowledged: &[Contact], events: &[Event], rows: &[Row]) -> (u64, u64)
     (lost, extra)
 }
 
-/// What two clients did who both looked before either wrote.
-#[derive(Debug, Clone, Copy)]
-pub struct Meeting {
-    /// Puts of a new contact that were refused, of two.
-    pub refused: u64,
-    /// What the row of a known contact has counted after two more changes: 3 where none is lost.
-    pub counted: u64,
-}
-
 /// Two clients look a contact up at the same time and then write, as [`Way::SelectThenWrite`] allows: first one that is new,
-/// then one that is known.
-pub fn meeting(server: &MariaDb) -> Result<Meeting> {
+/// then one that is known. How many of the two puts of a new contact were refused, and what the row of the known one has counted after two
+/// more changes: 3 where none is lost.
+pub fn meeting(server: &MariaDb) -> Result<(u64, u64)> {
     let table = Table::create(server, "meeting", Extras::default())?;
     table.load(server, &contacts(1)?)?;
     let barrier = Arc::new(Barrier::new(2));
@@ -108,7 +100,7 @@ pub fn meeting(server: &MariaDb) -> Result<Meeting> {
     let known = contact(0, 0)?;
     let counted = table.rows(server)?.iter().find(|row| row.contact.email() == known.email()).map(|row| row.changes);
     table.drop(server)?;
-    Ok(Meeting { refused, counted: counted.unwrap_or(0) })
+    Ok((refused, counted.unwrap_or(0)))
 }
 
 #[cfg(test)]

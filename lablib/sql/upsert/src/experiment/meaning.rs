@@ -5,56 +5,19 @@ use mysql::prelude::Queryable;
 use super::{contact, contacts, counted};
 use crate::{Extras, OnDelete, Table, Way, Writer};
 use lab::service::MariaDb;
-use lab::{self, Doing, Error, Result};
+use lab::{Doing, Error, Frame, Result};
 
-/// What one way did to the same rows with the same contacts as the others.
-#[derive(Debug, Clone)]
-pub struct Meaning {
-    pub way: Way,
-    /// Known contacts whose row has another number now.
-    pub renumbered: u64,
-    /// Known contacts whose note, which nobody mentioned, is gone.
-    pub notes_lost: u64,
-    /// Known contacts whose count of changes is not one more than before.
-    pub miscounted: u64,
-    pub orders_lost: u64,
-    /// Contacts that have not the phone that was put, or are there twice, or not at all.
-    pub wrong: u64,
-    /// How often a trigger fired for an insert, an update and a delete.
-    pub fired: [u64; 3],
-    /// Numbers that were used up for each row that was new.
-    pub numbers: f64,
-    /// Rows of the table that the storage engine deleted; what cascades is not counted.
-    pub deleted: u64,
-}
-
-impl Meaning {
-    /// Whatever a put should have left alone.
-    pub fn harm(&self) -> u64 {
-        self.renumbered + self.notes_lost + self.miscounted + self.orders_lost + self.wrong
+/// Puts as many known as new contacts, one client, into a table that has orders and triggers; each way into one of its own. A row for each
+/// `way`. Of the known contacts: those whose row has another number now (`renumbered`), whose note, which nobody mentioned, is gone (`note
+/// lost`), and whose count of changes is not one more than before (`miscounted`); `orders lost`. Of all: contacts that have not the phone
+/// that was put, or are there twice, or not at all (`wrong`); and the sum of these, whatever a put should have left alone (`harm`). How
+/// often a trigger fired `on INSERT`, `on UPDATE` and `on DELETE`; the `numbers` used up for each row that was new; and rows that the
+/// storage engine `deleted`, where what cascades is not counted.
+pub fn meaning(server: &MariaDb, known: u64) -> Result<Frame> {
+    if known == 0 {
+        return Err(Error::new("look at what the ways do", "there are no contacts"));
     }
-}
-
-/// All of them, with what happened to the rows and which triggers fired.
-pub fn meaning_table(all: &[Meaning]) -> lab::Table {
-    let counts = |of: fn(&Meaning) -> u64| all.iter().map(of);
-    lab::Table::new("What else happened to the known contacts, and what fired for all")
-        .text("", all.iter().map(|meaning| meaning.way.to_string()))
-        .counts("new id", "", counts(|meaning| meaning.renumbered))
-        .counts("note lost", "", counts(|meaning| meaning.notes_lost))
-        .counts("miscounted", "", counts(|meaning| meaning.miscounted))
-        .counts("orders gone", "", counts(|meaning| meaning.orders_lost))
-        .counts("on INSERT", "", counts(|meaning| meaning.fired[0]))
-        .counts("UPDATE", "", counts(|meaning| meaning.fired[1]))
-        .counts("DELETE", "", counts(|meaning| meaning.fired[2]))
-}
-
-/// Puts as many known as new contacts, one client, into a table that has orders and triggers; each way into one of its own.
-pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
-    let run = |way: Way| -> Result<Meaning> {
-        if known == 0 {
-            return Err(Error::new("look at what the ways do", "there are no contacts"));
-        }
+    let run = |way: Way| -> Result<Frame> {
         let extras = Extras { indexes: true, orders: Some(OnDelete::Cascade), triggers: true };
         let table = Table::create(server, way.slug(), extras)?;
         table.load(server, &contacts(known)?)?;
@@ -65,49 +28,46 @@ pub fn meaning(server: &MariaDb, known: u64) -> Result<Vec<Meaning>> {
         let after = table.rows(server)?;
         let events = table.events(server)?;
         let fired = |what: &str| events.iter().filter(|event| event.what == what).count() as u64;
-        let mut meaning = Meaning {
-            way,
-            renumbered: 0,
-            notes_lost: 0,
-            miscounted: 0,
-            orders_lost: 0,
-            wrong: after.len().abs_diff(work.len()) as u64,
-            fired: ["INSERT", "UPDATE", "DELETE"].map(fired),
-            numbers: (table.next_id(server)? - first_number) as f64 / known as f64,
-            deleted: counters.get("Handler_delete")? as u64,
-        };
+        let (mut renumbered, mut notes, mut miscounted, mut orders) = (0, 0, 0, 0);
+        let mut wrong = after.len().abs_diff(work.len()) as u64;
         for put in &work {
             let old = before.iter().find(|row| row.contact.email() == put.email());
             let Some(new) = after.iter().find(|row| row.contact == *put) else {
-                meaning.wrong += 1;
+                wrong += 1;
                 continue;
             };
-            meaning.miscounted += u64::from(new.changes != old.map_or(0, |old| old.changes) + 1);
+            miscounted += u64::from(new.changes != old.map_or(0, |old| old.changes) + 1);
             if let Some(old) = old {
-                meaning.renumbered += u64::from(new.id != old.id);
-                meaning.notes_lost += u64::from(new.note != old.note);
-                meaning.orders_lost += old.orders.abs_diff(new.orders);
+                renumbered += u64::from(new.id != old.id);
+                notes += u64::from(new.note != old.note);
+                orders += old.orders.abs_diff(new.orders);
             }
         }
+        let numbers = (table.next_id(server)? - first_number) as f64 / known as f64;
         table.drop(server)?;
-        Ok(meaning)
+        let counts = [
+            ("renumbered", renumbered),
+            ("note lost", notes),
+            ("miscounted", miscounted),
+            ("orders lost", orders),
+            ("wrong", wrong),
+            ("harm", renumbered + notes + miscounted + orders + wrong),
+            ("on INSERT", fired("INSERT")),
+            ("on UPDATE", fired("UPDATE")),
+            ("on DELETE", fired("DELETE")),
+            ("deleted", counters.get("Handler_delete")? as u64),
+        ];
+        let row = Frame::new().text("way", [way]).numbers("numbers", "", [numbers]);
+        Ok(counts.into_iter().fold(row, |row, (name, count)| row.counts(name, "", [count])))
     };
     Way::ALL.into_iter().map(run).collect()
 }
 
-/// What one way was answered for a known contact with an order that does not let it go.
-#[derive(Debug, Clone)]
-pub struct Held {
-    pub way: Way,
-    /// What the server refused it with, if it did.
-    pub refused: Option<String>,
-    /// Whether the contact's row is, in the end, what it was before, apart from what the way was to change.
-    pub kept: bool,
-}
-
-/// Puts a known contact by each way, where orders refer to it with `ON DELETE RESTRICT`.
-pub fn restricted(server: &MariaDb) -> Result<Vec<Held>> {
-    let run = |way: Way| -> Result<Held> {
+/// Puts a known contact by each way, where orders refer to it with `ON DELETE RESTRICT`. A row for each `way`: whether the server
+/// `refused` it (1), and what it `said`; and whether the contact's row is, in the end, what it was before, apart from what the way was to
+/// change (`kept`, 1).
+pub fn restricted(server: &MariaDb) -> Result<Frame> {
+    let run = |way: Way| -> Result<Frame> {
         let extras = Extras { orders: Some(OnDelete::Restrict), ..Extras::default() };
         let table = Table::create(server, way.slug(), extras)?;
         table.load(server, &contacts(1)?)?;
@@ -122,24 +82,19 @@ pub fn restricted(server: &MariaDb) -> Result<Vec<Held>> {
                 Ok::<(), Error>(())
             })?;
         }
-        Ok(Held { way, refused: put.err().map(|error| error.to_string()), kept: after == should })
+        Ok(Frame::new()
+            .text("way", [way])
+            .counts("refused", "", [put.is_err().into()])
+            .text("said", [put.err().map_or_else(String::new, |error| error.to_string())])
+            .counts("kept", "", [(after == should).into()]))
     };
     Way::ALL.into_iter().map(run).collect()
 }
 
-/// What a server does with a name that does not fit, told in two ways.
-#[derive(Debug, Clone)]
-pub struct Cut {
-    pub statement: String,
-    /// What the server answered: an error, or how many rows.
-    pub answer: String,
-    /// Characters of the name that are in the table now.
-    pub stored: u64,
-}
-
-/// Sends a name of 80 characters to a column of 64, by an `INSERT` and by an `INSERT IGNORE`.
-pub fn too_long(server: &MariaDb) -> Result<Vec<Cut>> {
-    let run = |statement: &str| -> Result<Cut> {
+/// Sends a name of 80 characters to a column of 64. A row for each `statement`, `INSERT` and `INSERT IGNORE`: what `the server answers`,
+/// and the `characters stored`.
+pub fn too_long(server: &MariaDb) -> Result<Frame> {
+    let run = |statement: &str| -> Result<Frame> {
         let table = Table::create(server, "cut", Extras::default())?;
         let mut connection = server.connect()?;
         let name = "x".repeat(80);
@@ -152,7 +107,11 @@ pub fn too_long(server: &MariaDb) -> Result<Vec<Cut>> {
         let stored: Option<u64> =
             connection.query_first("SELECT CHAR_LENGTH(name) FROM cut").doing("read what was stored")?;
         table.drop(server)?;
-        Ok(Cut { statement: statement.into(), answer, stored: stored.unwrap_or(0) })
+        Ok(Frame::new().text("statement", [statement]).text("the server answers", [answer]).counts(
+            "characters stored",
+            "",
+            [stored.unwrap_or(0)],
+        ))
     };
     ["INSERT", "INSERT IGNORE"].into_iter().map(run).collect()
 }

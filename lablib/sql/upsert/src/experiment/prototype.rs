@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mysql::prelude::Queryable;
 
 use super::{COUNTS, contact, contacts, counted};
-use crate::prototype::{Pool, User, Users};
+use crate::prototype::{Pool, USERS, User, create_users};
 use crate::table::PATIENCE;
 use crate::{Extras, Table, Way, Writer};
-use lab::chart::{Bars, Chart};
 use lab::service::MariaDb;
-use lab::{self, Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples};
 
 const PLACES: [&str; 2] = ["first", "second"];
 
@@ -35,7 +34,8 @@ pub struct PoolSpec {
 /// the published ratio is their product.
 #[derive(Debug, Clone, Default)]
 pub struct Pairs {
-    /// A row for each phase of each run, by `pair`: its `place` (`first` or `second`) and its `way`; `seconds`; the most connections that
+    /// A row for each phase of each run, by `pair`: the `order` of the run (`as published` or `swapped`), its `place` (`first` or `second`)
+    /// and its `way`; `seconds`; the most connections that
     /// were in use at once (`most`), and the `permits left` in the pool when it was over; the `commits to a sync`; and for each put, what
     /// the server counted.
     pub phases: Frame,
@@ -45,11 +45,6 @@ impl Pairs {
     /// One figure of a way's phases in one place, one sample a pair.
     fn of(&self, way: Way, place: &str, figure: &str) -> Samples {
         self.phases.filter("way", &way).filter("place", place).samples(figure)
-    }
-
-    /// One figure of the phases in one place, one sample a run.
-    pub fn at(&self, place: &str, figure: &str) -> Samples {
-        self.phases.filter("place", place).samples(figure)
     }
 
     /// How many times as long REPLACE took where it came second, as published: one sample a pair.
@@ -84,60 +79,15 @@ impl Pairs {
     }
 }
 
-/// What the server did for each put, by table and statement.
-pub fn work_table(tables: &[(&str, &Pairs)]) -> lab::Table {
-    let phases = tables.iter().map(|(name, pairs)| pairs.phases.clone().everywhere("table", "", *name));
-    let phases: Frame = phases.collect();
-    let by = phases.group(["table", "way"]);
-    let means = COUNTS.map(|(count, ..)| by.mean(count)).into_iter();
-    let means = means.reduce(|all, one| all.join(&one, ["table", "way"])).unwrap_or_default();
-    means.table("What the server did for each put of a known row")
-}
-
-/// The prototype's benchmark on its own table.
-#[derive(Debug, Clone)]
-pub struct Published {
-    /// On a pool as the prototype's.
-    pub leaky: Pairs,
-    /// On one that keeps its permits.
-    pub fair: Pairs,
-}
-
-impl Published {
-    /// The time of each phase in both orders, on the pool that leaks.
-    pub fn chart(&self, title: &str) -> Bars {
-        let chart = Chart::bars(title)
-            .subtitle("The same updates in two phases, on a pool that leaks its permits")
-            .y("time", "s")
-            .vertical();
-        let orders = [("REPLACE second, as published", ORDERS[0]), ("REPLACE first", ORDERS[1])];
-        orders.into_iter().fold(chart, |chart, (order, ways)| {
-            PLACES.into_iter().zip(ways).fold(chart.group(order), |chart, (place, way)| {
-                chart.bar_with_spread(way, self.leaky.of(way, place, "seconds"))
-            })
-        })
-    }
-
-    /// How many worked at once, by pool and phase: medians of all runs.
-    pub fn table(&self) -> lab::Table {
-        let leaky = self.leaky.phases.clone().everywhere("pool", "", "as the prototype's");
-        let phases = leaky.stack(&self.fair.phases.clone().everywhere("pool", "", "keeps its permits"));
-        let by = phases.group(["pool", "place"]);
-        let (permits, commits) = (by.median("permits left"), by.median("commits to a sync"));
-        let all = by.median("most").join(&permits, ["pool", "place"]).join(&commits, ["pool", "place"]);
-        all.rename("most", "most connections in use").table("How many worked at once")
-    }
-}
-
 /// Runs the benchmark on the prototype's table: random rows are looked up and written, by many at once, first by one statement
-/// and then by the other.
-pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Result<Published> {
+/// and then by the other. Once on a pool that leaks its permits, as the prototype's, and once on one that keeps them.
+pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Result<[Pairs; 2]> {
     spec.check()?;
     let mut progress = Progress::new("the prototype's benchmark", 2 + 4 * spec.pairs as u64);
-    Users::create(server, spec.rows)?;
+    create_users(server, spec.rows)?;
     progress.step();
     let connect = |_| Ok(Place::Prototype(User::connect(server)?));
-    let mut bench = Bench::new(server, spec, Users::name(), connect)?;
+    let mut bench = Bench::new(server, spec, USERS, connect)?;
     bench.warm_up()?;
     progress.step();
     let (mut leaky, mut fair) = (Pairs::default(), Pairs::default());
@@ -150,7 +100,7 @@ pub fn prototype(server: &MariaDb, spec: PoolSpec) -> Result<Published> {
         }
     }
     bench.end()?;
-    Ok(Published { leaky, fair })
+    Ok([leaky, fair])
 }
 
 /// The same benchmark on an address book of as many rows, with three secondary indexes, on a pool that keeps its permits: here
@@ -295,7 +245,8 @@ impl<'a> Bench<'a> {
                 Ok(row.numbers(count, unit, [counters.get(counter)? / spec.updates as f64]))
             })
         };
-        PLACES.into_iter().zip(ways).map(phase_of).collect()
+        let phases: Frame = PLACES.into_iter().zip(ways).map(phase_of).collect::<Result<_>>()?;
+        Ok(phases.everywhere("order", "", if ways == ORDERS[0] { "as published" } else { "swapped" }))
     }
 }
 
