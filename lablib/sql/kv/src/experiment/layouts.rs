@@ -105,19 +105,24 @@ fn of_size(
         // All of it on one connection: the server counts what it has sent a moment after it was received, so the end of another
         // connection's long answer could still be counted here.
         let mut now = |name: &str| Counters::one(&mut counters, name);
-        let (pages_before, sent_before) = (now("Innodb_buffer_pool_read_requests")?, now("Bytes_sent")?);
-        let (mut wrong, gets) = (0, operations * rounds as u64);
-        for _ in 0..gets {
-            let number = rng.below(entries);
-            wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
+        let (mut wrong, mut sent, mut pages) = (0, 0.0, Vec::new());
+        for _ in 0..rounds {
+            let (pages_before, sent_before) = (now("Innodb_buffer_pool_read_requests")?, now("Bytes_sent")?);
+            for _ in 0..operations {
+                let number = rng.below(entries);
+                wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
+            }
+            sent += now("Bytes_sent")? - sent_before;
+            pages.push((now("Innodb_buffer_pool_read_requests")? - pages_before) / operations as f64);
         }
-        let sent = now("Bytes_sent")? - sent_before;
-        let pages = (now("Innodb_buffer_pool_read_requests")? - pages_before) / gets as f64;
+        // InnoDB renews its statistics in the background, by looking at pages: in some rounds, and in the middle one in none.
+        let pages = Samples::from(pages).median();
+        let sent = sent / (operations * rounds as u64) as f64;
         let row = Frame::new()
             .text("layout", [layout])
             .counts("size", "bytes", [size as u64])
             .numbers_or_missing("pages", "", [layout.is_a_table().then_some(pages)])
-            .numbers("sent", "bytes", [sent / gets as f64])
+            .numbers("sent", "bytes", [sent])
             .counts("wrong", "", [wrong]);
         counted = counted.stack(&row);
     }
