@@ -12,7 +12,6 @@ use lab::{Crowd, Error, Frame, Result, Samples};
 /// One writer counts a version up; readers look at it all the time.
 #[derive(Debug, Clone, Copy)]
 pub struct StalenessSpec {
-    /// Versions that are written.
     pub versions: u64,
     /// Time between two of them.
     pub every: Duration,
