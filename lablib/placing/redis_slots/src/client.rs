@@ -72,6 +72,8 @@ pub struct Client {
     map: SlotMap,
     /// A node that the map names has not answered, and there was no time to ask another one who holds what.
     map_is_doubtful: bool,
+    /// How often a node did not answer when it was asked who holds what.
+    silences: usize,
     wires: BTreeMap<Home, Wire>,
     /// Connections that were given up with requests on them, by the node's id. What is still under way on them could be done
     /// when nobody expects it any more, behind what is asked later.
@@ -85,8 +87,9 @@ impl Client {
         let (login, seeds) = options.login_and_seeds()?;
         let map = SlotMap::nobody();
         let (wires, abandoned, detours) = (BTreeMap::new(), BTreeMap::new(), Detours::default());
+        let (map_is_doubtful, silences, turn) = (true, 0, 0);
         let mut client =
-            Self { options, login, seeds, map, map_is_doubtful: false, wires, abandoned, detours, turn: 0 };
+            Self { options, login, seeds, map, map_is_doubtful, silences, wires, abandoned, detours, turn };
         client.try_refresh(None).map_err(|cause| {
             let error = Error::new("connect to the Redis cluster", cause).at(client.seeds.join(", "));
             error.remedy("name at least one running node of a cluster whose slots are all served")
@@ -154,7 +157,10 @@ impl Client {
             }
             match self.home(request) {
                 Some(home) => homes.entry(home).or_default().push(index),
-                None => unfinished.push((index, None)),
+                None => {
+                    self.map_is_doubtful = true;
+                    unfinished.push((index, None));
+                }
             }
         }
         while homes.values().any(|indices| !indices.is_empty()) {
@@ -217,7 +223,9 @@ impl Client {
         // What went wrong may be over; the next write should know.
         for said in &said {
             match said {
-                Said::Moved(slot, address) => drop(self.map.set_owner(*slot, address)),
+                Said::Moved(slot, address) => {
+                    self.map.set_owner(*slot, address);
+                }
                 Said::Unreached(_) | Said::Silent(_) | Said::Down(_) => self.map_is_doubtful = true,
                 _ => {}
             }
@@ -387,7 +395,9 @@ impl Client {
     fn kept(&mut self, request: &Request) -> Option<Vec<u8>> {
         let (lease, patience) = (self.options.lease?, self.options.patience);
         let home = (self.map.owner(self.slot(request))?.to_owned(), false);
-        self.wires.contains_key(&home).then_some(())?;
+        if !self.wires.contains_key(&home) {
+            return None;
+        }
         let kept = self.wire(&home).and_then(|wire| {
             wire.drain()?;
             // Silence may mean that nothing has changed, or that the wire is dead, or that the slot is somebody else's now: a
@@ -414,11 +424,11 @@ impl Client {
     }
 
     /// Asks one node after the other who holds what, those last whose connection is gone, until one answers or there is no
-    /// more time. In any order, so that a few that are silent do not use up all of it again and again.
+    /// more time. Beginning behind those that were silent before, so that they do not use up all of it again and again.
     fn try_refresh(&mut self, deadline: Option<Instant>) -> Result<(), String> {
         let mut addresses = self.map.addresses();
         addresses.extend(self.seeds.iter().filter(|seed| !addresses.contains(seed)).cloned().collect::<Vec<_>>());
-        let first = rand::random::<u32>() as usize % addresses.len();
+        let first = self.silences % addresses.len();
         addresses.rotate_left(first);
         addresses.sort_by_key(|address| !self.wires.contains_key(&(address.clone(), false)));
         self.map_is_doubtful = true;
@@ -436,7 +446,10 @@ impl Client {
                     return Ok(());
                 }
                 Ok(_) => last = format!("{address} knows of nobody who holds a slot"),
-                Err(cause) => last = format!("{address}: {cause}"),
+                Err(cause) => {
+                    self.silences += 1;
+                    last = format!("{address}: {cause}");
+                }
             }
         }
         Err(last)

@@ -462,7 +462,8 @@ fn a_partial_list_is_one_also_where_two_answers_tell_of_a_slot() {
     let (cluster, mut users) = loaded(&servers, 2, 16, 400);
     users.sort_by_key(|user| std::cmp::Reverse((user.score, user.id)));
     // As two answers say it that were given before and after a hand-over; here, as often as one asks.
-    let slot = (0..16).find(|&slot| cluster.map().unwrap().owner(slot) == "A").unwrap();
+    let map = cluster.map().unwrap();
+    let slot = (0..16).find(|&slot| map.owner(slot) == "A").unwrap();
     let database =
         servers[1].ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'").unwrap();
     servers[1].execute(&format!("UPDATE {database}.fences SET state = 1 WHERE slot = {slot}"));
@@ -470,8 +471,7 @@ fn a_partial_list_is_one_also_where_two_answers_tell_of_a_slot() {
     let list = gatherer.top(20, deadline, Policy::Partial).unwrap();
     assert_eq!((list.missing.len(), list.missing[0].instance.as_str()), (1, "A"));
     assert_eq!(list.slots_missing(), 7, "all but the one that B tells of");
-    let of_b: Vec<&User> =
-        users.iter().filter(|user| cluster.map().unwrap().owner_of(user.id) == "B").take(20).collect();
+    let of_b: Vec<&User> = users.iter().filter(|user| map.owner_of(user.id) == "B").take(20).collect();
     assert!(list.rows.iter().eq(of_b), "right about all that it does not name");
     let error = gatherer.top(20, deadline, Policy::Whole).unwrap_err().to_string();
     assert!(error.contains("7 slots are missing: A (it tells of slots"), "{error}");
