@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// Many requests at once: each node gets its own in one go, all nodes work at the same time. The answers are in the
-    /// order of the requests; *when* each was done is not, as soon as one is redirected or may come from the cache.
+    /// order of the requests; *when* each was done is not, as soon as one is redirected, tried again, or may be in the cache.
     /// Cacheable reads of one key are one read. A node that does not answer keeps nobody waiting who asks another one, but
     /// for its patience.
     pub fn call_many(&mut self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
@@ -222,6 +222,7 @@ impl Client {
         };
         // What went wrong may be over; the next write should know.
         for said in &said {
+            self.detours.count(said);
             match said {
                 Said::Moved(slot, address) => {
                     self.map.set_owner(*slot, address);
@@ -247,6 +248,7 @@ impl Client {
         let (mut pause, mut unknown) = (PAUSE.0, false);
         let mut said = said.unwrap_or_else(|| self.ask_home(request));
         loop {
+            self.detours.count(&said);
             let (mut ask, mut rest, reason) = (None, true, said.reason());
             // Whatever the next attempt comes to: this one may have been done.
             unknown |= matches!(said, Said::Silent(_)) && request.effect != Effect::Read;
@@ -350,7 +352,6 @@ impl Client {
                 said.push((index, answer));
             }
         }
-        said.iter().for_each(|(_, said)| self.detours.count(said));
         said
     }
 
