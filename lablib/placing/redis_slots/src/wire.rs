@@ -85,13 +85,13 @@ impl Wire {
     ) -> Result<(), Broken> {
         let sent = Instant::now();
         self.unanswered.extend(keep.into_iter().map(|keep| Asked { sent, keep }));
-        let mut rest = packed;
+        let (mut rest, mut deadline) = (packed, deadline_in(self.patience));
         while !rest.is_empty() {
             match self.stream.write(rest) {
                 Ok(0) => return Err("the connection was closed".into()),
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => (rest, deadline) = (&rest[written..], deadline_in(self.patience)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for(PollFlags::POLLOUT, deadline_in(self.patience))?;
+                    self.wait_for(PollFlags::POLLOUT, deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
