@@ -320,7 +320,8 @@ mod tests {
     #[test]
     #[ignore = "starts MariaDB"]
     fn a_directory_that_is_behind_takes_nothing_back() {
-        let cluster = Cluster::create(&lab::service::mysql_instances(2), 1, 16).unwrap();
+        let servers = lab::service::mysql_instances(2);
+        let cluster = Cluster::create(&servers, 1, 16).unwrap();
         let mut gatherer = Gatherer::new(&cluster).unwrap();
         gatherer.map.learn(3, Owner { name: "B".into(), epoch: 2 });
         gatherer.refresh(deadline_in(Duration::from_secs(10)));
