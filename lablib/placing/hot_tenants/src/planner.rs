@@ -82,11 +82,6 @@ impl Watch {
         }
         Ok(())
     }
-
-    /// Who has which share of the load.
-    pub fn rates(&self) -> &Rates {
-        &self.rates
-    }
 }
 
 impl Planner {

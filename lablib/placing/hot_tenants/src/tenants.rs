@@ -233,11 +233,6 @@ impl Moving {
 }
 
 impl View<'_> {
-    /// Which version of the map this is.
-    pub fn version(&self) -> u64 {
-        self.map.version
-    }
-
     /// The documents of a tenant, all or those with a word in them: from each of its shards what that shard owns.
     pub fn read(&self, tenant: &str, word: Option<&str>) -> Result<Found> {
         let mut asks = self.map.asks(tenant);

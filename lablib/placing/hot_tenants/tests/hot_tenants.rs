@@ -106,11 +106,13 @@ fn the_prototypes_run_comes_out_with_its_faults() {
     assert_eq!(run.documents, prototype::TOTALS);
     let unsplit = |shard: u64| run.homes_unsplit.filter("shard", shard).samples("documents").values().iter().sum();
     assert_eq!((unsplit(5), unsplit(9)), (300.0, 300.0));
-    assert_eq!(run.shards_of_tenant2, 2, "split in three, on two shards");
-    assert_eq!(run.found_by_statistics, 0);
-    assert_eq!(run.found_by_fan_out, 600);
+    assert_eq!(run.homes.filter("tenant", "tenant2").height(), 2, "split in three, on two shards");
+    // By the statistics query, by all sub-keys, and by those of a second run, which finds both copies.
+    assert_eq!(run.found.samples("documents").values(), [0.0, 600.0, 969.0]);
     assert!(run.after_a_second_run > 1_400, "another k doubles documents");
-    assert_eq!(run.found_after_a_second_run, 969, "and a search finds both");
+    for (homes, figure) in [(&run.homes, prototype::TABLE), (&run.homes_unsplit, prototype::TABLE_UNSPLIT)] {
+        assert!((shares_of_shards(homes).samples("documents ÷ mean").max() - figure).abs() < 0.005, "{figure}");
+    }
 }
 
 #[test]
@@ -133,9 +135,12 @@ fn what_the_prototype_never_published_is_not_marked_as_published() {
         .to_svg();
     assert!(chart.contains("names, run by us"), "{chart}");
     assert!(chart.contains("Open square: published by nobody, we ran the prototype."), "{chart}");
-    // And the notebook draws it like this.
+    // And the notebook draws it like this; what it marks as published is the table's.
     let notebook = include_str!("../../../../notebooks/02-hot-tenants.ipynb");
-    assert!(notebook.contains(".ran(\\\"prototype's names") && !notebook.contains(".mark("));
+    assert!(notebook.contains(".ran(\\\"prototype's names"));
+    assert!(notebook.contains(".ran(\\\"prototype\\\", 5, prototype::TABLE_UNSPLIT)"));
+    assert_eq!(notebook.matches(".mark(").count(), 1);
+    assert!(notebook.contains(".mark(\\\"prototype's table\\\", 1, prototype::TABLE)"));
 }
 
 /// Consecutive remainders by ten are different as long as there are no more than ten of them: nothing that a run could refute.
@@ -319,20 +324,22 @@ fn a_shard_is_busy_in_proportion_to_what_it_does() {
 
 #[test]
 fn every_read_beside_a_resplit_finds_every_document_once() {
-    let checked = check_online(&OnlineSpec { documents: 3_000, resplits: 5, skip: None }, 1).unwrap();
-    assert_eq!(checked.wrong(), 0, "{checked:?}");
-    assert!(checked.concurrent > 0 && checked.copied > 3_000 && checked.changes > 0, "{checked:?}");
+    let (checked, _) = check_online(3_000, 5, None, 1).unwrap();
+    let of = |what: &str| checked.number(what);
+    assert_eq!(of("wrong"), 0.0, "{checked:?}");
+    assert!(of("beside a re-split") > 0.0 && of("moved") > 3_000.0 && of("changes") > 0.0, "{checked:?}");
 }
 
 #[test]
 fn a_step_left_out_is_noticed() {
-    let run = |skip| check_online(&OnlineSpec { documents: 1_000, resplits: 3, skip: Some(skip) }, 1).unwrap();
-    assert!(run(Skip::BucketFilter).doubled > 0);
-    assert!(run(Skip::WaitForSwitch).missing > 0);
-    assert!(run(Skip::WaitForReaders).missing > 0);
-    assert!(run(Skip::SaveMap).missing > 0);
+    let run = |skip| check_online(1_000, 3, Some(skip), 1).unwrap().0;
+    assert!(run(Skip::BucketFilter).number("found twice") > 0.0);
+    for skip in [Skip::WaitForSwitch, Skip::WaitForReaders, Skip::SaveMap] {
+        assert!(run(skip).number("missing") > 0.0, "{skip}");
+    }
     let late = run(Skip::CatchUp);
-    assert!(late.missing + late.stale + late.undead > 0, "{late:?}");
+    let faults = ["missing", "in an old version", "back from the dead"].map(|fault| late.number(fault));
+    assert!(faults.iter().sum::<f64>() > 0.0, "{late:?}");
 }
 
 #[derive(Debug, Clone)]
@@ -623,13 +630,16 @@ fn only_buckets_of_shards_that_have_too_much_move() {
 
 #[test]
 fn the_arms_do_equal_work_and_ours_is_level() {
-    let compared = compare(8_000, 1).unwrap();
-    let of = |strategy: &str, figure: &str| compared.strategies.filter("strategy", strategy).number(figure);
-    assert!(of("split by rate", "fullest ÷ mean") < 1.3, "{:?}", compared.strategies);
+    let (strategies, homes) = compare(8_000, 1).unwrap();
+    let of = |strategy: &str, figure: &str| strategies.filter("strategy", strategy).number(figure);
+    assert!(of("split by rate", "fullest ÷ mean") < 1.3, "{strategies:?}");
     assert!(of("by tenant", "fullest ÷ mean") > 1.9);
     assert!(of("split by rate", "shards asked") < of("random k", "shards asked"));
     let level = of("by document", "fullest ÷ mean") < 1.1;
-    assert!(of("by document", "shards asked") == 10.0 && level, "{:?}", compared.strategies);
+    assert!(of("by document", "shards asked") == 10.0 && level, "{strategies:?}");
+    let shards = shares_of_shards(&homes.filter("strategy", "by tenant")).samples("documents ÷ mean");
+    assert_eq!((shards.len(), shards.max()), (10, of("by tenant", "fullest ÷ mean")));
+    assert_eq!(shards.min(), 0.0, "a shard that is empty is one, too");
 }
 
 #[test]

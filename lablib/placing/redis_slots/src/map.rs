@@ -57,11 +57,6 @@ impl SlotMap {
         self.replicas.get(master).map_or(&[], Vec::as_slice)
     }
 
-    /// How many slots a master holds.
-    pub fn held_by(&self, master: &str) -> usize {
-        self.owners.iter().filter(|owner| owner.as_deref() == Some(master)).count()
-    }
-
     /// How many slots have a master.
     pub fn covered(&self) -> usize {
         self.owners.iter().flatten().count()
@@ -73,11 +68,10 @@ impl SlotMap {
         masters.chain(self.replicas.values().flatten().cloned()).collect()
     }
 
-    /// One slot has another master now.
-    pub fn set_owner(&mut self, slot: u16, address: &str) {
-        if let Some(owner) = self.owners.get_mut(usize::from(slot)) {
-            *owner = Some(address.into());
-        }
+    /// One slot has this master now; false where that is no news.
+    pub fn set_owner(&mut self, slot: u16, address: &str) -> bool {
+        let owner = self.owners.get_mut(usize::from(slot)).filter(|owner| owner.as_deref() != Some(address));
+        owner.map(|owner| *owner = Some(address.into())).is_some()
     }
 }
 
@@ -126,9 +120,13 @@ mod tests {
         let mut map = SlotMap::read(&answer, "asked").unwrap();
         assert_eq!(map.masters(), ["a:1", "asked:9", "b:2"]);
         assert_eq!((map.owner(99), map.owner(100), map.owner(16_383)), (Some("a:1"), Some("asked:9"), Some("b:2")));
-        assert_eq!((map.held_by("a:1"), map.held_by("nobody"), map.covered()), (100, 0, 16_384));
+        let held_by_a = (0..SLOTS).filter(|slot| map.owner(*slot) == Some("a:1")).count();
+        assert_eq!((held_by_a, map.covered()), (100, 16_384));
         assert_eq!(map.replicas("a:1"), ["c:3"]);
-        map.set_owner(99, "new:4");
+        assert_eq!(
+            [map.set_owner(99, "new:4"), map.set_owner(99, "new:4"), map.set_owner(SLOTS, "new:4")],
+            [true, false, false]
+        );
         assert_eq!((map.owner(98), map.owner(99)), (Some("a:1"), Some("new:4")));
         assert_eq!(map.owner(SLOTS), None);
     }

@@ -50,13 +50,14 @@ impl ClientOptions {
         Self { urls, routes: BTreeMap::new(), patience, deadline, lease: None, skip: None }
     }
 
-    /// How long a node may take to answer before its connection is given up.
+    /// How long a node may take to be connected, to go on reading, or to answer, before its connection is given up.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How long a request may be redirected and tried again before it has failed; its last attempt may end a patience later.
+    /// How long a request may be redirected and tried again before it has failed. What was begun by then is finished: a look at
+    /// who holds what, a connection, an answer, each within its patience.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

@@ -51,12 +51,14 @@ impl Request {
         Self::new(words.as_ref(), Effect::Once)
     }
 
-    /// A command that does the same when it is done twice.
+    /// A command that does the same when it is done twice. When its connection breaks, it is: what somebody else has written
+    /// between both is undone.
     pub fn repeatable_write<T: AsRef<[u8]>>(words: impl AsRef<[T]>) -> Self {
         Self::new(words.as_ref(), Effect::Repeatable)
     }
 
-    /// A read that a replica may answer, with what it knows by then.
+    /// A read that a replica may answer, with what it knows by then. Of a slot that is on its way it knows nothing: what has gone
+    /// to the target is not there, until the slot has its new owner.
     pub fn from_replica(mut self) -> Self {
         self.from_replica = self.effect == Effect::Read;
         self

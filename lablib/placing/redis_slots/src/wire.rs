@@ -32,6 +32,8 @@ pub(super) struct Wire {
     /// The node's id in its cluster; empty where nobody has asked.
     pub(super) node: String,
     stream: TcpStream,
+    /// How long the node may take to go on reading.
+    patience: Duration,
     parser: Parser,
     /// What was sent and is not answered yet, in order.
     unanswered: VecDeque<Asked>,
@@ -62,12 +64,13 @@ impl Wire {
         stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).map_err(|error| error.to_string())?;
         let (parser, unanswered, confirmed) = (Parser::new(), VecDeque::new(), Instant::now());
         let (name, node) = (format!("lab-{:032x}", rand::random::<u128>()), String::new());
-        let mut wire = Self { name: name.clone(), node, stream, parser, unanswered, confirmed, kept: Kept::new(skip) };
+        let (kept, greeter) = (Kept::new(skip), name.clone());
+        let mut wire = Self { name, node, stream, patience, parser, unanswered, confirmed, kept };
         let mut hello = vec!["HELLO", "3"];
         if let Some(password) = &login.password {
             hello.extend(["AUTH", login.user.as_deref().unwrap_or("default"), password]);
         }
-        hello.extend(["SETNAME", &name]);
+        hello.extend(["SETNAME", &greeter]);
         for words in std::iter::once(hello.as_slice()).chain(greetings.iter().copied()) {
             wire.ask::<Value>(words, deadline)?;
         }
@@ -82,14 +85,13 @@ impl Wire {
     ) -> Result<(), Broken> {
         let sent = Instant::now();
         self.unanswered.extend(keep.into_iter().map(|keep| Asked { sent, keep }));
-        let mut rest = packed;
+        let (mut rest, mut deadline) = (packed, deadline_in(self.patience));
         while !rest.is_empty() {
             match self.stream.write(rest) {
                 Ok(0) => return Err("the connection was closed".into()),
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => (rest, deadline) = (&rest[written..], deadline_in(self.patience)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // The server may wait for us to read before it goes on reading; a minute is for ever.
-                    self.wait_for(PollFlags::POLLOUT, sent + Duration::from_secs(60))?;
+                    self.wait_for(PollFlags::POLLOUT, deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),

@@ -457,6 +457,50 @@ fn lists_are_in_order_whole_and_never_silently_partial() {
 }
 
 #[test]
+fn a_partial_list_is_one_also_where_two_answers_tell_of_a_slot() {
+    let servers = servers(2);
+    let (cluster, mut users) = loaded(&servers, 2, 16, 400);
+    users.sort_by_key(|user| std::cmp::Reverse((user.score, user.id)));
+    // As two answers say it that were given before and after a hand-over; here, as often as one asks.
+    let map = cluster.map().unwrap();
+    let slot = (0..16).find(|&slot| map.owner(slot) == "A").unwrap();
+    let database =
+        servers[1].ask("SELECT table_schema FROM information_schema.tables WHERE table_name = 'fences'").unwrap();
+    servers[1].execute(&format!("UPDATE {database}.fences SET state = 1 WHERE slot = {slot}"));
+    let (mut gatherer, deadline) = (Gatherer::new(&cluster).unwrap(), Duration::from_millis(150));
+    let list = gatherer.top(20, deadline, Policy::Partial).unwrap();
+    assert_eq!((list.missing.len(), list.missing[0].instance.as_str()), (1, "A"));
+    assert_eq!(list.slots_missing(), 7, "all but the one that B tells of");
+    let of_b: Vec<&User> = users.iter().filter(|user| map.owner_of(user.id) == "B").take(20).collect();
+    assert!(list.rows.iter().eq(of_b), "right about all that it does not name");
+    let error = gatherer.top(20, deadline, Policy::Whole).unwrap_err().to_string();
+    assert!(error.contains("7 slots are missing: A (it tells of slots"), "{error}");
+}
+
+#[test]
+fn what_is_missing_is_named_after_the_owner_that_the_same_answers_tell_of() {
+    let servers = servers(2);
+    let (cluster, _) = loaded(&servers, 2, 16, 200);
+    let mut gatherer = Gatherer::new(&cluster).unwrap();
+    let slot = (0..16).find(|&slot| cluster.map().unwrap().owner(slot) == "A").unwrap();
+    // A mover that dies behind the hand-over: the directory knows nothing of it.
+    let mut dying = std::panic::AssertUnwindSafe(mover(&cluster).watched_by(|at| {
+        if at == "granted" {
+            std::panic::panic_any("gone");
+        }
+    }));
+    let transfer = Transfer { from: "A".into(), to: "B".into(), slot };
+    assert!(std::panic::catch_unwind(move || dying.carry_out(&[transfer]).map(drop)).is_err());
+    servers[1].pause();
+    let list = gatherer.top(20, Duration::from_millis(300), Policy::Partial).unwrap();
+    servers[1].resume();
+    let missing: Vec<(&str, usize)> =
+        list.missing.iter().map(|missing| (missing.instance.as_str(), missing.slots.len())).collect();
+    assert_eq!(missing, [("B", 9)], "A has said who serves the slot: {list:?}");
+    assert_eq!(list.missing[0].reason, "no answer before the deadline");
+}
+
+#[test]
 fn a_client_finds_users_whose_server_has_left_for_good_and_survives_a_directory_that_restarts() {
     let servers = servers(3);
     let (cluster, users) = loaded(&servers, 2, 16, 200);

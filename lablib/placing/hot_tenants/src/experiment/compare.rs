@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{STRATEGIES, Strategy, WORDS, disk_of_a_map, imbalance, word};
-use crate::prototype::{SHARDS, Workload, number_of};
+use super::{STRATEGIES, Strategy, WORDS, disk_of_a_map, held, imbalance, word};
+use crate::prototype::{SHARDS, Workload, key_of};
 use crate::shards::{Ask, Change, Document, Found, SearchShards, ShardLoad, open};
 use crate::{KeyRule, Leveller, Planner, Routing, TenantIndex};
 use lab::{Error, Frame, Progress, Result, Rng};
@@ -26,15 +26,15 @@ pub(crate) fn place(
         .counts("documents", "", placed.values().copied()))
 }
 
-/// What the strategies did to the shards.
-#[derive(Debug, Clone)]
-pub struct Comparison {
-    /// A row for each strategy: `fullest ÷ mean` of the shards' documents and `busiest ÷ mean` of the time that they were busy writing,
-    /// refreshing, searching and being split; `shards asked` by a search on average; `usable capacity`, what all together can carry
-    /// before the busiest has no time left; `documents copied` to another shard; `busy, all shards`; and the `hits` of all searches.
-    pub strategies: Frame,
-    /// Where documents lie: strategy, shard, tenant, documents.
-    pub homes: Frame,
+/// Writes documents under the keys that a rule gives them, and refreshes.
+pub(crate) fn write_all(shards: &dyn SearchShards, rule: &KeyRule, documents: &[Document]) -> Result<()> {
+    for batch in documents.chunks(BATCH) {
+        let put = |document: &Document| -> Result<Change> {
+            Ok(Change::Put { routing: key_of(rule, document)?, document: document.clone() })
+        };
+        shards.write(&batch.iter().map(put).collect::<Result<Vec<_>>>()?)?;
+    }
+    shards.refresh()
 }
 
 /// Documents in one request.
@@ -43,7 +43,12 @@ const BATCH: usize = 500;
 const DOCUMENTS_PER_SEARCH: u64 = 100;
 
 /// Writes the README's workload with each strategy, and searches every tenant in proportion to its size.
-pub fn compare(documents: u64, seed: u64) -> Result<Comparison> {
+///
+/// A row for each strategy: `fullest ÷ mean` of the shards' documents and `busiest ÷ mean` of the time that they were busy writing,
+/// refreshing, searching and being split; `shards asked` by a search on average; `usable capacity`, what all together can carry
+/// before the busiest has no time left; `documents copied` to another shard; `busy, all shards`; and the `hits` of all searches. Also
+/// where documents lie: `strategy`, `shard`, `tenant`, `documents`.
+pub fn compare(documents: u64, seed: u64) -> Result<(Frame, Frame)> {
     const COMPARED: [&str; 6] =
         ["by document", "by tenant", "random k", "partition 4", "partition 4, unsplittable", "split by rate"];
     // What only the first to run would pay: files that are not cached, memory that is not there yet.
@@ -52,14 +57,12 @@ pub fn compare(documents: u64, seed: u64) -> Result<Comparison> {
     let workload = Workload::of_the_readme(documents);
     let documents = workload.documents(&mut Rng::seeded(seed, "documents"));
     let mut progress = Progress::new("writing and searching", COMPARED.len() as u64);
-    let mut compared = Comparison { strategies: Frame::new(), homes: Frame::new() };
+    let mut compared = <(Frame, Frame)>::default();
     for strategy in STRATEGIES.into_iter().filter(|(name, _)| COMPARED.contains(name)) {
-        let (row, homes) = index_and_search(strategy, &workload, &documents, seed)?;
-        compared.strategies.extend([row]);
-        compared.homes.extend([homes]);
+        compared.extend([index_and_search(strategy, &workload, &documents, seed)?]);
         progress.step();
     }
-    let hits = compared.strategies.samples("hits");
+    let hits = compared.0.samples("hits");
     if hits.min() < hits.max() {
         let cause = format!("the same searches found {:?} documents", hits.values());
         return Err(Error::new("compare the strategies", cause).remedy("give every arm equal work"));
@@ -81,20 +84,13 @@ fn index_and_search(
     let mut copied = 0;
     let ((fan_out, hits), homes) = match rule {
         Some(rule) => {
-            let key = |document: &Document| rule.key_of(&document.tenant, number_of(document.id));
-            for batch in documents.chunks(BATCH) {
-                let put = |document: &Document| -> Result<Change> {
-                    Ok(Change::Put { routing: key(document)?, document: document.clone() })
-                };
-                shards.write(&batch.iter().map(put).collect::<Result<Vec<_>>>()?)?;
-            }
-            shards.refresh()?;
+            write_all(shards.as_ref(), &rule, documents)?;
             let search = |tenant: &str, word: &str| {
                 let asks = rule.asks(tenant, &routing)?;
                 let with_word: Vec<_> = asks.into_iter().map(|ask| Ask { word: Some(word.into()), ..ask }).collect();
                 shards.search(&with_word)
             };
-            (search_all(workload, seed, &search)?, place(documents, &routing, key)?)
+            (search_all(workload, seed, &search)?, place(documents, &routing, |document| key_of(&rule, document))?)
         }
         None => {
             let half_life = documents.len() as f64 / 40.0;
@@ -113,16 +109,11 @@ fn index_and_search(
         }
     };
     let loads = shards.loads()?;
-    let held: Vec<f64> = loads.iter().map(|load| load.documents as f64).collect();
+    let (holds, says): (Vec<f64>, _) = (loads.iter().map(|load| load.documents as f64).collect(), held(&homes));
     // What arithmetic says and what the shards hold is the same, or the routing is not theirs.
-    let mut expected = vec![0.0; held.len()];
-    homes.rows().for_each(|row| expected[row.number("shard") as usize] += row.number("documents"));
     let check = format!("check what {name} has done");
-    if held != expected {
-        return Err(Error::new(
-            check,
-            format!("the shards hold {held:?} documents, and the routing says {expected:?}"),
-        ));
+    if holds != says {
+        return Err(Error::new(check, format!("the shards hold {holds:?} documents, and the routing says {says:?}")));
     }
     let busy = |(now, then): (&ShardLoad, &ShardLoad)| now.busy.saturating_sub(then.busy).as_secs_f64();
     let busy: Vec<f64> = loads.iter().zip(&before).map(busy).collect();
@@ -133,7 +124,7 @@ fn index_and_search(
     let row = Frame::new()
         .text("strategy", [name])
         .numbers("shards asked", "", [fan_out])
-        .numbers("fullest ÷ mean", "×", [imbalance(&held)])
+        .numbers("fullest ÷ mean", "×", [imbalance(&holds)])
         .numbers("busiest ÷ mean", "×", [imbalance(&busy)])
         .numbers("usable capacity", "%", [100.0 / imbalance(&busy)])
         .counts("documents copied", "", [copied])

@@ -1,13 +1,15 @@
 //! What the notebook measures: strategies by arithmetic and on real shards, re-splits under fire, and a tenant that turns hot.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 mod compare;
 mod online;
 mod sweep;
 mod turns_hot;
 
-pub(crate) use compare::place;
-pub use compare::{Comparison, compare};
-pub use online::{Checked, OnlineSpec, check_online, check_skipping};
+pub use compare::compare;
+pub(crate) use compare::{place, write_all};
+pub use online::{check_online, check_skipping};
 pub use sweep::{collisions, partition_reach, predicted_collisions, sweep};
 pub use turns_hot::{TurnsHot, late_resplits, level_after, settled, turns_hot};
 
@@ -15,11 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::key_rule::KeyRule;
-use crate::prototype::Workload;
+use crate::prototype::{SHARDS, Workload};
 use crate::shards::Document;
-use lab::chart::Treemap;
 use lab::disk::RealDisk;
-use lab::{Chart, Doing, Frame, Result, Rng, Samples, service};
+use lab::{Doing, Frame, Result, Rng, Samples, service};
 
 /// Who chooses the routing keys: a name, and the rule for a workload; none where the split map decides, ours.
 type Strategy = (&'static str, fn(&Workload, &mut Rng) -> Option<KeyRule>);
@@ -61,15 +62,16 @@ fn imbalance(loads: &[f64]) -> f64 {
     Samples::from(loads).max_over_mean()
 }
 
-/// A treemap of who lies where (`shard`, `tenant`, `documents`): a group for each shard, a tile for each of so many hot tenants on it,
-/// one for all others.
-pub fn tiles(title: &str, homes: &Frame, hot: usize) -> Treemap {
-    let hot = homes.group(["tenant"]).sum("documents").sort_descending("documents").head(hot).texts("tenant");
-    let name = |tenant: String| if hot.contains(&tenant) { tenant } else { "others".into() };
-    let named = homes.select(["shard", "documents"]).text("tile", homes.texts("tenant").into_iter().map(name));
-    // In the order of the shards, so that a shard has the same colour in every chart.
-    let sums = named.group(["shard", "tile"]).sum("documents");
-    sums.rows().fold(Chart::treemap(title).value("documents", ""), |chart, row| {
-        chart.tile(row.text("tile"), row.number("documents"), format!("shard {}", row.text("shard")))
-    })
+/// Documents on each shard, by who lies where (`shard`, `documents`).
+fn held(homes: &Frame) -> Vec<f64> {
+    let mut held = vec![0.0; SHARDS as usize];
+    homes.rows().for_each(|row| held[row.number("shard") as usize] += row.number("documents"));
+    held
+}
+
+/// The same in multiples of the mean, a row for each `shard`, also for one that is empty: `documents ÷ mean`.
+pub fn shares_of_shards(homes: &Frame) -> Frame {
+    let held = Samples::from(held(homes));
+    let shares = held.map(|documents| documents / held.mean());
+    Frame::new().text("shard", 0..SHARDS).numbers("documents ÷ mean", "×", shares.values().to_vec())
 }

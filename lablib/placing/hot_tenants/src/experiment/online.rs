@@ -14,64 +14,16 @@ use crate::tenants::{Skip, TenantIndex, View};
 use crate::{Routing, Split};
 use lab::{Call, Crowd, Error, Frame, Result, Rng};
 
-/// Who is split anew, how often, and with which step left out.
-#[derive(Debug, Clone, Copy)]
-pub struct OnlineSpec {
-    /// Documents of the tenant before the first re-split.
-    pub documents: u64,
-    /// Re-splits, each into another number of parts.
-    pub resplits: u64,
-    /// A step of the system that is left out.
-    pub skip: Option<Skip>,
-}
-
-/// What the readers saw, over all reads.
-#[derive(Debug, Clone, Default)]
-pub struct Checked {
-    /// Reads that were checked, by the concurrent reader, the slow one, and one after every step of every re-split.
-    pub reads: u64,
-    /// Reads of the two that run beside the re-splits, while one was going on.
-    pub concurrent: u64,
-    /// Documents written, updated and deleted meanwhile.
-    pub changes: u64,
-    /// Documents that moved to another shard.
-    pub copied: u64,
-    /// Documents that had been refreshed and were not found.
-    pub missing: u64,
-    /// Documents that were found more than once.
-    pub doubled: u64,
-    /// Documents that were found in a version older than the one that had been refreshed.
-    pub stale: u64,
-    /// Documents that were found although their deletion had been refreshed.
-    pub undead: u64,
-    /// Copies left on the shards at the end that no reader can see.
-    pub left_over: u64,
-    /// The longest time that a switch held up the writers.
-    pub held_up: Duration,
-    /// What went on during the first re-split, in seconds from its start: lane, from, to, what.
-    pub first: Frame,
-}
-
-impl Checked {
-    /// Everything that was wrong.
-    pub fn wrong(&self) -> u64 {
-        self.missing + self.doubled + self.stale + self.undead + self.left_over
-    }
-}
-
-/// The same with each step of the system left out in turn, a row for each: the step that was `left out`; documents a read that were
-/// `missing`, `found twice`, `in an old version` and `back from the dead`; and all that was `wrong`.
+/// What readers see when each step of the system is left out in turn, a row for each: the step that was `left out`; documents a read
+/// that were `missing`, `found twice`, `in an old version` and `back from the dead`; and all that was `wrong`.
 pub fn check_skipping(documents: u64, resplits: u64, seed: u64) -> Result<Frame> {
     let run = |skip| {
-        let seen = check_online(&OnlineSpec { documents, resplits, skip: Some(skip) }, seed)?;
-        let per_read = |count: u64| [count as f64 / seen.reads as f64];
-        Ok(Frame::new()
-            .text("left out", [skip])
-            .numbers("missing", "", per_read(seen.missing))
-            .numbers("found twice", "", per_read(seen.doubled))
-            .numbers("in an old version", "", per_read(seen.stale))
-            .numbers("back from the dead", "", per_read(seen.undead))
-            .counts("wrong", "", [seen.wrong()]))
+        let (seen, _) = check_online(documents, resplits, Some(skip), seed)?;
+        let faults = ["missing", "found twice", "in an old version", "back from the dead"].into_iter();
+        let per_read = faults.fold(Frame::new().text("left out", [skip]), |row, fault| {
+            row.numbers(fault, "", [seen.number(fault) / seen.number("reads")])
+        });
+        Ok(per_read.counts("wrong", "", [seen.number("wrong") as u64]))
     };
     Skip::ALL.into_iter().map(run).collect()
 }
@@ -101,7 +53,17 @@ struct Known {
 #[derive(Default)]
 struct Register {
     known: Mutex<Vec<Known>>,
-    seen: Mutex<Checked>,
+    seen: Mutex<Seen>,
+}
+
+/// Reads, and documents over all reads that were not as they had to be.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    reads: u64,
+    missing: u64,
+    doubled: u64,
+    stale: u64,
+    undead: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -195,18 +157,26 @@ enum Client<'a, 'b> {
     SlowReader(Receiver<(Step, Option<Hold<'a>>)>),
 }
 
-/// Splits a tenant anew, again and again, while it is read and written, and checks every read.
-pub fn check_online(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
-    if spec.documents == 0 || spec.resplits == 0 || spec.documents as usize > MOST / 2 {
-        return Err(Error::new("check re-splits", format!("{spec:?} is no experiment")));
+/// Splits a tenant of so many documents anew, again and again, while it is read and written, and checks every read.
+///
+/// Over all of them: `reads` that were checked, by the concurrent reader, the slow one, and one after every step of every re-split, and
+/// those of the first two `beside a re-split`; documents that were written, updated or deleted meanwhile (`changes`), and that were
+/// `moved` to another shard; refreshed documents that were `missing`, `found twice`, or found `in an old version`, deleted ones that
+/// were `back from the dead`, copies `left over` at the end that no reader can see, and all of these (`wrong`); and the longest time
+/// for which a switch `held up` the writers. Also what went on during the first re-split, in seconds from its start: `lane`, `from`,
+/// `to`, `what`.
+pub fn check_online(documents: u64, resplits: u64, skip: Option<Skip>, seed: u64) -> Result<(Frame, Frame)> {
+    if documents == 0 || resplits == 0 || documents as usize > MOST / 2 {
+        let cause = format!("{resplits} re-splits of {documents} documents are no experiment");
+        return Err(Error::new("check re-splits", cause));
     }
     let disk = disk_of_a_map()?;
     let shards: Arc<dyn SearchShards> = open(Routing::new(SHARDS)?)?.into();
-    let index = TenantIndex::open(shards.clone(), disk.clone())?.without(spec.skip);
+    let index = TenantIndex::open(shards.clone(), disk.clone())?.without(skip);
     let (register, going_on, hearing) = (Register::default(), AtomicBool::new(false), AtomicBool::new(false));
     let rng = Rng::seeded(seed, "changes");
     let mut writer = Writer { index: &index, register: &register, rng, alive: Vec::new() };
-    writer.write(spec.documents, 0, 0)?;
+    writer.write(documents, 0, 0)?;
     writer.refresh()?;
 
     let (tell, hears) = mpsc::channel();
@@ -217,7 +187,7 @@ pub fn check_online(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
         while !hearing.load(Ordering::SeqCst) && started.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        for round in 0..spec.resplits {
+        for round in 0..resplits {
             let reached = RefCell::new(Vec::new());
             let watch = |step: Step| {
                 reached.borrow_mut().push((step, started.elapsed().as_secs_f64()));
@@ -243,7 +213,7 @@ pub fn check_online(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
         Ok(())
     };
     // Where nobody waits for the slow reader, it waits for the deletion.
-    let dawdles = if spec.skip == Some(Skip::WaitForReaders) { Duration::from_secs(10) } else { DAWDLE };
+    let dawdles = if skip == Some(Skip::WaitForReaders) { Duration::from_secs(10) } else { DAWDLE };
     let work = |client: &mut Client<'_, '_>, call: &mut Call| {
         call.rest(THINKS);
         match client {
@@ -288,15 +258,27 @@ pub fn check_online(spec: &OnlineSpec, seed: u64) -> Result<Checked> {
     };
     writer.refresh()?;
     let total = |what: &str| calls.samples(what).values().iter().sum::<f64>() as u64;
-    let (changes, concurrent) = (total("changes"), total("beside"));
-    let first = first_resplit(&steps, &calls, began);
     // After a restart: nothing but what is on the disk.
     drop(index);
     register.check(&TenantIndex::open(shards.clone(), disk)?)?;
     let held: u64 = shards.loads()?.iter().map(|load| load.documents).sum();
-    let alive = lock(&register.known).iter().filter(|known| !known.gone).count() as u64;
-    let seen = lock(&register.seen).clone();
-    Ok(Checked { changes, concurrent, copied, held_up, left_over: held.saturating_sub(alive), first, ..seen })
+    let left_over = held.saturating_sub(lock(&register.known).iter().filter(|known| !known.gone).count() as u64);
+    let Seen { reads, missing, doubled, stale, undead } = *lock(&register.seen);
+    let counts = [
+        ("reads", reads),
+        ("beside a re-split", total("beside")),
+        ("changes", total("changes")),
+        ("moved", copied),
+        ("missing", missing),
+        ("found twice", doubled),
+        ("in an old version", stale),
+        ("back from the dead", undead),
+        ("left over", left_over),
+        ("wrong", missing + doubled + stale + undead + left_over),
+    ];
+    let seen = counts.into_iter().fold(Frame::new(), |seen, (what, count)| seen.counts(what, "", [count]));
+    let seen = seen.numbers("held up", "ms", [held_up.as_secs_f64() * 1e3]);
+    Ok((seen, first_resplit(&steps, &calls, began)))
 }
 
 /// Each bucket on any of so many shards.

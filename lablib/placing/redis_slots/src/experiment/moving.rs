@@ -23,7 +23,6 @@ pub struct MoveSpec {
     pub deadline: Duration,
     /// The step that clients leave out.
     pub skip: Option<Skip>,
-    /// The seed.
     pub seed: u64,
 }
 

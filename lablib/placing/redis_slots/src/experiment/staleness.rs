@@ -7,19 +7,18 @@ use redis::Value;
 use super::{answers, with_replicas};
 use crate::{ClientOptions, Request, Skip};
 use lab::service::RedisCluster;
-use lab::{Crowd, Error, Frame, Result, Samples};
+use lab::{Crowd, Error, Frame, Result, Samples, Trial};
 
 /// One writer counts a version up; readers look at it all the time.
 #[derive(Debug, Clone, Copy)]
 pub struct StalenessSpec {
-    /// Versions that are written.
     pub versions: u64,
     /// Time between two of them.
     pub every: Duration,
     /// How much the wire between the master and its replica is delayed, one way.
     pub delay: Duration,
     /// Writes that are read back from the delayed replica.
-    pub own_writes: u64,
+    pub own_writes: usize,
 }
 
 /// What the readers saw.
@@ -31,8 +30,8 @@ pub struct Staleness {
     pub readers: Frame,
     /// A row for each version that a `reader` saw, or a newer one: how long after it was sent to the master (`visible after`).
     pub versions: Frame,
-    /// Reads of one's own writes from the far replica, `at once` and after WAIT had `vouched for` them: how many, and `not there`.
-    pub own: Frame,
+    /// Reads of one's own writes from the far replica, at once and after WAIT 1 had vouched for them: 1 where it was `not there`.
+    pub own: Trial<&'static str>,
 }
 
 /// What decides the slot; every watch has a key of its own in it.
@@ -141,33 +140,26 @@ fn saw(reader: &str, looks: &[Look], written: &[(Instant, Instant)], settled: Op
     (row, Frame::new().numbers("visible after", "s", visible_after).everywhere("reader", "", reader))
 }
 
-/// Writes, and reads it back from a replica: at once, and after WAIT 1.
-fn read_own_writes(cluster: &RedisCluster, writes: u64) -> Result<Frame> {
+/// Writes, and reads it back from a replica: at once, and after WAIT 1 has vouched for it.
+fn read_own_writes(cluster: &RedisCluster, writes: usize) -> Result<Trial<&'static str>> {
     let mut client = ClientOptions::of(cluster).connect()?;
-    let (mut vouched_for, mut missed) = (0, [0, 0]);
-    for number in 0..writes {
-        for wait in [false, true] {
-            let value = format!("mine {number} {wait}");
-            let write = Request::repeatable_write(["SET", KEY, &value]);
-            if wait {
-                let (answers, replicas) = client.write_and_wait(&[write], 1, Duration::from_secs(10));
-                answers.into_iter().try_for_each(|answer| answer.map(drop))?;
-                vouched_for += u64::from(replicas > 0);
-                if replicas == 0 {
-                    continue;
-                }
-            } else {
-                client.call(&write)?;
+    Trial::over(["at once", "after WAIT 1"], writes).run(|when, _, figures| {
+        let value = format!("mine {} {when}", figures.round());
+        let write = Request::repeatable_write(["SET", KEY, &value]);
+        if *when == "at once" {
+            client.call(&write)?;
+        } else {
+            let (answers, replicas) = client.write_and_wait(&[write], 1, Duration::from_secs(10));
+            answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+            // Where nothing was vouched for, nothing is measured.
+            if replicas == 0 {
+                return Ok(());
             }
-            let read = client.call(&Request::read(["GET", KEY]).from_replica())?;
-            missed[usize::from(wait)] += u64::from(read != Value::BulkString(value.into_bytes()));
         }
-    }
-    let of = [writes, vouched_for];
-    // Where nothing was vouched for, nothing was measured.
-    let missed = of.iter().zip(missed).map(|(of, missed)| (*of > 0).then_some(missed as f64));
-    let read = Frame::new().text("read", ["at once", "after WAIT 1"]);
-    Ok(read.counts("writes", "", of).numbers_or_missing("not there", "", missed))
+        let read = client.call(&Request::read(["GET", KEY]).from_replica())?;
+        figures.push("not there", "", f64::from(u8::from(read != Value::BulkString(value.into_bytes()))));
+        Ok(())
+    })
 }
 
 /// A client reads all keys into its cache; another overwrites them; the first reads again. How many it still sees as they

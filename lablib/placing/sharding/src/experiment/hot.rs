@@ -8,71 +8,47 @@ use lab::{Frame, Progress, Result, Rng, Weighted};
 /// A load of reads.
 #[derive(Debug, Clone, Copy)]
 pub struct HotSpec {
-    /// Users.
     pub users: u64,
     /// Reads of one measurement.
     pub reads: u64,
-    /// Slots.
     pub slots: Slot,
-    /// The seed.
     pub seed: u64,
 }
 
-/// Who is read how often.
-#[derive(Debug, Clone, Copy)]
-pub enum Popularity {
-    /// The n-th most popular user in proportion to 1 / n to the power of this.
-    Zipf(f64),
-    /// One user gets this share of all reads, in per cent; the others share the rest evenly.
-    OneHot(f64),
+/// How much each of so many users is wanted: one gets this share of all, in per cent, the others share the rest evenly.
+pub fn one_hot(users: u64, share: f64) -> Result<Weighted> {
+    let rest = (100.0 - share) / (users.max(2) - 1) as f64;
+    Weighted::of((0..users).map(|rank| if rank == 0 { share } else { rest }))
 }
 
-impl Popularity {
-    fn weights(self, users: u64) -> Result<Weighted> {
-        match self {
-            Self::Zipf(exponent) => Weighted::zipf(users as usize, exponent),
-            Self::OneHot(share) => {
-                let rest = (100.0 - share) / (users.max(2) - 1) as f64;
-                Weighted::of((0..users).map(|rank| if rank == 0 { share } else { rest }))
-            }
-        }
-    }
-}
-
-/// Reads users on a new cluster, once for each of these popularities with the slots shared out evenly, and once more for each after the
-/// hottest slots have moved away from the busiest instance. No two samples of reads are the same.
+/// Reads users on a new cluster as much as each is wanted, once for each of these heats (a number that it goes by, and who is wanted how
+/// much) with the slots shared out evenly, and once more for each after the hottest slots have moved away from the busiest instance. No
+/// two samples of reads are the same.
 ///
-/// A row for each `instance`, `slots` (`slots shared out evenly`, `after levelling`) and `heat` (Zipf's exponent, or the hot user's
-/// share in %): the instance's share of the `statements` and of the `busy time`, as the servers count them, and how many `slots moved`.
-pub fn hot(servers: &[MariaDb], spec: HotSpec, popularities: &[Popularity]) -> Result<Frame> {
-    let mut progress = Progress::new("heating users", 2 * popularities.len() as u64);
+/// A row for each `instance`, `slots` (`slots shared out evenly`, `after levelling`) and `heat`: the instance's share of the
+/// `statements` and of the `busy time`, as the servers count them, and how many `slots moved`.
+pub fn hot(servers: &[MariaDb], spec: HotSpec, heats: &[(f64, Weighted)]) -> Result<Frame> {
+    let mut progress = Progress::new("heating users", 2 * heats.len() as u64);
     let cluster = Cluster::create(servers, servers.len(), spec.slots)?;
     cluster.load(&users(spec.users, spec.seed))?;
     let mut order: Vec<u64> = (0..spec.users).collect();
     Rng::seeded(spec.seed, "popularity").shuffle(&mut order);
     let mut rng = Rng::seeded(spec.seed, "hot reads");
-    let mut read = |popularity: Popularity, slots: &str, moved: usize| -> Result<(Frame, Vec<f64>)> {
-        let weights = popularity.weights(spec.users)?;
-        let (shares, loads) = served(&cluster, servers, spec, || order[weights.draw(&mut rng)])?;
+    let mut read = |(heat, wanted): &(f64, Weighted), slots: &str, moved: usize| -> Result<(Frame, Vec<f64>)> {
+        let (shares, loads) = served(&cluster, servers, spec, || order[wanted.draw(&mut rng)])?;
         progress.step();
-        let (Popularity::Zipf(number) | Popularity::OneHot(number)) = popularity;
-        let shares = shares.everywhere("slots", "", slots).everywhere("heat", "", number);
+        let shares = shares.everywhere("slots", "", slots).everywhere("heat", "", *heat);
         Ok((shares.everywhere("slots moved", "", moved), loads))
     };
     // First all of them with the slots as they were shared out; then the slots move, from one heat to the next.
+    let even = heats.iter().map(|heat| read(heat, "slots shared out evenly", 0)).collect::<Result<Vec<_>>>()?;
     let mut frames = Vec::new();
-    let mut heats = Vec::new();
-    for &popularity in popularities {
-        let (shares, loads) = read(popularity, "slots shared out evenly", 0)?;
-        frames.push(shares);
-        heats.push((popularity, loads));
-    }
-    for (popularity, loads) in heats {
-        let transfers = cluster.map()?.plan_by_load(&loads, &instances(servers.len()))?;
+    for (heat, (_, loads)) in heats.iter().zip(&even) {
+        let transfers = cluster.map()?.plan_by_load(loads, &instances(servers.len()))?;
         Mover::new(&cluster, MoverSpec { batch: 64, ..MoverSpec::default() })?.carry_out(&transfers)?;
-        frames.push(read(popularity, "after levelling", transfers.len())?.0);
+        frames.push(read(heat, "after levelling", transfers.len())?.0);
     }
-    Ok(frames.into_iter().collect())
+    Ok(even.into_iter().map(|(shares, _)| shares).chain(frames).collect())
 }
 
 /// Reads the users that are drawn; what each instance did, by its own counters, and the reads of each slot.

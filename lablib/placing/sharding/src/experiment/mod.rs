@@ -1,6 +1,8 @@
 //! What the notebook does with the shards: the prototype's id 0, growth, a live re-shard with its checks, steps left out, a killed
 //! mover, lists with a deadline, pages, and a hot shard.
 
+#![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
+
 mod hot;
 mod killed;
 mod left_out;
@@ -9,7 +11,7 @@ mod live;
 mod price;
 mod traffic;
 
-pub use hot::{HotSpec, Popularity, hot};
+pub use hot::{HotSpec, hot, one_hot};
 pub use killed::{Killed, killed};
 pub use left_out::{LEFT_OUT, LeftOut, left_out};
 pub use lists::{DeadlineSpec, deadlines, pages};

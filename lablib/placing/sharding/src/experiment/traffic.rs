@@ -23,7 +23,6 @@ const SHARED: u64 = 4;
 pub struct TrafficSpec {
     /// Clients, each with a thread and users of its own.
     pub clients: usize,
-    /// Users that are there at the start.
     pub users: u64,
     /// Users that all clients share.
     pub shared: u64,
@@ -31,7 +30,6 @@ pub struct TrafficSpec {
     pub skip: Option<Skip>,
     /// For how long clients are at it before and after the action.
     pub margin: Duration,
-    /// The seed.
     pub seed: u64,
 }
 
