@@ -67,10 +67,4 @@ impl Decomposition {
     pub fn width_share(&self) -> f64 {
         100.0 * self.width().ln() / self.total().ln()
     }
-
-    /// How many times as much one of the two does when the other is there, too: 1 where they know nothing of each other.
-    pub fn interaction(&self) -> f64 {
-        let (in_order, out_of_order) = self.widths();
-        out_of_order / in_order
-    }
 }

@@ -151,7 +151,10 @@ impl Arm {
 
 impl fmt::Display for Arm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.width, self.order)
+        match (self.width, self.order) {
+            (KeyWidth::BigInt, Order::TimeOrdered) => f.write_str("BIGINT snowflake"),
+            (width, order) => write!(f, "{width} {order}"),
+        }
     }
 }
 

@@ -17,6 +17,16 @@ pub const NARROW_INDEX: f64 = 148_652_032.0 / 1e7;
 /// The one by VARCHAR(16).
 pub const WIDE_INDEX: f64 = 387_973_120.0 / 1e7;
 
+/// Another prototype's table: how many million rows it held, and the seconds that the next million took under UUIDs (as text) and under
+/// numbers that count, as published.
+pub const GROWING: [(f64, f64, f64); 5] = [
+    (1.0, 281.123, 240.078),
+    (2.0, 289.204, 239.069),
+    (3.0, 319.873, 240.463),
+    (4.0, 342.635, 248.697),
+    (5.0, 337.834, 241.689),
+];
+
 /// Rebuilds its secondary index with so many rows: the bytes a row that the simulator makes of each of the
 /// [two by two](Arm::two_by_two). Ages may be null, and there are as many rows of each as there were in the prototype, whose
 /// 10 M rows had a hundred.

@@ -24,7 +24,7 @@ const STANDSTILL: Duration = Duration::from_millis(20);
 /// assert_eq!(ids.layout().decode(first).unwrap().worker, 7);
 /// ```
 ///
-/// Two generators with one worker number make the same ids: a [`Fleet`](super::Fleet) sees to it that there are none.
+/// Two generators with one worker number make the same ids: a [`Registry`](super::Registry) sees to it that there are none.
 pub struct Snowflake<C: Clock = SystemClock> {
     layout: Layout,
     worker: u64,
@@ -95,20 +95,6 @@ impl<C: Clock> Snowflake<C> {
         match self.attempt() {
             Ok(id) => Ok(Some(id)),
             Err(held) => Patience::default().left(self, held).map(|_| None),
-        }
-    }
-
-    /// [`next_id`](Self::next_id) for asynchronous code, whose thread does something else meanwhile.
-    pub async fn next_id_async(&self) -> Result<u64> {
-        let mut patience = Patience::default();
-        loop {
-            match self.attempt() {
-                Ok(id) => return Ok(id),
-                Err(held) => {
-                    let (_, left) = patience.left(self, held)?;
-                    self.clock.sleep_async(left).await;
-                }
-            }
         }
     }
 

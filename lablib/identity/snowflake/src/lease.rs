@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 
 use redis::Connection;
 
-use super::fleet::{Fleet, Interval};
 use super::generator::Snowflake;
+use super::registry::{Interval, Registry};
 use lab::Result;
 use lab::clock::{Clock, SystemClock};
 
@@ -20,7 +20,7 @@ pub struct Lease<C: Clock + 'static = SystemClock> {
 }
 
 struct Held<C: Clock> {
-    fleet: Fleet,
+    registry: Registry,
     token: String,
     ids: Arc<Snowflake<C>>,
     connection: Mutex<Option<Connection>>,
@@ -40,9 +40,9 @@ struct State {
 }
 
 impl<C: Clock + 'static> Lease<C> {
-    pub(super) fn new(fleet: Fleet, token: String, ids: Arc<Snowflake<C>>) -> Self {
+    pub(super) fn new(registry: Registry, token: String, ids: Arc<Snowflake<C>>) -> Self {
         let (connection, state, changed) = (Mutex::default(), Mutex::default(), Condvar::new());
-        Self { held: Arc::new(Held { fleet, token, ids, connection, state, changed }), keeper: None }
+        Self { held: Arc::new(Held { registry, token, ids, connection, state, changed }), keeper: None }
     }
 
     /// The next id; its timestamp is in the lease's [`interval`](Self::interval), or there is none.
@@ -83,11 +83,11 @@ impl<C: Clock + 'static> Lease<C> {
     pub fn release(mut self) -> Result<()> {
         self.end_keeper();
         let held = &self.held;
-        let unused = held.fleet.layout().epoch_ms() + held.ids.close();
+        let unused = held.registry.layout().epoch_ms() + held.ids.close();
         let interval = Interval { until: unused.min(held.interval().until), ..held.interval() };
         let now = held.ids.clock().now_ms();
-        let given =
-            held.ask("give a lease back", |connection| held.fleet.give_back(connection, now, &held.token, interval))?;
+        let given = held
+            .ask("give a lease back", |connection| held.registry.give_back(connection, now, &held.token, interval))?;
         if given { Ok(()) } else { Err(held.is_lost("give a lease back")) }
     }
 
@@ -122,7 +122,7 @@ impl<C: Clock> Held<C> {
 
     fn interval(&self) -> Interval {
         let (from, until) = self.ids.term();
-        let epoch = self.fleet.layout().epoch_ms();
+        let epoch = self.registry.layout().epoch_ms();
         Interval { worker: self.ids.worker(), from: epoch + from, until: epoch + until }
     }
 
@@ -131,12 +131,12 @@ impl<C: Clock> Held<C> {
         let worker = self.ids.worker();
         let renewed = self.ask(doing, |connection| {
             // Read as late as possible: while a connection is made, time passes.
-            self.fleet.ask_to_renew(connection, self.ids.clock().now_ms(), &self.token, worker)
+            self.registry.ask_to_renew(connection, self.ids.clock().now_ms(), &self.token, worker)
         });
         let mut state = self.state();
         match renewed {
             Ok(Some(until)) => {
-                self.ids.extend(until.saturating_sub(self.fleet.layout().epoch_ms()));
+                self.ids.extend(until.saturating_sub(self.registry.layout().epoch_ms()));
                 state.renewals += 1;
                 state.failure = None;
                 Ok(())
@@ -156,7 +156,7 @@ impl<C: Clock> Held<C> {
 
     fn is_lost(&self, doing: &str) -> lab::Error {
         let cause = format!("worker {} was leased to somebody else, or its Redis has forgotten it", self.ids.worker());
-        self.fleet.error(doing, cause)
+        self.registry.error(doing, cause)
     }
 
     /// Asks, and once more on a new connection where there is no answer: the connection may have died long ago, or the
@@ -166,7 +166,7 @@ impl<C: Clock> Held<C> {
         let mut once = || {
             let connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.fleet.connect(doing)?,
+                None => self.registry.connect(doing)?,
             };
             // Kept only if it answers: what comes late on another one is not the answer to a later question.
             let connection = kept.insert(connection);
@@ -181,8 +181,8 @@ impl<C: Clock> Held<C> {
 
     fn keep(&self) {
         // Tries come more often than needed, so that one that fails is repeated while there is time.
-        let pause = self.fleet.terms().length / 8;
-        let half = u64::try_from(self.fleet.terms().length.as_millis() / 2).unwrap_or(u64::MAX);
+        let pause = self.registry.terms().length / 8;
+        let half = u64::try_from(self.registry.terms().length.as_millis() / 2).unwrap_or(u64::MAX);
         let mut state = self.state();
         while !state.over && !state.lost {
             let waited = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Snowflake ids: unique, sortable, made by many machines that do not ask each other.
 //!
 //! An id is a number of at most 63 bits: milliseconds since an epoch, the worker that made it, and a sequence
-//! ([`Layout`]). [`Snowflake`] makes them, lock-free, on any clock; a [`Fleet`] leases workers' numbers from a Redis.
+//! ([`Layout`]). [`Snowflake`] makes them, lock-free, on any clock; a [`Registry`] leases workers' numbers from a Redis.
 //!
 //! - **Rising**: a generator's ids are unique, and each is larger than every one that was made before, from any thread.
 //! - **Exactly as many as fit**: a full millisecond makes its callers wait for the next one, and none is skipped.
@@ -14,18 +14,18 @@
 //!   nothing, and then it leans on none.
 
 pub mod experiment;
-mod fleet;
 mod generator;
 mod layout;
 mod lease;
 mod picture;
 mod process;
 pub mod prototype;
+mod registry;
 pub mod rivals;
 mod slots;
 
-pub use fleet::{Fleet, Interval, Skip, Terms};
 pub use generator::{SMALL_STEP, Snowflake};
 pub use layout::{ID_BITS, Layout, Moment, Parts};
 pub use lease::Lease;
 pub use process::id_worker_process;
+pub use registry::{Interval, Registry, Skip, Terms};

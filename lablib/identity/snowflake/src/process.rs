@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{Fleet, Skip, Terms};
 use super::layout::Layout;
+use super::registry::{Registry, Skip, Terms};
 use lab::crash::point;
 use lab::{Result, errand};
 
@@ -13,18 +13,18 @@ use lab::{Result, errand};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Errand {
     pub(crate) url: String,
-    pub(crate) fleet: String,
+    pub(crate) registry: String,
     pub(crate) layout: Layout,
     pub(crate) terms: Terms,
     pub(crate) skip: Option<Skip>,
-    /// After each id.
-    pub(crate) pause: Duration,
-    /// How long it makes ids.
-    pub(crate) lasting: Duration,
 }
 
 /// Passed after each id.
 pub(crate) const ID_MADE: &str = "id-made";
+/// Between two ids.
+pub(crate) const PAUSE: Duration = Duration::from_micros(150);
+/// How long it makes ids.
+const LASTING: Duration = Duration::from_secs(20);
 
 /// What a worker says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,17 +40,17 @@ pub(crate) enum Said {
 /// What `lab id-worker` does.
 pub fn id_worker_process() -> Result<()> {
     let told: Errand = errand::told()?;
-    let fleet = Fleet::new(&told.url, &told.fleet, told.layout, told.terms)?.skipping(told.skip);
-    let lease = fleet.take()?;
+    let registry = Registry::new(&told.url, &told.registry, told.layout, told.terms)?.skipping(told.skip);
+    let lease = registry.take()?;
     errand::say(&Said::Leased(lease.interval().from))?;
     let began = Instant::now();
-    while began.elapsed() < told.lasting {
+    while began.elapsed() < LASTING {
         match lease.next_id() {
             Ok(id) => errand::say(&Said::Made(id))?,
             Err(error) => return errand::say(&Said::Refused(error.to_string())),
         }
         point(ID_MADE);
-        std::thread::sleep(told.pause);
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }

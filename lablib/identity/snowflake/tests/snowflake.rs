@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lab::clock::{Clock, SystemClock, VirtualClock};
 use lab::link::{Direction, Link};
 use lab::service::{self, Redis};
-use lab::{Experiment, Frame, runtime};
+use lab::{Crowd, Experiment, Frame};
 use proptest::prelude::*;
 use snowflake::experiment::*;
 use snowflake::rivals::Rival;
@@ -204,18 +204,14 @@ fn a_millisecond_that_holds_too_many_is_counted_as_it_is() {
 fn ids_rise_across_threads_that_hand_them_on() {
     let ids = Snowflake::new(LAYOUT, 1).unwrap();
     let last = Mutex::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..5_000 {
-                    let mut last = last.lock().unwrap();
-                    let id = ids.next_id().unwrap();
-                    assert!(id > *last);
-                    *last = id;
-                }
-            });
-        }
+    let handed_on = Crowd::of(4).times(5_000).run(|_, _| {
+        let mut last = last.lock().unwrap();
+        let id = ids.next_id()?;
+        assert!(id > *last);
+        *last = id;
+        Ok(())
     });
+    assert_eq!(handed_on.unwrap().frame.height(), 20_000);
 }
 
 #[test]
@@ -240,15 +236,10 @@ fn a_full_millisecond_makes_the_caller_wait_until_the_next_one_and_no_longer() {
 }
 
 #[test]
-fn asynchronous_callers_wait_without_a_thread() {
+fn a_caller_waits_for_full_milliseconds_and_no_longer() {
     let clock = waiting_clock();
     let ids = on(&clock);
-    let mut all = HashSet::new();
-    runtime::block_on(async {
-        for _ in 0..10_000 {
-            all.insert(ids.next_id_async().await.unwrap());
-        }
-    });
+    let all: HashSet<u64> = (0..10_000).map(|_| ids.next_id().unwrap()).collect();
     assert_eq!(all.len(), 10_000);
     assert_eq!(clock.monotonic(), ms(2));
 }
@@ -400,18 +391,18 @@ fn terms(length: u64) -> Terms {
     Terms { length: ms(length), max_skew: Duration::from_secs(200 * 86_400), trust_disk: false }
 }
 
-fn fleet_on(redis: &Redis, layout: Layout, terms: Terms) -> Fleet {
+fn registry_on(redis: &Redis, layout: Layout, terms: Terms) -> Registry {
     let name = format!("test-{:016x}", rand::random::<u64>());
-    Fleet::new(redis.url(), &name, layout, terms).unwrap()
+    Registry::new(redis.url(), &name, layout, terms).unwrap()
 }
 
 /// One that has been founded long enough ago. A virtual clock cannot wait for that: it would leave its Redis's time behind.
-fn old_fleet(redis: &Redis, layout: Layout, terms: Terms) -> Fleet {
-    let fleet = fleet_on(redis, layout, terms);
-    let error = fleet.try_take().unwrap_err().to_string();
+fn old_registry(redis: &Redis, layout: Layout, terms: Terms) -> Registry {
+    let registry = registry_on(redis, layout, terms);
+    let error = registry.try_take().unwrap_err().to_string();
     assert!(error.contains("may have forgotten leases"), "{error}");
-    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", fleet.name())).unwrap();
-    fleet
+    redis.ask(&format!("HSET snowflake:{{{}}}:registry opens 0", registry.name())).unwrap();
+    registry
 }
 
 /// A virtual clock that starts now, because a lease is refused to a clock that is far off.
@@ -424,9 +415,9 @@ fn clock_from_now() -> VirtualClock {
 #[test]
 fn no_id_lies_outside_of_its_lease_and_the_next_interval_begins_after_the_last_one() {
     let redis = service::redis();
-    let fleet = old_fleet(&redis, ONE(), terms(100));
+    let registry = old_registry(&redis, ONE(), terms(100));
     let clock = clock_from_now();
-    let first = fleet.take_on(clock.clone()).unwrap();
+    let first = registry.take_on(clock.clone()).unwrap();
     let interval = first.interval();
     assert_eq!(interval.until - interval.from, 100);
     let mut ids = Vec::new();
@@ -438,7 +429,7 @@ fn no_id_lies_outside_of_its_lease_and_the_next_interval_begins_after_the_last_o
         clock.advance(Duration::from_micros(900));
     };
     assert!(error.contains("the lease ended at") && error.contains("renew"), "{error}");
-    assert!(ids.len() > 100 && ids.iter().all(|&id| interval.holds(fleet.layout(), id).unwrap()));
+    assert!(ids.len() > 100 && ids.iter().all(|&id| interval.holds(registry.layout(), id).unwrap()));
     // Nobody had it since: the lease can be renewed, and goes on where it ended.
     clock.advance(ms(5_000));
     first.renew().unwrap();
@@ -448,7 +439,7 @@ fn no_id_lies_outside_of_its_lease_and_the_next_interval_begins_after_the_last_o
     clock.advance(ms(100));
     assert!(first.next_id().is_err());
     // Now somebody else takes it. The first one is out for good.
-    let second = fleet.take_on(clock.clone()).unwrap();
+    let second = registry.take_on(clock.clone()).unwrap();
     assert!(second.interval().from >= first.interval().until);
     assert!(!second.interval().overlaps(&first.interval()));
     let error = first.renew().unwrap_err().to_string();
@@ -464,12 +455,12 @@ fn no_id_lies_outside_of_its_lease_and_the_next_interval_begins_after_the_last_o
 fn a_pause_between_the_look_at_the_clock_and_the_id_changes_nothing() {
     // The generator compares the timestamp that it puts into the id; when it is handed over does not matter.
     let redis = service::redis();
-    let fleet = old_fleet(&redis, ONE(), terms(50));
+    let registry = old_registry(&redis, ONE(), terms(50));
     let clock = clock_from_now();
-    let first = fleet.take_on(clock.clone()).unwrap();
+    let first = registry.take_on(clock.clone()).unwrap();
     let held = first.next_id().unwrap();
     clock.advance(ms(500));
-    let second = fleet.take_on(clock.clone()).unwrap();
+    let second = registry.take_on(clock.clone()).unwrap();
     assert!(first.interval().holds(ONE(), held).unwrap() && !second.interval().holds(ONE(), held).unwrap());
     assert!(second.next_id().unwrap() > held);
 }
@@ -477,30 +468,30 @@ fn a_pause_between_the_look_at_the_clock_and_the_id_changes_nothing() {
 #[test]
 fn every_worker_is_leased_once_and_then_there_is_an_error_that_says_until_when() {
     let redis = service::redis();
-    let fleet = old_fleet(&redis, Layout::WORKERS_32, terms(1_000));
+    let registry = old_registry(&redis, Layout::WORKERS_32, terms(1_000));
     let clock = clock_from_now();
-    let leases: Vec<Lease<VirtualClock>> = (0..32).map(|_| fleet.take_on(clock.clone()).unwrap()).collect();
+    let leases: Vec<Lease<VirtualClock>> = (0..32).map(|_| registry.take_on(clock.clone()).unwrap()).collect();
     let workers: HashSet<u64> = leases.iter().map(Lease::worker).collect();
     assert_eq!(workers.len(), 32);
-    let error = fleet.take_on(clock.clone()).unwrap_err().to_string();
+    let error = registry.take_on(clock.clone()).unwrap_err().to_string();
     assert!(error.contains("all worker ids are taken (32 of 32)") && error.contains("the first is free at"), "{error}");
     clock.advance(ms(999));
-    assert!(fleet.take_on(clock.clone()).is_err());
+    assert!(registry.take_on(clock.clone()).is_err());
     leases[0].renew().unwrap();
     clock.advance(ms(1));
-    let next = fleet.take_on(clock.clone()).unwrap();
+    let next = registry.take_on(clock.clone()).unwrap();
     assert_ne!(next.worker(), leases[0].worker(), "that one was renewed");
 }
 
 #[test]
 fn what_is_given_back_is_free_at_once_and_its_last_millisecond_is_not_used_again() {
     let redis = service::redis();
-    let fleet = old_fleet(&redis, ONE(), terms(60_000));
+    let registry = old_registry(&redis, ONE(), terms(60_000));
     let clock = clock_from_now();
     let mut intervals = Vec::new();
     let mut all = HashSet::new();
     for _ in 0..20 {
-        let lease = fleet.take_on(clock.clone()).unwrap();
+        let lease = registry.take_on(clock.clone()).unwrap();
         let ids = lease.generator();
         let from = lease.interval().from;
         for _ in 0..3 {
@@ -514,22 +505,22 @@ fn what_is_given_back_is_free_at_once_and_its_last_millisecond_is_not_used_again
     assert!(intervals.is_sorted_by(|a, b| a < b), "{intervals:?}");
 }
 
-/// The fleet, by way of a link.
-fn through(link: &Link, redis: &Redis, fleet: &Fleet) -> Fleet {
+/// The registry, by way of a link.
+fn through(link: &Link, redis: &Redis, registry: &Registry) -> Registry {
     let url = redis.url().replace(redis.address(), link.address());
-    Fleet::new(&url, fleet.name(), fleet.layout(), fleet.terms()).unwrap()
+    Registry::new(&url, registry.name(), registry.layout(), registry.terms()).unwrap()
 }
 
 #[test]
 fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
     let redis = service::redis();
     let link = Link::to(redis.address()).unwrap();
-    let fleet = old_fleet(&redis, ONE(), terms(60_000));
-    let holder = format!("HEXISTS snowflake:{{{}}}:holder 0", fleet.name());
+    let registry = old_registry(&redis, ONE(), terms(60_000));
+    let holder = format!("HEXISTS snowflake:{{{}}}:holder 0", registry.name());
     for (renewed, taken) in [(false, false), (true, false), (true, true)] {
         let lease = loop {
             // The last one's may end in this very millisecond.
-            match through(&link, &redis, &fleet).take_on(SystemClock) {
+            match through(&link, &redis, &registry).take_on(SystemClock) {
                 Ok(lease) => break lease,
                 Err(error) => assert!(error.to_string().contains("are taken"), "{error}"),
             }
@@ -547,7 +538,7 @@ fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
             // Redis has done it. The answer is on its way, and will never come.
             let next = taken.then(|| {
                 SystemClock.sleep(ms(2));
-                fleet.take_on(SystemClock).unwrap()
+                registry.take_on(SystemClock).unwrap()
             });
             let connections = link.stats().total;
             link.cut_connections().heal();
@@ -563,9 +554,9 @@ fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
     // Whoever has really lost it is told so, once and twice.
     let clock = clock_from_now();
     clock.advance(ms(10));
-    let lost = fleet.take_on(clock.clone()).unwrap();
+    let lost = registry.take_on(clock.clone()).unwrap();
     clock.advance(ms(60_001));
-    let next = fleet.take_on(clock.clone()).unwrap();
+    let next = registry.take_on(clock.clone()).unwrap();
     assert!(lost.release().unwrap_err().to_string().contains("leased to somebody else"));
     next.release().unwrap();
 }
@@ -574,19 +565,19 @@ fn a_release_whose_answer_was_lost_is_told_that_it_succeeded() {
 fn a_clock_that_is_far_off_gets_no_lease_and_one_that_jumps_makes_no_id() {
     let redis = service::redis();
     let strict = Terms { length: ms(1_000), max_skew: ms(500), trust_disk: false };
-    let fleet = fleet_on(&redis, ONE(), strict);
+    let registry = registry_on(&redis, ONE(), strict);
     for (offset, says) in [(-60_000, "-"), (60_000, "ahead of its Redis's")] {
         let clock = VirtualClock::starting_at(SystemClock.now()).skewed(offset);
-        let error = fleet.take_on(clock).unwrap_err().to_string();
+        let error = registry.take_on(clock).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains("allowed"), "{error}");
     }
-    let founding = fleet.take_on(clock_from_now()).unwrap_err().to_string();
+    let founding = registry.take_on(clock_from_now()).unwrap_err().to_string();
     assert!(founding.contains("ahead of its Redis's"), "a virtual clock that jumped over the wait: {founding}");
-    let lease = fleet.take().unwrap();
+    let lease = registry.take().unwrap();
     drop(lease);
-    let fleet = old_fleet(&redis, ONE(), terms(1_000));
+    let registry = old_registry(&redis, ONE(), terms(1_000));
     let clock = clock_from_now();
-    let lease = fleet.take_on(clock.clone()).unwrap();
+    let lease = registry.take_on(clock.clone()).unwrap();
     lease.next_id().unwrap();
     clock.step_forward(Duration::from_secs(3_600));
     assert!(lease.next_id().unwrap_err().to_string().contains("lease ended"));
@@ -599,30 +590,30 @@ fn a_clock_that_is_far_off_gets_no_lease_and_one_that_jumps_makes_no_id() {
 #[test]
 fn members_that_agree_on_something_else_are_refused() {
     let redis = Redis::durable().start().unwrap();
-    let fleet = old_fleet(&redis, ONE(), terms(100));
-    drop(fleet.take_on(clock_from_now()).unwrap());
+    let registry = old_registry(&redis, ONE(), terms(100));
+    drop(registry.take_on(clock_from_now()).unwrap());
     for other in [
-        Fleet::new(redis.url(), fleet.name(), ONE(), terms(200)).unwrap(),
-        Fleet::new(redis.url(), fleet.name(), LAYOUT, terms(100)).unwrap(),
+        Registry::new(redis.url(), registry.name(), ONE(), terms(200)).unwrap(),
+        Registry::new(redis.url(), registry.name(), LAYOUT, terms(100)).unwrap(),
         // It would vouch for a restart to those who do not trust the disk.
-        Fleet::new(redis.url(), fleet.name(), ONE(), Terms { trust_disk: true, ..terms(100) }).unwrap(),
+        Registry::new(redis.url(), registry.name(), ONE(), Terms { trust_disk: true, ..terms(100) }).unwrap(),
     ] {
         let error = other.take_on(clock_from_now()).unwrap_err().to_string();
         assert!(error.contains("was founded for"), "{error}");
     }
     for bad in [Terms { length: Duration::ZERO, ..terms(1) }, Terms { length: Duration::MAX, ..terms(1) }] {
-        assert!(Fleet::new(redis.url(), "bad", ONE(), bad).is_err());
+        assert!(Registry::new(redis.url(), "bad", ONE(), bad).is_err());
     }
-    assert!(Fleet::new(redis.url(), "", ONE(), terms(1)).is_err());
-    assert!(Fleet::new("not a url", "name", ONE(), terms(1)).is_err());
+    assert!(Registry::new(redis.url(), "", ONE(), terms(1)).is_err());
+    assert!(Registry::new("not a url", "name", ONE(), terms(1)).is_err());
 }
 
 #[test]
 fn a_lease_in_the_background_outlives_its_length_many_times() {
     let redis = service::redis();
     let short = Terms { length: ms(800), max_skew: ms(50), trust_disk: false };
-    let fleet = fleet_on(&redis, ONE(), short);
-    let lease = fleet.take().unwrap();
+    let registry = registry_on(&redis, ONE(), short);
+    let lease = registry.take().unwrap();
     let began = Instant::now();
     while began.elapsed() < ms(2_500) {
         let id = lease.next_id().unwrap();
@@ -632,15 +623,15 @@ fn a_lease_in_the_background_outlives_its_length_many_times() {
     assert!(lease.renewals() >= 3, "{}", lease.renewals());
     let from = lease.interval().from;
     lease.release().unwrap();
-    assert!(fleet.take().unwrap().interval().from > from);
+    assert!(registry.take().unwrap().interval().from > from);
 }
 
 #[test]
 fn without_redis_a_holder_goes_on_to_the_end_of_its_lease_and_says_why_it_stops() {
     let redis = Redis::durable().start().unwrap();
     let short = Terms { length: ms(500), max_skew: ms(50), trust_disk: true };
-    let fleet = fleet_on(&redis, ONE(), short);
-    let lease = fleet.take().unwrap();
+    let registry = registry_on(&redis, ONE(), short);
+    let lease = registry.take().unwrap();
     redis.kill();
     let mut made = 0;
     let error = loop {
@@ -653,7 +644,7 @@ fn without_redis_a_holder_goes_on_to_the_end_of_its_lease_and_says_why_it_stops(
     };
     assert!(made > 20, "{made}");
     assert!(error.contains("the lease ended") && error.contains("cannot be asked"), "{error}");
-    let error = fleet.take().unwrap_err().to_string();
+    let error = registry.take().unwrap_err().to_string();
     assert!(error.contains("its Redis cannot be asked"), "{error}");
     redis.restart();
     let began = Instant::now();
@@ -667,8 +658,8 @@ fn without_redis_a_holder_goes_on_to_the_end_of_its_lease_and_says_why_it_stops(
 fn a_disk_is_trusted_only_if_it_is_written_to() {
     for (setting, value) in [("appendfsync", "everysec"), ("no-appendfsync-on-rewrite", "yes"), ("appendonly", "no")] {
         let redis = Redis::durable().with(setting, value).start().unwrap();
-        let fleet = fleet_on(&redis, ONE(), Terms { trust_disk: true, ..terms(100) });
-        let error = fleet.take_on(clock_from_now()).unwrap_err().to_string();
+        let registry = registry_on(&redis, ONE(), Terms { trust_disk: true, ..terms(100) });
+        let error = registry.take_on(clock_from_now()).unwrap_err().to_string();
         assert!(error.contains(&format!("{setting} is \"{value}\"")), "{error}");
     }
 }
@@ -676,15 +667,15 @@ fn a_disk_is_trusted_only_if_it_is_written_to() {
 #[test]
 fn a_record_that_was_lost_in_part_is_no_record() {
     let redis = service::redis();
-    for part in ["fleet", "until", "holder"] {
+    for part in ["registry", "until", "holder"] {
         let short = Terms { length: ms(150), max_skew: ms(40), trust_disk: false };
-        let fleet = fleet_on(&redis, ONE(), short);
-        let lease = fleet.take_on(SystemClock).unwrap();
-        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", fleet.name())).unwrap();
+        let registry = registry_on(&redis, ONE(), short);
+        let lease = registry.take_on(SystemClock).unwrap();
+        redis.ask(&format!("DEL snowflake:{{{}}}:{part}", registry.name())).unwrap();
         assert!(lease.renew().is_err(), "{part}");
         let next = loop {
             // Where nothing but the holder's name was lost, the worker is known to be taken.
-            match fleet.take_on(SystemClock) {
+            match registry.take_on(SystemClock) {
                 Ok(next) => break next,
                 Err(error) => assert!(part == "holder" && error.to_string().contains("taken"), "{part}: {error}"),
             }
@@ -697,19 +688,19 @@ fn a_record_that_was_lost_in_part_is_no_record() {
 fn a_snapshot_from_before_the_last_renewal_is_not_believed() {
     let redis = Redis::with("appendonly", "no").start().unwrap();
     let terms = Terms { length: ms(1_000), max_skew: ms(50), trust_disk: false };
-    let fleet = fleet_on(&redis, ONE(), terms);
-    let lease = fleet.take_on(SystemClock).unwrap();
+    let registry = registry_on(&redis, ONE(), terms);
+    let lease = registry.take_on(SystemClock).unwrap();
     let known = lease.interval().until;
     redis.ask("SAVE").unwrap();
     SystemClock.sleep_until(ms(known - 100));
     lease.renew().unwrap();
     redis.kill();
     redis.restart();
-    assert_eq!(redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name())).unwrap(), known.to_string());
+    assert_eq!(redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", registry.name())).unwrap(), known.to_string());
     SystemClock.sleep_until(ms(known + 1));
     // Redis believes that the worker is free.
     assert!(lease.renew().is_err(), "somebody may have had it since, for all that this Redis knows");
-    let next = fleet.take_on(SystemClock).unwrap();
+    let next = registry.take_on(SystemClock).unwrap();
     assert!(next.interval().from >= lease.interval().until, "{} after {}", next.interval(), lease.interval());
 }
 
@@ -719,15 +710,15 @@ fn clocks_that_are_off_by_as_much_as_they_may_are_waited_for() {
     let redis = service::redis();
     let (length, skew) = (300, 200);
     let terms = Terms { length: ms(length), max_skew: ms(skew), trust_disk: false };
-    let behind = fleet_on(&redis, ONE(), terms);
-    let ahead = Fleet::new(redis.url(), behind.name(), ONE(), terms).unwrap().with_redis_ahead(ms(2 * skew));
+    let behind = registry_on(&redis, ONE(), terms);
+    let ahead = Registry::new(redis.url(), behind.name(), ONE(), terms).unwrap().with_redis_ahead(ms(2 * skew));
     let holders_clock = || clock_from_now().skewed(3 * skew as i64);
     let founding = ahead.take_on(holders_clock()).unwrap_err().to_string();
     assert!(founding.contains("ahead of its Redis's"), "a virtual clock that jumped over the wait: {founding}");
-    redis.ask(&format!("HSET snowflake:{{{}}}:fleet opens 0", behind.name())).unwrap();
+    redis.ask(&format!("HSET snowflake:{{{}}}:registry opens 0", behind.name())).unwrap();
     let old = ahead.take_on(holders_clock()).unwrap();
     old.next_id().unwrap();
-    for part in ["fleet", "until", "holder"] {
+    for part in ["registry", "until", "holder"] {
         redis.ask(&format!("DEL snowflake:{{{}}}:{part}", behind.name())).unwrap();
     }
     let new = behind.take().unwrap();
@@ -747,19 +738,19 @@ fn a_redis_that_took_over_what_another_one_knew_may_have_forgotten() {
             std::thread::sleep(ms(5));
         }
     };
-    let fleet = fleet_on(&one, ONE(), Terms { length: ms(1_500), max_skew: ms(50), trust_disk: false });
+    let registry = registry_on(&one, ONE(), Terms { length: ms(1_500), max_skew: ms(50), trust_disk: false });
     follow(&two, &one);
-    fleet.take().unwrap().release().unwrap();
-    while two.ask(&format!("EXISTS snowflake:{{{}}}:given", fleet.name())).unwrap() == "0" {
+    registry.take().unwrap().release().unwrap();
+    while two.ask(&format!("EXISTS snowflake:{{{}}}:given", registry.name())).unwrap() == "0" {
         std::thread::sleep(ms(5));
     }
     two.ask("REPLICAOF NO ONE").unwrap();
-    let lease = fleet.take_on(SystemClock).unwrap();
+    let lease = registry.take_on(SystemClock).unwrap();
     lease.next_id().unwrap();
     follow(&one, &two);
     one.ask("REPLICAOF NO ONE").unwrap();
     assert!(lease.renew().is_err(), "nobody knows any more who has it");
-    let next = fleet.take_on(SystemClock).unwrap();
+    let next = registry.take_on(SystemClock).unwrap();
     assert!(next.interval().from >= lease.interval().until, "{} after {}", next.interval(), lease.interval());
 }
 
@@ -789,13 +780,13 @@ fn a_restart_never_lets_two_intervals_overlap() {
 fn a_holder_that_sleeps_through_its_lease_makes_no_id_afterwards() {
     let redis = service::redis();
     let seen = paused(&redis, ms(300), None).unwrap();
-    assert_eq!((seen.outside, seen.duplicates), (0, 0), "{seen:?}");
-    assert!(seen.gap_ms >= 0.0, "{seen:?}");
-    assert!(seen.first >= 200 && seen.second > 50, "{seen:?}");
-    assert!(seen.refused.as_ref().is_some_and(|said| said.contains("lease ended")), "{seen:?}");
-    assert!(seen.taken.contains("all worker ids are taken (1 of 1)"), "{seen:?}");
+    assert_eq!((seen.number("outside"), seen.number("made by both")), (0.0, 0.0), "{seen:?}");
+    assert!(seen.number("gap") >= 0.0, "{seen:?}");
+    assert!(seen.number("first") >= 200.0 && seen.number("second") > 50.0, "{seen:?}");
+    assert!(seen.texts("refused")[0].contains("lease ended"), "{seen:?}");
+    assert!(seen.texts("taken")[0].contains("all worker ids are taken (1 of 1)"), "{seen:?}");
     let broken = paused(&redis, ms(300), Some(Skip::Interval)).unwrap();
-    assert!(broken.outside > 0 && broken.duplicates > 0, "{broken:?}");
+    assert!(broken.number("outside") > 0.0 && broken.number("made by both") > 0.0, "{broken:?}");
 }
 
 #[test]
@@ -813,8 +804,7 @@ fn a_killed_holders_successor_begins_after_its_lease() {
 #[test]
 fn a_blog_on_four_servers_needs_no_column_for_the_time() {
     let (servers, redis) = (service::mysql_instances(4), service::redis());
-    let spec = BlogSpec { posts: 3_000, writers: 3, seed: 1 };
-    let mut blog = Blog::write(&servers, &redis, spec).unwrap();
+    let mut blog = Blog::write(&servers, &redis, 3_000, 1).unwrap();
     assert_eq!(blog.shards_of(&[12_345, 12_349]), [1, 1]);
     let newest = blog.newest(20).unwrap();
     assert_eq!((newest.rows, newest.right), (80, true));

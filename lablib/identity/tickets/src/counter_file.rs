@@ -100,20 +100,19 @@ impl CounterFile {
     pub fn on_without(disk: Arc<dyn Disk>, name: &str, batch: u64, step: Option<Skip>) -> Result<Self> {
         let doing = || format!("open the counter {name}");
         check(batch).and_then(|()| check_name(name)).map_err(|cause| Error::new(doing(), cause))?;
-        let mut counter = match disk.open(name) {
+        let counter = match disk.open(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 make_way(&*disk, name, step).doing(doing())?;
                 Self::begin(Place::on(disk, name), batch)?
             }
             _ => Self::resume(Place::on(disk, name), batch)?,
         };
-        counter.skip = step;
-        Ok(counter)
+        Ok(counter.without(step))
     }
 
-    /// The same counter, with one step left out from now on.
-    pub fn without(mut self, step: Skip) -> Self {
-        self.skip = Some(step);
+    /// The same counter, with this step left out from now on.
+    pub fn without(mut self, step: Option<Skip>) -> Self {
+        self.skip = step;
         self
     }
 
@@ -148,9 +147,10 @@ impl CounterFile {
         let mut counting = self.counting();
         // Before the attempt: if it fails half-way, nobody knows which end the file has, and no number may go out any more.
         let was_closed = std::mem::replace(&mut counting.closed, true);
-        if !was_closed && counting.next < counting.end {
-            self.save(&mut counting, |counting| counting.next)?;
-            counting.end = counting.next;
+        let next = counting.next;
+        if !was_closed && next < counting.end {
+            self.save(&mut counting, next)?;
+            counting.end = next;
         }
         // Not behind an error: a counter that could not be closed is left to its owner until that one is gone.
         self.let_go();
@@ -177,7 +177,7 @@ impl CounterFile {
             }
         }
         let counter = Self::at(place, batch, FIRST);
-        counter.save(&mut counter.counting(), |_| FIRST)?;
+        counter.save(&mut counter.counting(), FIRST)?;
         Ok(counter)
     }
 
@@ -205,16 +205,15 @@ impl CounterFile {
                 .at(&self.place.title)
         })?;
         let saved = if self.skip == Some(Skip::Reserve) { counting.end } else { end };
-        self.save(counting, |_| saved)?;
+        self.save(counting, saved)?;
         counting.end = end;
         Ok(())
     }
 
     /// Replaces the file. After an error it may hold the old number or the new one, and either is safe: nothing of the new
     /// batch has gone out, and the next attempt writes a file of its own.
-    fn save(&self, counting: &mut Counting, end: impl Fn(&Counting) -> u64) -> Result<()> {
-        let text = encode(end(counting));
-        self.replace(text.as_bytes()).doing("save a counter").map_err(|error| error.at(&self.place.title))?;
+    fn save(&self, counting: &mut Counting, end: u64) -> Result<()> {
+        self.replace(encode(end).as_bytes()).doing("save a counter").map_err(|error| error.at(&self.place.title))?;
         counting.saves += 1;
         Ok(())
     }

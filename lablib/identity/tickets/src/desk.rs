@@ -10,22 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::session::PATIENCE;
 use super::{CounterFile, Issuer, IssuerStats, Skip};
-use lab::crash::{self, Child as CrashChild};
 use lab::errand::{self, Running};
 use lab::{Doing, Error, Result};
 
 const ANSWER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// Where a counter file's process may be killed, in the order in which it comes by.
-pub const POINTS: [&str; 6] = [
-    "counter-before-save",
-    "counter-written",
-    "counter-synced",
-    "counter-renamed",
-    "counter-saved",
-    "number-handed-out",
-];
 
 /// What an issuer in a process of its own is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,35 +24,12 @@ struct Errand {
     name: u64,
     batch: u64,
     skip: Option<Skip>,
-    /// Hands out so many, each acknowledged on standard output, instead of serving.
-    acknowledge: Option<u64>,
 }
 
-/// What `lab tickets` does.
+/// What `lab tickets` does, until it is killed, or whoever started it is gone.
 pub fn issuer_process() -> Result<()> {
-    let errand: Errand = errand::told()?;
-    let counter = CounterFile::open(&errand.path, errand.batch)?;
-    let counter = match errand.skip {
-        Some(step) => counter.without(step),
-        None => counter,
-    };
-    match errand.acknowledge {
-        Some(count) => acknowledge(&counter, count),
-        None => serve(Arc::new(counter), errand.name),
-    }
-}
-
-fn acknowledge(counter: &CounterFile, count: u64) -> Result<()> {
-    for _ in 0..count {
-        let id = counter.next_id()?;
-        crash::acknowledge(id);
-        crash::point("number-handed-out");
-    }
-    Ok(())
-}
-
-/// Until it is killed, or whoever started it is gone.
-fn serve(counter: Arc<CounterFile>, name: u64) -> Result<()> {
+    let Errand { path, name, batch, skip } = errand::told()?;
+    let counter = Arc::new(CounterFile::open(path, batch)?.without(skip));
     let doing = "open the issuer's desk";
     let listener = TcpListener::bind("127.0.0.1:0").doing(doing)?;
     errand::say(&listener.local_addr().doing(doing)?.to_string())?;
@@ -117,7 +83,7 @@ impl IssuerProcess {
 
     /// Starts one that leaves a step out.
     pub fn start_without(path: impl AsRef<Path>, batch: u64, skip: Option<Skip>) -> Result<Self> {
-        let errand = Errand { skip, ..Errand::on(path, batch) };
+        let errand = Errand { path: path.as_ref().to_path_buf(), name: rand::random(), batch, skip };
         let (child, address) = open_desk(&errand)?;
         Ok(Self { errand, child, address: Arc::new(Mutex::new(Some(address))) })
     }
@@ -128,31 +94,17 @@ impl IssuerProcess {
     }
 
     /// `kill -9`, and returns when it is dead.
-    pub fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.child.kill();
-        Ok(())
     }
 
-    /// Starts it again, on the same file, with a batch that may differ.
-    pub fn restart(&mut self, batch: u64) -> Result<()> {
-        self.errand.batch = batch;
+    /// Starts it again, on the same file.
+    pub fn restart(&mut self) -> Result<()> {
         let (child, address) = open_desk(&self.errand)?;
         self.child = child;
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         Ok(())
-    }
-
-    /// A process that hands out so many numbers, each acknowledged, for [`Crash`](lab::crash::Crash).
-    pub fn acknowledging(path: impl AsRef<Path>, batch: u64, count: u64) -> Result<CrashChild> {
-        let errand = Errand { acknowledge: Some(count), ..Errand::on(path, batch) };
-        errand::command("tickets", &errand).map(CrashChild::from)
-    }
-}
-
-impl Errand {
-    fn on(path: impl AsRef<Path>, batch: u64) -> Self {
-        Self { path: path.as_ref().to_path_buf(), name: rand::random(), batch, skip: None, acknowledge: None }
     }
 }
 
@@ -212,7 +164,6 @@ impl Issuer for DeskClient {
             };
             match answer {
                 Ok(line) => {
-                    self.stats.round_trips += 1;
                     return line.trim_end().parse().map_err(|_| Error::new(doing, format!("it answered {line:?}")));
                 }
                 Err(_) if began.elapsed() < PATIENCE => {

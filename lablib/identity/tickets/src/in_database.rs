@@ -31,22 +31,6 @@ impl InstagramId {
         let count = id & ((1 << COUNT_BITS) - 1);
         Self { milliseconds: (id >> (SHARD_BITS + COUNT_BITS)) + EPOCH, shard: shard as u16, count: count as u16 }
     }
-
-    /// The id of these parts; an error where one of them has no room.
-    pub fn id(self) -> Result<u64> {
-        let refused = |cause: String| Error::new("make an id of its parts", cause);
-        let since = self.milliseconds.checked_sub(EPOCH).filter(|since| *since <= LAST_MILLISECOND);
-        let since = since.ok_or_else(|| refused(format!("{} ms is outside of its 41 bits", self.milliseconds)))?;
-        check_shard(self.shard).map_err(&refused)?;
-        if self.count >= 1 << COUNT_BITS {
-            return Err(refused(format!("{} does not fit into 10 bits", self.count)));
-        }
-        Ok(since << (SHARD_BITS + COUNT_BITS) | u64::from(self.shard) << COUNT_BITS | u64::from(self.count))
-    }
-}
-
-fn check_shard(shard: u16) -> std::result::Result<(), String> {
-    if shard < 1 << SHARD_BITS { Ok(()) } else { Err(format!("shard {shard} does not fit into 13 bits")) }
 }
 
 /// One shard: a database with the function `next_id()`, for use in its own INSERTs and by an [`Issuer`].
@@ -71,7 +55,9 @@ impl ShardIds {
 
     /// The same, with one step left out.
     pub fn create_without(server: &MariaDb, shard: u16, step: Option<Skip>) -> Result<Self> {
-        check_shard(shard).map_err(|cause| Error::new("create a shard", cause))?;
+        if shard >= 1 << SHARD_BITS {
+            return Err(Error::new("create a shard", format!("shard {shard} does not fit into 13 bits")));
+        }
         let database = new_database(server, &format!("insta_{shard}"), &statements(shard, step != Some(Skip::Wait)))?;
         Ok(Self { door: Door::to(server, &database, ONLY_ANSWER)?, database })
     }
@@ -106,10 +92,7 @@ impl ShardIssuer {
 
     fn many(&mut self, call: &str, count: u64) -> Result<Vec<u64>> {
         let many = format!("SELECT {call} FROM seq_1_to_{count}");
-        self.session.insist("take many ids from a shard", |connection, round_trips| {
-            *round_trips += 1;
-            connection.query(&many)
-        })
+        self.session.insist("take many ids from a shard", |connection| connection.query(&many))
     }
 }
 

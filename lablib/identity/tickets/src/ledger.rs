@@ -83,11 +83,8 @@ impl Ledger {
 
     /// Why requests failed for their client.
     pub fn failures(&self) -> Vec<String> {
-        if self.requests.columns().iter().any(|column| column == "why") {
-            self.requests.filter("outcome", "failed").texts("why")
-        } else {
-            Vec::new()
-        }
+        let failed = self.requests.filter("outcome", "failed");
+        if failed.is_empty() { Vec::new() } else { failed.texts("why") }
     }
 
     /// Judges it.

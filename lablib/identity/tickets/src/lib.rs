@@ -31,7 +31,7 @@ mod ticket_client;
 mod ticket_service;
 
 pub use counter_file::CounterFile;
-pub use desk::{DeskClient, IssuerProcess, POINTS, issuer_process};
+pub use desk::{DeskClient, IssuerProcess, issuer_process};
 pub use in_database::{InstagramId, ShardIds, ShardIssuer};
 use lab::Drawing;
 pub use ledger::{Audit, Ledger, Numbering, take};
@@ -65,8 +65,6 @@ impl<I: Issuer + ?Sized> Issuer for Box<I> {
 /// What a client, or several together, went through for its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IssuerStats {
-    /// Requests that were sent and answered, whatever the answer.
-    pub round_trips: u64,
     /// Deadlocks (1213) that the server resolved at this client's cost; each was tried again.
     pub deadlocks: u64,
     /// Other conflicts that were tried again: a lock that took too long (1205), a row that another had put in first (1062).
@@ -87,7 +85,6 @@ impl IssuerStats {
     /// Both together.
     pub fn plus(self, other: Self) -> Self {
         Self {
-            round_trips: self.round_trips + other.round_trips,
             deadlocks: self.deadlocks + other.deadlocks,
             conflicts: self.conflicts + other.conflicts,
             lost_answers: self.lost_answers + other.lost_answers,

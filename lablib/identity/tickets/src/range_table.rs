@@ -68,9 +68,9 @@ impl RangeIssuer {
     /// Takes a whole range and hands none of it out: its first number, and the end.
     pub fn take(&mut self) -> Result<std::ops::Range<u64>> {
         let (name, size, method) = (&self.name, self.size, self.method);
-        let start = self.session.insist("take a range", |connection, round_trips| match method {
-            RangeMethod::OneStatement => in_one_statement(connection, round_trips, name, size),
-            RangeMethod::ForUpdate => for_update(connection, round_trips, name, size),
+        let start = self.session.insist("take a range", |connection| match method {
+            RangeMethod::OneStatement => in_one_statement(connection, name, size),
+            RangeMethod::ForUpdate => for_update(connection, name, size),
         })?;
         let end = start.checked_add(size).filter(|_| start > 0);
         let end =
@@ -101,35 +101,31 @@ impl Issuer for RangeIssuer {
 
 /// The first use inserts the row; every other one finds it locked by nobody for longer than the statement takes. Either
 /// way `LAST_INSERT_ID(…)` carries the range's first number back in the answer.
-fn in_one_statement(connection: &mut Conn, round_trips: &mut u64, name: &str, size: u64) -> mysql::Result<u64> {
+fn in_one_statement(connection: &mut Conn, name: &str, size: u64) -> mysql::Result<u64> {
     let take = format!(
         "INSERT INTO ranges (name, next) VALUES ({}, LAST_INSERT_ID(1) + {size}) \
          ON DUPLICATE KEY UPDATE next = LAST_INSERT_ID(next) + {size}",
         quoted(name)
     );
-    *round_trips += 1;
     connection.query_drop(take)?;
     Ok(connection.last_insert_id())
 }
 
-fn for_update(connection: &mut Conn, round_trips: &mut u64, name: &str, size: u64) -> mysql::Result<u64> {
+fn for_update(connection: &mut Conn, name: &str, size: u64) -> mysql::Result<u64> {
     let name = quoted(name);
     let mut transaction = connection.start_transaction(TxOpts::default())?;
     let read = format!("SELECT next FROM ranges WHERE name = {name} FOR UPDATE");
-    *round_trips += 2;
     let start: u64 = match transaction.query_first(&read)? {
         Some(start) => start,
         None => {
             // Nothing to lock yet: the row first, and whoever comes second waits for it. In a transaction of its own: two
             // callers that hold the lock on the same gap would wait for each other.
             transaction.rollback()?;
-            *round_trips += 4;
             connection.query_drop(format!("INSERT IGNORE INTO ranges (name, next) VALUES ({name}, 1)"))?;
             transaction = connection.start_transaction(TxOpts::default())?;
             transaction.query_first(&read)?.unwrap_or(0)
         }
     };
-    *round_trips += 2;
     transaction.query_drop(format!("UPDATE ranges SET next = next + {size} WHERE name = {name}"))?;
     transaction.commit()?;
     Ok(start)

@@ -73,14 +73,6 @@ pub(super) enum Failure {
     Refused(Error),
 }
 
-impl Failure {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Gone(error) | Self::Busy(error) | Self::Refused(error) => error,
-        }
-    }
-}
-
 impl Door {
     /// A session in `database`, which takes the server for gone when an answer takes longer than `answer`.
     pub(super) fn to(server: &MariaDb, database: &str, answer: Duration) -> Result<Self> {
@@ -120,7 +112,7 @@ impl Session {
     pub(super) fn attempt<T>(
         &mut self,
         doing: &str,
-        mut work: impl FnMut(&mut Conn, &mut u64) -> mysql::Result<T>,
+        mut work: impl FnMut(&mut Conn) -> mysql::Result<T>,
     ) -> std::result::Result<T, Failure> {
         let began = Instant::now();
         loop {
@@ -128,7 +120,7 @@ impl Session {
                 self.connect(doing)?;
                 continue;
             };
-            match work(connection, &mut self.stats.round_trips) {
+            match work(connection) {
                 Ok(done) => return Ok(done),
                 Err(error) if is_going(&error) => {
                     self.connection = None;
@@ -157,27 +149,20 @@ impl Session {
     }
 
     /// As [`attempt`](Self::attempt), and waits for a server that is gone or busy until its patience ends.
-    pub(super) fn insist<T>(
-        &mut self,
-        doing: &str,
-        mut work: impl FnMut(&mut Conn, &mut u64) -> mysql::Result<T>,
-    ) -> Result<T> {
+    pub(super) fn insist<T>(&mut self, doing: &str, mut work: impl FnMut(&mut Conn) -> mysql::Result<T>) -> Result<T> {
         let began = Instant::now();
         loop {
             match self.attempt(doing, &mut work) {
                 Ok(done) => return Ok(done),
                 Err(Failure::Gone(_) | Failure::Busy(_)) if began.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
-                Err(failure) => return Err(failure.into_error()),
+                Err(Failure::Gone(error) | Failure::Busy(error) | Failure::Refused(error)) => return Err(error),
             }
         }
     }
 
     /// As [`insist`](Self::insist), for the one number that answers a question.
     pub(super) fn ask(&mut self, doing: &str, question: &str) -> Result<u64> {
-        let id: Option<u64> = self.insist(doing, |connection, round_trips| {
-            *round_trips += 1;
-            connection.query_first(question)
-        })?;
+        let id: Option<u64> = self.insist(doing, |connection| connection.query_first(question))?;
         id.ok_or_else(|| Error::new(doing, "it answered nothing"))
     }
 
@@ -233,14 +218,14 @@ mod tests {
         let database = new_database(&server, "silent", &tables).unwrap();
         let door = Door::to(&server, &database, ONLY_ANSWER).unwrap();
         let (mut silent, mut next) = (door.session(), door.session());
-        let half = |connection: &mut Conn, _: &mut u64| {
+        let half = |connection: &mut Conn| {
             connection.query_drop("BEGIN")?;
             connection.query_drop("DELETE FROM one")
         };
         silent.attempt("delete", half).unwrap();
-        next.insist("go on", |connection, _| connection.query_drop("UPDATE one SET id = 2")).unwrap();
+        next.insist("go on", |connection| connection.query_drop("UPDATE one SET id = 2")).unwrap();
         assert!(next.stats.conflicts > 0 && next.stats.lost_answers == 0, "{:?}", next.stats);
-        let late = silent.attempt("go on", |connection, _| connection.query_drop("INSERT INTO one VALUES (3)"));
+        let late = silent.attempt("go on", |connection| connection.query_drop("INSERT INTO one VALUES (3)"));
         assert!(matches!(late, Err(Failure::Gone(_))), "{late:?}");
         assert_eq!(server.ask(&format!("SELECT GROUP_CONCAT(id) FROM {database}.one")).unwrap(), "2");
     }
@@ -251,7 +236,7 @@ mod tests {
         let server = service::mysql();
         let database = new_database(&server, "victim", &[]).unwrap();
         let mut session = Door::to(&server, &database, ONLY_ANSWER).unwrap().session();
-        let victim = |_: &mut Conn, _: &mut u64| -> mysql::Result<()> {
+        let victim = |_: &mut Conn| -> mysql::Result<()> {
             let (state, message) = ("40001".into(), "deadlock".into());
             Err(mysql::Error::MySqlError(mysql::error::MySqlError { state, message, code: DEADLOCK }))
         };

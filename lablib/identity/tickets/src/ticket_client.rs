@@ -46,8 +46,7 @@ impl TicketClient {
         let (number, servers) = (index as u64 + 1, self.peers.len() as u64);
         let (statement, skip, doing) = (self.statement, self.skip, "take a ticket");
         let peer = &mut self.peers[index];
-        let id =
-            peer.session.attempt(doing, |connection, round_trips| take(connection, round_trips, statement, skip))?;
+        let id = peer.session.attempt(doing, |connection| take(connection, statement, skip))?;
         // A number of somebody else's share would be handed out twice, by us and by its owner.
         let ours = id > 0 && id % servers == number % servers;
         if !ours && skip != Some(Skip::IncrementAndShare) {

@@ -82,11 +82,6 @@ impl TicketService {
         Self { skip: Some(step), ..self.clone() }
     }
 
-    /// How many servers there are.
-    pub fn servers(&self) -> usize {
-        self.doors.len()
-    }
-
     /// The database on each server.
     pub fn databases(&self) -> &[String] {
         &self.databases
@@ -128,33 +123,22 @@ fn check_share(connection: &mut Conn, number: u16, servers: u16) -> mysql::Resul
 }
 
 /// Takes one ticket.
-pub(super) fn take(
-    connection: &mut Conn,
-    round_trips: &mut u64,
-    statement: Statement,
-    skip: Option<Skip>,
-) -> mysql::Result<u64> {
+pub(super) fn take(connection: &mut Conn, statement: Statement, skip: Option<Skip>) -> mysql::Result<u64> {
     match statement {
         Statement::OnDuplicateKey => {
             // Without LAST_INSERT_ID(…) the answer would not carry the new number; and it is the session's step, not 1.
             let walks = matches!(skip, Some(Skip::Increment | Skip::IncrementAndShare));
             let step = if walks { "1" } else { "@@auto_increment_increment" };
-            *round_trips += 1;
             connection.query_drop(format!(
                 "INSERT INTO tickets (stub) VALUES ('a') ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id + {step})"
             ))?;
         }
-        Statement::Replace => {
-            *round_trips += 1;
-            connection.query_drop("REPLACE INTO tickets (stub) VALUES ('a')")?;
-        }
+        Statement::Replace => connection.query_drop("REPLACE INTO tickets (stub) VALUES ('a')")?,
         Statement::DeleteInsert => {
             for sql in ["BEGIN", "DELETE FROM tickets WHERE stub = 'a'", "INSERT INTO tickets (stub) VALUES ('a')"] {
-                *round_trips += 1;
                 connection.query_drop(sql)?;
             }
             let id = connection.last_insert_id();
-            *round_trips += 1;
             connection.query_drop("COMMIT")?;
             return Ok(id);
         }

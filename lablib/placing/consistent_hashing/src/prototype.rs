@@ -39,8 +39,9 @@ pub struct RingByPosition {
 
 impl RingByPosition {
     /// A ring of these nodes, in this order.
-    pub fn new(nodes: &[String], virtual_nodes: u32) -> Result<Self> {
-        Ok(Self { nodes: nodes.to_vec(), ring: by_position(nodes.len(), virtual_nodes)? })
+    pub fn new(nodes: impl IntoIterator<Item = Node>, virtual_nodes: u32) -> Result<Self> {
+        let nodes: Vec<String> = nodes.into_iter().map(|node| node.name).collect();
+        Ok(Self { ring: by_position(nodes.len(), virtual_nodes)?, nodes })
     }
 
     fn rebuild(&mut self) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use crate::{Fleet, Layout, Terms};
+use crate::{Layout, Registry, Terms};
 use lab::clock::{Clock, SystemClock};
 use lab::service::{Counters, MariaDb, Redis};
 use lab::{Crowd, Doing, Error, Frame, Result, Rng};
@@ -19,16 +19,8 @@ const READ: &str = "read the blog";
 /// The prototype's two users, on the same shard of four, and some more.
 const USERS: Range<u64> = 12_340..12_372;
 const BATCH: usize = 50;
-
-/// How large a blog.
-#[derive(Debug, Clone, Copy)]
-pub struct BlogSpec {
-    pub posts: u64,
-    /// Application servers, each with a worker number of its own.
-    pub writers: u64,
-    /// Whose posts, and what they say.
-    pub seed: u64,
-}
+/// Application servers, each with a worker number of its own.
+const WRITERS: u64 = 3;
 
 /// A post as its writer knows it.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +56,8 @@ fn shard_of(user: u64, shards: usize) -> usize {
 }
 
 /// One application server: makes ids, and sends its posts to their users' shards in batches.
-fn write_share(shards: &mut [Conn], fleet: &Fleet, share: u64, rng: &mut Rng) -> Result<Vec<Post>> {
-    let lease = fleet.take()?;
+fn write_share(shards: &mut [Conn], registry: &Registry, share: u64, rng: &mut Rng) -> Result<Vec<Post>> {
+    let lease = registry.take()?;
     let (mut posts, mut waiting) = (Vec::new(), vec![Vec::new(); shards.len()]);
     for _ in 0..share {
         let user = USERS.start + rng.below(USERS.end - USERS.start);
@@ -96,18 +88,15 @@ fn insert(connection: &mut Conn, posts: &[Post]) -> Result<()> {
         return Ok(());
     }
     let into = |columns: &str, row: fn(&Post) -> String| {
-        let title = |post: &Post| format!("'Post {} of user {}'", post.id, post.user);
-        let rows: Vec<String> =
-            posts.iter().map(|post| format!("({}{},{})", row(post), post.user, title(post))).collect();
-        format!("INSERT INTO {columns} VALUES {}", rows.join(","))
+        format!("INSERT INTO {columns} VALUES {}", posts.iter().map(row).collect::<Vec<_>>().join(","))
     };
     for statement in [
         "BEGIN".into(),
-        into("posts (id, user_id, title)", |post| format!("{},", post.id)),
-        into("posts_uuid (id, created_at, user_id, title)", |post| {
-            format!("0x{},{},", post.uuid.simple(), post.made.1)
+        into("posts (id, user_id)", |post| format!("({},{})", post.id, post.user)),
+        into("posts_uuid (id, created_at, user_id)", |post| {
+            format!("(0x{},{},{})", post.uuid.simple(), post.made.1, post.user)
         }),
-        into("posts_numbered (user_id, title)", |_| String::new()),
+        into("posts_numbered (user_id)", |post| format!("({})", post.user)),
         "COMMIT".into(),
     ] {
         connection.query_drop(statement).doing(WRITE)?;
@@ -117,19 +106,19 @@ fn insert(connection: &mut Conn, posts: &[Post]) -> Result<()> {
 
 fn create_shard(server: &MariaDb, name: &str) -> Result<Conn> {
     let mut connection = server.connect()?;
+    let title = "title VARCHAR(100) NOT NULL DEFAULT 'Of posts that are told apart by their ids'";
     for statement in [
         format!("CREATE DATABASE {name}"),
         format!("USE {name}"),
-        "CREATE TABLE posts (id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL, title VARCHAR(100) NOT NULL, \
-         KEY by_user (user_id, id))"
-            .into(),
+        format!(
+            "CREATE TABLE posts (id BIGINT PRIMARY KEY, user_id BIGINT NOT NULL, {title}, KEY by_user (user_id, id))"
+        ),
         // What a random id needs: a time beside it, and an index to find the newest by.
-        "CREATE TABLE posts_uuid (id BINARY(16) PRIMARY KEY, user_id BIGINT NOT NULL, created_at BIGINT NOT NULL, \
-         title VARCHAR(100) NOT NULL, KEY by_user (user_id, created_at))"
-            .into(),
-        "CREATE TABLE posts_numbered (id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL, \
-         title VARCHAR(100) NOT NULL)"
-            .into(),
+        format!(
+            "CREATE TABLE posts_uuid (id BINARY(16) PRIMARY KEY, user_id BIGINT NOT NULL, created_at BIGINT NOT NULL, \
+             {title}, KEY by_user (user_id, created_at))"
+        ),
+        format!("CREATE TABLE posts_numbered (id BIGINT AUTO_INCREMENT PRIMARY KEY, user_id BIGINT NOT NULL, {title})"),
     ] {
         connection.query_drop(statement).doing(WRITE)?;
     }
@@ -137,38 +126,41 @@ fn create_shard(server: &MariaDb, name: &str) -> Result<Conn> {
 }
 
 impl Blog {
-    /// Writes a blog to the first four of these servers. Each writer leases its worker number from the Redis.
-    pub fn write(servers: &[MariaDb], redis: &Redis, spec: BlogSpec) -> Result<Self> {
+    /// Writes a blog of so many posts to the first four of these servers. Each of three writers leases its worker number from the Redis.
+    /// The seed decides whose posts they are.
+    pub fn write(servers: &[MariaDb], redis: &Redis, posts: u64, seed: u64) -> Result<Self> {
         let Some(servers) = servers.get(..4) else {
             return Err(Error::new(WRITE, format!("it needs four servers, and there are {}", servers.len())));
         };
         let name = format!("blog_{:016x}", rand::random::<u64>());
         let shards = servers.iter().map(|server| create_shard(server, &name)).collect::<Result<Vec<_>>>()?;
         let (length, max_skew) = (Duration::from_millis(500), Duration::from_millis(100));
-        let fleet = Fleet::new(redis.url(), &name, LAYOUT, Terms { length, max_skew, ..Terms::default() })?;
+        let registry = Registry::new(redis.url(), &name, LAYOUT, Terms { length, max_skew, ..Terms::default() })?;
         let connect = |server: &MariaDb| {
             let mut connection = server.connect()?;
             connection.query_drop(format!("USE {name}")).doing(WRITE).map(|()| connection)
         };
-        let writers = (0..spec.writers).map(|_| {
-            let shards = servers.iter().map(connect).collect::<Result<Vec<_>>>()?;
-            Ok((shards, Vec::new()))
-        });
-        let ran = Crowd::holding(writers.collect::<Result<Vec<_>>>()?).run(|(shards, posts), call| {
+        let crowd = Crowd::of(WRITERS as usize)
+            .with(|_| Ok((servers.iter().map(connect).collect::<Result<Vec<_>>>()?, Vec::new())));
+        let ran = crowd.run(|(shards, written), call| {
             let writer = call.client() as u64;
-            let share = spec.posts / spec.writers + u64::from(writer < spec.posts % spec.writers);
-            *posts = write_share(shards, &fleet, share, &mut Rng::seeded(spec.seed, &format!("writer {writer}")))?;
+            let share = posts / WRITERS + u64::from(writer < posts % WRITERS);
+            *written = write_share(shards, &registry, share, &mut Rng::seeded(seed, &format!("writer {writer}")))?;
             Ok(())
         })?;
         let mut posts: Vec<Post> = ran.states.into_iter().flat_map(|(_, posts)| posts).collect();
         posts.sort_unstable_by_key(|post| Reverse(post.id));
         let mut blog = Self { shards, posts };
-        blog.everywhere("ANALYZE TABLE posts, posts_uuid, posts_numbered")?;
+        blog.analyze()?;
         Ok(blog)
     }
 
     fn everywhere(&mut self, statement: &str) -> Result<()> {
         self.shards.iter_mut().try_for_each(|shard| shard.query_drop(statement).doing(WRITE))
+    }
+
+    fn analyze(&mut self) -> Result<()> {
+        self.everywhere("ANALYZE TABLE posts, posts_uuid, posts_numbered")
     }
 
     /// The shards of these users, counted from 0.
@@ -248,7 +240,7 @@ impl Blog {
     /// the bytes of secondary indexes for each post (`indexes`).
     pub fn tables(&mut self) -> Result<Frame> {
         let doing = "look at the blog's tables";
-        self.everywhere("ANALYZE TABLE posts, posts_uuid, posts_numbered")?;
+        self.analyze()?;
         let kinds = [
             ("snowflake", "posts"),
             ("UUID v4 and created_at", "posts_uuid"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::prototype::{Forgetful, Unbound};
 use crate::{Layout, Snowflake};
 use lab::clock::{Clock, SystemClock, VirtualClock};
-use lab::{Crowd, Doing, Error, Frame, Result};
+use lab::{Crowd, Error, Frame, Result};
 
 const LAYOUT: Layout = Layout::WORKERS_1024;
 /// The prototypes' number, and ours here.
@@ -25,7 +25,6 @@ pub enum Maker {
 }
 
 impl Maker {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Forgetful, Self::Unbound, Self::Ours];
 
     /// Makes the next id, on this clock.
@@ -123,15 +122,13 @@ struct Noted {
 }
 
 impl Noted {
-    fn new(milliseconds: u64, first_timestamp: u64) -> Result<Self> {
-        let doing = "note every id";
-        let words = usize::try_from((milliseconds * LAYOUT.ids_per_ms()).div_ceil(64)).doing(doing)?;
-        let milliseconds = usize::try_from(milliseconds).doing(doing)?;
-        Ok(Self {
+    fn new(milliseconds: u64, first_timestamp: u64) -> Self {
+        let words = (milliseconds * LAYOUT.ids_per_ms()).div_ceil(64);
+        Self {
             slots: (0..words).map(|_| AtomicU64::new(0)).collect(),
             each: (0..milliseconds).map(|_| AtomicU32::new(0)).collect(),
             first_timestamp,
-        })
+        }
     }
 
     /// Whether it was there.
@@ -139,11 +136,11 @@ impl Noted {
         let parts = LAYOUT.decode(id)?;
         let other = || Error::new("note an id", format!("{parts:?} is none of this run"));
         let millisecond = parts.timestamp.checked_sub(self.first_timestamp).filter(|_| parts.worker == WORKER);
-        let millisecond = usize::try_from(millisecond.ok_or_else(other)?).doing("note an id")?;
-        self.each.get(millisecond).ok_or_else(other)?.fetch_add(1, Ordering::Relaxed);
-        let slot = millisecond as u64 * LAYOUT.ids_per_ms() + parts.sequence;
-        let word = self.slots.get((slot / 64) as usize).ok_or_else(other)?;
-        Ok(word.fetch_or(1 << (slot % 64), Ordering::Relaxed) & (1 << (slot % 64)) != 0)
+        let millisecond = millisecond.ok_or_else(other)?;
+        self.each.get(millisecond as usize).ok_or_else(other)?.fetch_add(1, Ordering::Relaxed);
+        let slot = millisecond * LAYOUT.ids_per_ms() + parts.sequence;
+        let (word, bit) = (&self.slots[(slot / 64) as usize], 1 << (slot % 64));
+        Ok(word.fetch_or(bit, Ordering::Relaxed) & bit != 0)
     }
 
     fn each_millisecond(&self) -> Frame {
@@ -171,7 +168,7 @@ fn make(
 ) -> Result<Milliseconds> {
     let first = clock.now_ms().saturating_sub(LAYOUT.epoch_ms());
     // Two milliseconds more than the ids need: the first and the last one are not full.
-    let noted = Noted::new(count.div_ceil(LAYOUT.ids_per_ms()) + 2, first)?;
+    let noted = Noted::new(count.div_ceil(LAYOUT.ids_per_ms()) + 2, first);
     let next_id = maker.on(clock)?;
     let ran = Crowd::holding((0..threads).map(|_| [0; 3])).run(|[made, duplicates, falls], call| {
         let (share, mut last) = (count / threads + u64::from((call.client() as u64) < count % threads), 0);

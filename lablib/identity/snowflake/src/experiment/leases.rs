@@ -8,9 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::process::{Errand, ID_MADE, Said};
-use crate::{Fleet, Layout, Lease, Skip, Terms};
-use lab::chart::{Chart, Timeline};
+use crate::process::{Errand, ID_MADE, PAUSE, Said};
+use crate::{Layout, Lease, Registry, Skip, Terms};
 use lab::clock::{Clock, SystemClock};
 use lab::crash::Crash;
 use lab::errand::{self, Running};
@@ -19,9 +18,6 @@ use lab::{Doing, Error, Frame, Result};
 
 /// A worker has something to say all the time: silence for so long is none of its pauses.
 const SPEAKS: Duration = Duration::from_secs(10);
-
-/// Between two ids of a worker.
-pub(super) const PAUSE: Duration = Duration::from_micros(150);
 
 /// As the prototype's, with a single worker number: whoever comes next must have the same.
 pub(super) fn one_worker() -> Result<Layout> {
@@ -32,21 +28,19 @@ pub(super) fn terms(length: Duration) -> Terms {
     Terms { length, max_skew: Duration::from_millis(50), trust_disk: false }
 }
 
-/// A fleet of one on this Redis, that nobody has used before.
-pub(super) fn fleet(redis: &Redis, terms: Terms, skip: Option<Skip>) -> Result<Fleet> {
+/// A registry of one on this Redis, that nobody has used before.
+pub(super) fn registry(redis: &Redis, terms: Terms, skip: Option<Skip>) -> Result<Registry> {
     let name = format!("lab-{:016x}", rand::random::<u64>());
-    Ok(Fleet::new(redis.url(), &name, one_worker()?, terms)?.skipping(skip))
+    Ok(Registry::new(redis.url(), &name, one_worker()?, terms)?.skipping(skip))
 }
 
-fn errand_of(redis: &Redis, fleet: &Fleet) -> Errand {
+fn errand_of(redis: &Redis, registry: &Registry) -> Errand {
     Errand {
         url: redis.url().to_owned(),
-        fleet: fleet.name().to_owned(),
-        layout: fleet.layout(),
-        terms: fleet.terms(),
-        skip: fleet.skips(),
-        pause: PAUSE,
-        lasting: Duration::from_secs(20),
+        registry: registry.name().to_owned(),
+        layout: registry.layout(),
+        terms: registry.terms(),
+        skip: registry.skips(),
     }
 }
 
@@ -61,10 +55,10 @@ pub(super) fn work<C: Clock + 'static>(lease: &Lease<C>, lasting: Duration, ids:
 }
 
 /// Asks until the one worker is free, which may take so much longer than its lease.
-pub(super) fn when_free(fleet: &Fleet, longer: Duration) -> Result<Lease> {
-    let (began, patience) = (Instant::now(), fleet.terms().length * 4 + longer + Duration::from_secs(5));
+pub(super) fn when_free(registry: &Registry, longer: Duration) -> Result<Lease> {
+    let (began, patience) = (Instant::now(), registry.terms().length * 4 + longer + Duration::from_secs(5));
     loop {
-        match fleet.take() {
+        match registry.take() {
             Ok(lease) => return Ok(lease),
             Err(error) if began.elapsed() > patience => return Err(error),
             Err(_) => SystemClock.sleep(Duration::from_millis(2)),
@@ -73,8 +67,8 @@ pub(super) fn when_free(fleet: &Fleet, longer: Duration) -> Result<Lease> {
 }
 
 /// The first timestamp of the one worker that is not leased, as its Redis knows it.
-fn redis_until(redis: &Redis, fleet: &Fleet) -> Result<u64> {
-    let until = redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", fleet.name()))?;
+fn redis_until(redis: &Redis, registry: &Registry) -> Result<u64> {
+    let until = redis.ask(&format!("ZSCORE snowflake:{{{}}}:until 0", registry.name()))?;
     until.parse::<f64>().map(|until| until as u64).doing("read a lease's end")
 }
 
@@ -84,32 +78,16 @@ pub(super) fn made_again(holders: &[&[u64]]) -> u64 {
     holders.concat().into_iter().filter(|id| !seen.insert(*id)).count() as u64
 }
 
-/// The first holder was stopped for longer than its lease, the second one took over, and the first one woke up.
-#[derive(Debug, Clone)]
-pub struct Paused {
-    /// Ids of the holder that slept.
-    pub first: u64,
-    /// Ids of the holder that slept with a timestamp outside of its own lease, as Redis had granted it.
-    pub outside: u64,
-    /// Milliseconds from the end of its lease to the beginning of the next one.
-    pub gap_ms: f64,
-    /// Ids of the next holder.
-    pub second: u64,
-    /// Ids that both made.
-    pub duplicates: u64,
-    /// What somebody was told who wanted the worker while it was still leased.
-    pub taken: String,
-    /// What the sleeper was told when it woke up, if it got no id.
-    pub refused: Option<String>,
-    /// When the first holder was stopped, its lease was over, the next one began, the first was woken, made its last id, and when it
-    /// all ended: in milliseconds since the first lease.
-    moments: [f64; 6],
-}
-
-/// One id worker is stopped (SIGSTOP) for longer than a lease of this length; another takes over; the first goes on.
-pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Paused> {
-    let fleet = fleet(redis, terms(length), skip)?;
-    let mut sleeper = Running::start("id-worker", &errand_of(redis, &fleet))?;
+/// One id worker is stopped (SIGSTOP) for longer than a lease of this length; another takes over; the first goes on. In one row:
+///
+/// - ids of the `first` and of the `second` holder, those that were `made by both`, and those of the first one that lie `outside` of its
+///   own lease, as Redis had granted it; from the end of that lease to the beginning of the next one, the `gap` (ms);
+/// - what somebody was told who wanted the worker while it was `taken`, and the first holder when it woke up, where it was `refused`;
+/// - since the first lease (ms), when its holder was `stopped`, when it was `over`, when the `next` one began, when the first holder was
+///   `woken` and made its `last id`, and the `end` of it all.
+pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Frame> {
+    let registry = registry(redis, terms(length), skip)?;
+    let mut sleeper = Running::start("id-worker", &errand_of(redis, &registry))?;
     let Said::Leased(from) = sleeper.hear_within(SPEAKS)? else {
         return Err(Error::new("start an id worker", "it has no lease"));
     };
@@ -123,10 +101,10 @@ pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Pau
     }
     stop(&sleeper)?;
     let stopped = SystemClock.now_ms();
-    let Err(taken) = fleet.take() else { return Err(Error::new("be refused a worker", "it was leased twice")) };
+    let Err(taken) = registry.take() else { return Err(Error::new("be refused a worker", "it was leased twice")) };
     // It is stopped, and what it had asked for was answered before we were: so its lease ends here, and nowhere else.
-    let lease_over = redis_until(redis, &fleet)?;
-    let lease = when_free(&fleet, Duration::ZERO)?;
+    let lease_over = redis_until(redis, &registry)?;
+    let lease = when_free(&registry, Duration::ZERO)?;
     let second_from = lease.interval().from;
     // The next holder works for a while, and then the first one wakes up and works beside it.
     work(&lease, Duration::from_millis(40), &mut second)?;
@@ -134,28 +112,28 @@ pub fn paused(redis: &Redis, length: Duration, skip: Option<Skip>) -> Result<Pau
     let woken = SystemClock.now_ms();
     work(&lease, Duration::from_millis(120), &mut second)?;
     let end = SystemClock.now_ms();
-    let mut refused = None;
+    let mut refused = String::new();
     for said in sleeper.left()? {
         match said {
-            Said::Refused(sentence) => refused = Some(sentence),
+            Said::Refused(sentence) => refused = sentence,
             said => first.push(made(said)?),
         }
     }
-    let layout = fleet.layout();
+    let layout = registry.layout();
     let times = first.iter().map(|&id| layout.decode(id).map(|parts| parts.time().0)).collect::<Result<Vec<_>>>()?;
     let last_of_first = times.last().copied().unwrap_or(from);
-    let moments = [stopped, lease_over, second_from, woken, last_of_first, end];
-    let (outside, gap_ms) = against_its_lease(&times, from..lease_over, second_from);
-    Ok(Paused {
-        first: first.len() as u64,
-        outside,
-        gap_ms,
-        second: second.len() as u64,
-        duplicates: made_again(&[&first, &second]),
-        taken: taken.to_string(),
-        refused,
-        moments: moments.map(|moment| moment as f64 - from as f64),
-    })
+    let (outside, gap) = against_its_lease(&times, from..lease_over, second_from);
+    let row = Frame::new()
+        .counts("first", "ids", [first.len() as u64])
+        .counts("second", "ids", [second.len() as u64])
+        .counts("made by both", "ids", [made_again(&[&first, &second])])
+        .counts("outside", "ids", [outside])
+        .numbers("gap", "ms", [gap])
+        .text("taken", [taken])
+        .text("refused", [refused]);
+    let moments = [stopped, lease_over, second_from, woken, last_of_first, end].map(|at| at as f64 - from as f64);
+    let names = ["stopped", "over", "next", "woken", "last id", "end"];
+    Ok(names.into_iter().zip(moments).fold(row, |row, (name, at)| row.numbers(name, "ms", [at])))
 }
 
 /// Sends a signal to a process.
@@ -180,41 +158,18 @@ fn against_its_lease(times: &[u64], lease: Range<u64>, next: u64) -> (u64, f64) 
     (times.iter().filter(|time| !lease.contains(time)).count() as u64, next as f64 - lease.end as f64)
 }
 
-impl Paused {
-    /// Whether the run shows anything: both made ids, and the sleeper woke up beside the other and was refused.
-    pub fn is_telling(&self) -> bool {
-        self.first >= 200 && self.second >= 50 && self.refused.is_some()
-    }
-
-    /// Both holders over time.
-    pub fn chart(&self, title: &str) -> Timeline {
-        let [stopped, lease_over, second_from, woken, last_of_first, end] = self.moments;
-        let chart = Chart::timeline(title)
-            .x("time since the first lease", "ms")
-            .span("first holder", 0.0, stopped, "makes ids")
-            .wait("first holder", stopped, woken, "stopped")
-            .wait("next holder", stopped, second_from, "worker is taken")
-            .span("next holder", second_from, end, "makes ids")
-            .mark_x("lease over", lease_over);
-        match self.outside {
-            0 => chart.event("first holder", woken, "no id any more"),
-            _ => chart.span("first holder", woken, last_of_first, "makes ids"),
-        }
-    }
-}
-
 /// So many holders in a row, each killed (-9) in the middle of its work; then one more that works in peace. A row for each: `holder`,
 /// from 1; how it `ended`; its acknowledged `ids`; those of them that had been `made before`, and those that are `not above` all ids of
 /// the holders before it; and from their last id to the beginning of its lease, the `gap` (ms).
 pub fn killed(redis: &Redis, length: Duration, kills: u64) -> Result<Frame> {
-    let fleet = fleet(redis, terms(length), None)?;
+    let registry = registry(redis, terms(length), None)?;
     let mut holders: Vec<(u64, Vec<u64>)> = Vec::new();
     for nth in 0..kills {
         // The one before died holding the lease: wait for its end. Before the first lease there is none.
-        if let Ok(until) = redis_until(redis, &fleet) {
+        if let Ok(until) = redis_until(redis, &registry) {
             SystemClock.sleep_until(Duration::from_millis(until));
         }
-        let worker = errand::command("id-worker", &errand_of(redis, &fleet))?;
+        let worker = errand::command("id-worker", &errand_of(redis, &registry))?;
         let ended = Crash::at(ID_MADE).nth(100 + nth).run(worker)?;
         let (mut from, mut ids) = (0, Vec::new());
         for line in ended.acknowledged() {
@@ -227,12 +182,12 @@ pub fn killed(redis: &Redis, length: Duration, kills: u64) -> Result<Frame> {
         }
         holders.push((from, ids));
     }
-    let (lease, mut ids) = (when_free(&fleet, Duration::ZERO)?, Vec::new());
+    let (lease, mut ids) = (when_free(&registry, Duration::ZERO)?, Vec::new());
     work(&lease, Duration::from_millis(30), &mut ids)?;
     holders.push((lease.interval().from, ids));
     let (mut seen, mut highest) = (HashSet::new(), None);
     let mut judge = |(index, (from, ids)): (usize, &(u64, Vec<u64>))| -> Result<Frame> {
-        let last = highest.map(|id| fleet.layout().decode(id)).transpose()?;
+        let last = highest.map(|id| registry.layout().decode(id)).transpose()?;
         let not_above = ids.iter().filter(|id| Some(**id) <= highest).count();
         highest = highest.max(ids.iter().copied().max());
         Ok(Frame::new()

@@ -11,10 +11,10 @@ mod leases;
 mod order;
 mod restarts;
 
-pub use blog::{Blog, BlogSpec, Page};
+pub use blog::{Blog, Page};
 pub use clocks::{refusals, small_step};
 pub use cost::{cost, ours_to_best};
 pub use full::{Maker, Milliseconds, duplicates, real_clock, virtual_clock};
-pub use leases::{Paused, killed, paused};
+pub use leases::{killed, paused};
 pub use order::{OrderSpec, inversions, predicted_inversions};
 pub use restarts::{corrected, restarted};

@@ -27,7 +27,7 @@ pub fn inversions(lab: &Experiment, spec: OrderSpec, skews: &[u64]) -> Result<Fr
 
 fn one_draw(rng: &mut Rng, spec: OrderSpec, skew: u64) -> Result<Frame> {
     let clock = VirtualClock::new();
-    let fleet: Vec<Snowflake<VirtualClock>> = (0..spec.workers)
+    let workers: Vec<Snowflake<VirtualClock>> = (0..spec.workers)
         .map(|worker| {
             let offset = rng.below(2 * skew + 1) as i64 - skew as i64;
             Snowflake::on(clock.skewed(offset), Layout::WORKERS_32, worker)
@@ -39,10 +39,10 @@ fn one_draw(rng: &mut Rng, spec: OrderSpec, skew: u64) -> Result<Frame> {
         clock.advance(Duration::from_secs_f64(gap * 1e-3));
         at += gap;
         let worker = rng.below(spec.workers) as usize;
-        made.push((at, worker, fleet[worker].next_id()?));
+        made.push((at, worker, workers[worker].next_id()?));
     }
     let inverted = made.windows(2).filter(|pair| pair[0].2 > pair[1].2).count();
-    let (mut last, mut of_one_worker, mut farthest) = (vec![0; fleet.len()], 0, 0.0_f64);
+    let (mut last, mut of_one_worker, mut farthest) = (vec![0; workers.len()], 0, 0.0_f64);
     // The largest id up to each one. It only rises, so the first one above an id can be looked up.
     let (mut largest, mut risen): (u64, Vec<(f64, u64)>) = (0, Vec::new());
     for &(at, worker, id) in &made {

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::leases::{PAUSE, fleet, made_again, one_worker, terms, when_free, work};
+use super::leases::{made_again, one_worker, registry, terms, when_free, work};
+use crate::process::PAUSE;
 use crate::rivals::Reading;
-use crate::{Fleet, Skip, Terms};
+use crate::{Registry, Skip, Terms};
 use lab::clock::{Clock, SystemClock};
 use lab::service::Redis;
 use lab::{Crowd, Error, Frame, Result};
@@ -15,7 +16,7 @@ fn start(durable: bool) -> Result<Redis> {
 }
 
 /// A holder makes ids; Redis is killed and restarted; the holder goes on, as long as it may; and somebody else wants the worker as soon as
-/// possible. Each arm says whether the Redis is durable, which the fleet then believes, and which step is left out. A row for each arm:
+/// possible. Each arm says whether the Redis is durable, which the registry then believes, and which step is left out. A row for each arm:
 /// which `Redis`; whether the holder could renew its lease afterwards (`renewed`, yes or no); how long the next one `waited` for its
 /// lease from the restart on (ms); timestamps from the old lease's end to the new one's beginning (`gap`, ms), negative where the two
 /// `overlap` (1); ids `made` by both together, and those that were `made by both`.
@@ -36,9 +37,9 @@ pub fn restarted(length: Duration, arms: &[(bool, Option<Skip>)]) -> Result<Fram
 /// None where the old lease was over before its Redis was back.
 fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option<Frame>> {
     let redis = start(durable)?;
-    let fleet = fleet(&redis, Terms { trust_disk: durable, ..terms(length) }, skip)?;
-    // Founding a fleet makes the first lease wait: it is not known whether there was one before.
-    let old = fleet.take_on(SystemClock)?;
+    let registry = registry(&redis, Terms { trust_disk: durable, ..terms(length) }, skip)?;
+    // Founding a registry makes the first lease wait: it is not known whether there was one before.
+    let old = registry.take_on(SystemClock)?;
     old.renew()?;
     redis.try_kill()?;
     redis.try_restart()?;
@@ -49,7 +50,7 @@ fn restart(length: Duration, durable: bool, skip: Option<Skip>) -> Result<Option
     }
     let renewed = old.renew().is_ok();
     let take_over = || {
-        let (new, granted, mut ids) = (when_free(&fleet, Duration::ZERO)?, Instant::now(), Vec::new());
+        let (new, granted, mut ids) = (when_free(&registry, Duration::ZERO)?, Instant::now(), Vec::new());
         let _ = work(&new, Duration::from_millis(40), &mut ids); // until there are none
         Ok((new.interval(), granted, ids))
     };
@@ -91,8 +92,8 @@ pub fn corrected(length: Duration, arms: &[(Duration, bool)]) -> Result<Frame> {
     let ran = Crowd::holding(arms.iter().copied()).run(|&mut (ahead, remembers), arm| {
         let redis = start(remembers)?;
         let terms = Terms { trust_disk: remembers, ..terms(length) };
-        let right = fleet(&redis, terms, None)?;
-        let wrong = Fleet::new(redis.url(), right.name(), one_worker()?, terms)?.with_redis_ahead(ahead);
+        let right = registry(&redis, terms, None)?;
+        let wrong = Registry::new(redis.url(), right.name(), one_worker()?, terms)?.with_redis_ahead(ahead);
         let ahead_ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
         let old = wrong.take_on(Reading(move || SystemClock.now_ms().saturating_add(ahead_ms)))?;
         let (mut first, mut second) = (Vec::new(), Vec::new());

@@ -1,16 +1,12 @@
 //! All issuers side by side: what a number costs, and what it is worth.
 
-use std::fmt;
-use std::time::Instant;
-
-use mysql::Conn;
-
-use super::folder;
+use super::{folder, hand_out};
 use crate::{
     CounterFile, Issuer, IssuerProcess, Ledger, Numbering, RangeTable, ShardIds, Statement, TicketService, take,
 };
 use lab::service::{Counters, MariaDb};
 use lab::{Crowd, Frame, Result, Trial};
+use std::fmt;
 
 /// A way to a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +22,6 @@ pub enum Way {
 }
 
 impl Way {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::CounterFile,
         Self::Ranges,
@@ -54,16 +49,6 @@ impl fmt::Display for Way {
             Self::Tickets(statement) => write!(f, "tickets, {}", statement.name()),
             Self::Shard => write!(f, "ids in the database"),
         }
-    }
-}
-
-/// The servers' own counters, read on connections that stay: one that comes or goes would be counted as well.
-struct Meter(Vec<Conn>);
-
-impl Meter {
-    /// What all servers have counted; asking adds one question for each.
-    fn read(&mut self, name: &str) -> Result<f64> {
-        self.0.iter_mut().map(|connection| Counters::one(connection, name)).sum()
     }
 }
 
@@ -95,17 +80,17 @@ pub fn compared(
             Way::Shard => Box::new(shard.issuer()),
         })
     };
-    let mut meter = Meter(pair.iter().map(|server| server.connect()).collect::<Result<_>>()?);
+    // On connections that stay: one that comes or goes would be counted as well.
+    let mut meters = pair.iter().map(|server| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut counted = |name: &str| meters.iter_mut().map(|meter| Counters::one(meter, name)).sum::<Result<f64>>();
     // Whatever is done once, such as connecting, is done in the round that warms up.
     let cost = Trial::over(Way::ALL, rounds).open(|way| client(*way)).run(|_, client, figures| {
-        let (questions, commits, began) = (meter.read("Questions")?, meter.read("Binlog_commits")?, Instant::now());
-        for _ in 0..ids {
-            client.next_id()?;
-        }
-        figures.push("speed", "1/s", ids as f64 / began.elapsed().as_secs_f64());
-        let commits = meter.read("Binlog_commits")? - commits;
-        // Three of them were the meter's own.
-        let questions = meter.read("Questions")? - questions - 3.0 * meter.0.len() as f64;
+        let (questions, commits) = (counted("Questions")?, counted("Binlog_commits")?);
+        let (million, _) = hand_out(client, ids)?;
+        figures.push("speed", "1/s", 1e9 / million);
+        let commits = counted("Binlog_commits")? - commits;
+        // Three of them asked a server for its counters.
+        let questions = counted("Questions")? - questions - 3.0 * pair.len() as f64;
         figures.push("statements", "per id", questions / ids as f64);
         figures.push("commits", "per id", commits / ids as f64);
         figures.work("numbers", ids);
@@ -127,6 +112,5 @@ pub fn compared(
             .numbers("out of order", "%", [100.0 * disorder as f64 / ids as f64])
             .text("a crash loses", [way.lost_by_a_crash()]))
     };
-    let worth = Way::ALL.into_iter().map(worth).collect::<Result<Frame>>()?;
-    Ok((cost, worth))
+    Ok((cost, Way::ALL.into_iter().map(worth).collect::<Result<Frame>>()?))
 }

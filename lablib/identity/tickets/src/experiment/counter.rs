@@ -1,42 +1,42 @@
 //! The counter file and the prototype's: started again, without power, killed, and timed.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::{draw_during, folder, in_whole_batches};
+use super::{folder, hand_out, in_whole_batches, until};
 use crate::prototype::Counter;
-use crate::{CounterFile, Issuer, IssuerProcess, Numbering, Skip};
+use crate::{CounterFile, Issuer, IssuerProcess, Ledger, Numbering, Skip, take};
 use lab::clock::{SystemClock, VirtualClock};
-use lab::crash::SimulatedDisk;
+use lab::crash::{PowerCutTest, SimulatedDisk};
 use lab::disk::{Disk, RealDisk};
-use lab::{Frame, Result, Rng, Trial};
+use lab::{Crowd, Frame, Result, Rng, Trial};
 
 /// Runs both counters: each `(save size, ids)` is a run, killed at its end. The clock stands still, as it does for many ids
 /// of a busy millisecond, and for all of them when it is set back. A row for each id: who handed it out (`by`), how many that one has
 /// `handed out` with it, the `counter` in it, and the whole `id`.
 pub fn restarts(runs: &[(u64, u64)], seed: u64) -> Result<Frame> {
-    let (theirs, own) = (Arc::new(SimulatedDisk::seeded(seed)), Arc::new(SimulatedDisk::seeded(seed)));
-    let clock = Arc::new(VirtualClock::new());
-    let (mut ids, mut ours) = (Vec::new(), Vec::new());
+    let (disk, clock) = (Arc::new(SimulatedDisk::seeded(seed)), Arc::new(VirtualClock::new()));
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for (number, (every, count)) in runs.iter().enumerate() {
         let noise = seed.wrapping_add(number as u64);
-        let mut prototype = Counter::open(theirs.clone(), "id.txt", *every, clock.clone(), noise)?;
-        let counter = CounterFile::on(own.clone(), "counter", *every)?;
+        let mut prototype = Counter::open(disk.clone(), "id.txt", *every, clock.clone(), noise)?;
+        let counter = CounterFile::on(disk.clone(), "counter", *every)?;
         for _ in 0..*count {
-            ids.push(prototype.next_whole()?);
-            ours.push(counter.next_id()?);
+            let (id, number) = (prototype.next_whole()?, counter.next_id()?);
+            theirs.push((id.counter, id.to_string()));
+            ours.push((number, number.to_string()));
         }
     }
-    let of = |by: &str, counters: Vec<u64>, ids: Vec<String>| {
+    let of = |by: &str, ids: Vec<(u64, String)>| {
+        let (counters, ids): (Vec<u64>, Vec<String>) = ids.into_iter().unzip();
         let frame = Frame::new().counts("handed out", "", 1..=counters.len() as u64).counts("counter", "", counters);
         frame.text("id", ids).everywhere("by", "", by)
     };
-    let theirs =
-        of("the prototype", ids.iter().map(|id| id.counter).collect(), ids.iter().map(ToString::to_string).collect());
-    let words = ours.iter().map(u64::to_string).collect();
-    Ok(theirs.stack(&of("ours", ours, words)))
+    Ok(of("the prototype", theirs).stack(&of("ours", ours)))
 }
 
 /// In folders that are not there before: a power cut may take them along. The prototype makes no folders.
@@ -53,7 +53,7 @@ enum Kind {
 
 /// Cuts the power of the prototype's counter, of ours with each step left out, and of ours. A row for each `counter`: `cuts`;
 /// those after which numbers `came again`, or the counter was `unreadable`; `harmed`, which is both; and the `largest gap`.
-pub fn power_cuts(cuts: u64, seed: u64) -> Frame {
+pub fn power_cuts(cuts: u64, seed: u64) -> Result<Frame> {
     let arms = [
         ("the prototype", Kind::Prototype),
         ("ours, without reserving", Kind::Ours(Some(Skip::Reserve))),
@@ -63,37 +63,36 @@ pub fn power_cuts(cuts: u64, seed: u64) -> Frame {
         ("ours, written in place", Kind::Ours(Some(Skip::Rename))),
         ("ours", Kind::Ours(None)),
     ];
-    let row = |(name, kind): (&str, Kind)| {
-        let counts = cut(kind, cuts, seed);
-        let named = ["cuts", "came again", "unreadable", "harmed", "largest gap"].into_iter().zip(counts);
-        let counter = Frame::new().text("counter", [name]);
-        named.fold(counter, |row, (name, count)| row.counts(name, "", [count]))
-    };
-    arms.map(row).into_iter().collect()
+    let row = |(name, kind): (&str, Kind)| Ok(cut(kind, cuts, seed)?.text("counter", [name]));
+    arms.into_iter().map(row).collect()
 }
 
-fn cut(kind: Kind, cuts: u64, seed: u64) -> [u64; 5] {
-    let (mut repeated, mut refused, mut largest) = (0, 0, 0);
-    let whole = SimulatedDisk::seeded(seed);
-    live(kind, &whole);
-    let operations = whole.operations();
-    let mut rng = Rng::seeded(seed, "power cuts of a counter");
-    for case in 0..cuts {
-        let disk = SimulatedDisk::seeded(rng.bits());
-        disk.cut_after(case % (operations + 1));
-        let before = live(kind, &disk);
-        // What is left may be cut again, in the middle of the first save.
-        let after = disk.power_cut(rng.bits());
-        match open(kind, &after, AFTER.0).and_then(|mut counter| (0..AFTER.1).map(|_| counter.next_id()).collect()) {
-            Ok::<Vec<u64>, _>(ids) => {
-                repeated += u64::from(ids.iter().any(|id| before.contains(id)));
-                let gap = ids.first().zip(before.last()).map_or(0, |(first, last)| first.saturating_sub(last + 1));
-                largest = gap.max(largest);
+fn cut(kind: Kind, cuts: u64, seed: u64) -> Result<Frame> {
+    // Numbers that came again, counters that were refused, and the largest gap.
+    let found = RefCell::new((0, 0, 0));
+    let test = PowerCutTest::new("a counter").seed(seed).cuts(cuts);
+    let cuts = test.each_cut(
+        |disk| live(kind, disk),
+        |after, before| {
+            let (again, refused, largest) = &mut *found.borrow_mut();
+            match open(kind, after, AFTER.0).and_then(|mut counter| (0..AFTER.1).map(|_| counter.next_id()).collect()) {
+                Ok::<Vec<u64>, _>(ids) => {
+                    *again += u64::from(ids.iter().any(|id| before.contains(id)));
+                    let gap = ids.first().zip(before.last()).map_or(0, |(first, last)| first.saturating_sub(last + 1));
+                    *largest = gap.max(*largest);
+                }
+                Err(_) => *refused += 1,
             }
-            Err(_) => refused += 1,
-        }
-    }
-    [cuts, repeated, refused, repeated + refused, largest]
+            Ok(())
+        },
+    )?;
+    let (again, refused, largest) = found.into_inner();
+    Ok(Frame::new()
+        .counts("cuts", "", [cuts])
+        .counts("came again", "", [again])
+        .counts("unreadable", "", [refused])
+        .counts("harmed", "", [again + refused])
+        .counts("largest gap", "", [largest]))
 }
 
 /// Hands out numbers until the power is out: what went out.
@@ -130,14 +129,29 @@ pub fn killed(batch: u64, kills: u64, clients: usize, seed: u64, skip: Option<Sk
     drop(CounterFile::create(&path, batch)?);
     let mut issuer = IssuerProcess::start_without(&path, batch, skip)?;
     let mut rng = Rng::seeded(seed, &format!("kills at a batch of {batch}"));
-    let ledger = draw_during((0..clients).map(|_| issuer.client()).collect(), |received| {
-        for _ in 0..kills {
-            received.wait_for(1 + rng.below((2 * batch).min(SOON)))?;
-            issuer.kill()?;
-            issuer.restart(batch)?;
-        }
-        received.wait_for(batch.min(SOON))
-    })?;
+    let received = AtomicU64::new(0);
+    let so_far = || received.load(Ordering::Relaxed);
+    let wait_for = |more: u64| {
+        let enough = so_far() + more;
+        until(|| so_far() >= enough)
+    };
+    let crowd = Crowd::holding((0..clients).map(|_| issuer.client())).enduring().lasting(Duration::ZERO);
+    let ((), ran) = crowd.during(
+        || {
+            for _ in 0..kills {
+                wait_for(1 + rng.below((2 * batch).min(SOON)))?;
+                issuer.kill();
+                issuer.restart()?;
+            }
+            wait_for(batch.min(SOON))
+        },
+        |client, call| {
+            take(client, call)?;
+            received.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        },
+    )?;
+    let ledger = Ledger::of(ran);
     let there: BTreeSet<u64> = ledger.ids().into_iter().collect();
     let ends = there.last().copied().unwrap_or(0) + 1;
     let lost = (1..ends).step_by(batch as usize).filter_map(|first| {
@@ -148,35 +162,27 @@ pub fn killed(batch: u64, kills: u64, clients: usize, seed: u64, skip: Option<Sk
     Ok((Frame::new().counts("lost", "", lost).everywhere("batch", "", batch), found.everywhere("batch", "", batch)))
 }
 
-/// A counter that is timed, by how many ids go between two saves.
+/// A counter that is timed, with so many ids between two saves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
     /// The prototype's, which does not sync.
     Prototype(u64),
-    /// Ours.
     Ours(u64),
 }
 
 impl Saved {
-    /// Ids between two saves.
-    pub fn every(self) -> u64 {
+    fn by(self) -> (&'static str, u64) {
         match self {
-            Self::Prototype(every) | Self::Ours(every) => every,
-        }
-    }
-
-    /// Which counter it is.
-    pub fn by(self) -> &'static str {
-        match self {
-            Self::Prototype(_) => "the prototype's way, not synced",
-            Self::Ours(_) => "ours, synced",
+            Self::Prototype(every) => ("the prototype's way, not synced", every),
+            Self::Ours(every) => ("ours, synced", every),
         }
     }
 }
 
 impl fmt::Display for Saved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, every {}", self.by(), self.every())
+        let (by, every) = self.by();
+        write!(f, "{by}, every {every}")
     }
 }
 
@@ -190,8 +196,8 @@ pub fn save_sizes(sizes: &[u64], ids: u64, rounds: usize) -> Result<Trial<Saved>
     let folder = folder()?;
     let disk = Arc::new(RealDisk::open(&folder)?);
     Trial::over(sizes.iter().flat_map(|size| [Saved::Prototype(*size), Saved::Ours(*size)]), rounds)
-        .column("by", |arm| arm.by())
-        .column("every", |arm| arm.every())
+        .column("by", |arm| arm.by().0)
+        .column("every", |arm| arm.by().1)
         .open(|arm| -> Result<Timed> {
             match *arm {
                 Saved::Prototype(every) => {
@@ -206,14 +212,10 @@ pub fn save_sizes(sizes: &[u64], ids: u64, rounds: usize) -> Result<Trial<Saved>
         })
         .run(|_, (issuer, ours), figures| {
             let saves = |ours: &Option<Arc<CounterFile>>| ours.as_ref().map(|counter| counter.saves());
-            let (before, began) = (saves(ours), Instant::now());
+            let before = saves(ours);
             // Equal work is as many ids, each of them a new one.
-            let (mut last, mut rising) = (0, 0);
-            for _ in 0..ids {
-                let id = issuer.next_id()?;
-                rising += u64::from(id > std::mem::replace(&mut last, id));
-            }
-            figures.push("a million ids", "ms", began.elapsed().as_secs_f64() * 1e9 / ids as f64);
+            let (million, rising) = hand_out(issuer, ids)?;
+            figures.push("a million ids", "ms", million);
             figures.work("ids", rising);
             if let (Some(before), Some(now)) = (before, saves(ours)) {
                 figures.push("saves", "", (now - before) as f64);
@@ -227,11 +229,7 @@ pub fn once_at_each(sizes: &[u64], ids: u64) -> Result<Frame> {
     let folder = folder()?;
     let time = |size: &u64| -> Result<Frame> {
         let counter = CounterFile::create(folder.join(format!("once-{size}")), *size)?;
-        let began = Instant::now();
-        for _ in 0..ids {
-            counter.next_id()?;
-        }
-        let million = began.elapsed().as_secs_f64() * 1e9 / ids as f64;
+        let (million, _) = hand_out(&mut Arc::new(counter), ids)?;
         Ok(Frame::new().counts("every", "", [*size]).numbers("a million ids", "ms", [million]))
     };
     sizes.iter().map(time).collect()

@@ -1,26 +1,16 @@
 //! Two callers want a range at the same time, by hand and under load; one dies; and what a range costs by its size.
 
-use std::fmt;
 use std::ops::Range;
-use std::time::Instant;
 
-use super::in_whole_batches;
+use super::{hand_out, in_whole_batches};
 use crate::prototype::RangeCaller;
-use crate::{Issuer, Ledger, RangeIssuer, RangeMethod, RangeTable, take};
+use crate::{Ledger, RangeIssuer, RangeMethod, RangeTable, take};
 use lab::service::{Counters, MariaDb};
 use lab::{Call, Crowd, Error, Frame, Result, Trial};
 
-/// What two callers of the prototype's got, when the second one reads before the first one writes.
-#[derive(Debug, Clone)]
-pub struct ByHand {
-    /// What the server told the second caller at the counter's first use; nothing where it got a range.
-    pub refused: Option<String>,
-    /// Afterwards: both callers' ranges.
-    pub ranges: [Range<u64>; 2],
-}
-
-/// The race by hand: read, read, write, write.
-pub fn race_by_hand(server: &MariaDb, size: u64) -> Result<ByHand> {
+/// The race of two of the prototype's callers by hand: read, read, write, write. What the server told the second one at the counter's first
+/// use, where it got no range; and then, once more, both callers' ranges.
+pub fn race_by_hand(server: &MariaDb, size: u64) -> Result<(Option<String>, [Range<u64>; 2])> {
     let mut callers = RangeCaller::callers(server, 2, "orders", size)?;
     let [first, second] = callers.as_mut_slice() else {
         return Err(Error::new("race by hand", "there are not two callers"));
@@ -33,7 +23,7 @@ pub fn race_by_hand(server: &MariaDb, size: u64) -> Result<ByHand> {
     };
     let refused = second.write(two).err().map(said);
     let (one, two) = (first.read()?, second.read()?);
-    Ok(ByHand { refused, ranges: [first.write(one)?, second.write(two)?] })
+    Ok((refused, [first.write(one)?, second.write(two)?]))
 }
 
 /// Several callers take ranges at once: the prototype's way, and both of ours. The counter's first use is part of it. A row for
@@ -73,34 +63,22 @@ pub fn dead_caller(server: &MariaDb, sizes: &[u64], each: u64, taken: u64) -> Re
     Ok((dead.then(Ledger::of(crowd.enduring().run(work)?)), held))
 }
 
-/// A caller that takes so many numbers at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ranges(pub u64);
-
-impl fmt::Display for Ranges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ranges of {}", self.0)
-    }
-}
-
-/// Hands out `ids` ids in ranges of each size; `ids` is a multiple of every size. Figures: `a million ids`, in milliseconds, and the
-/// `commits` for each range, by the server's own counter; column: `size`.
-pub fn range_sizes(server: &MariaDb, sizes: &[u64], ids: u64, rounds: usize) -> Result<Trial<Ranges>> {
+/// Hands out `ids` ids in ranges of each size, the arms; `ids` is a multiple of every size. Figures: `a million ids`, in milliseconds, and
+/// the `commits` for each range, by the server's own counter; column: `size`.
+pub fn range_sizes(server: &MariaDb, sizes: &[u64], ids: u64, rounds: usize) -> Result<Trial<u64>> {
     in_whole_batches(sizes, ids)?;
     let table = RangeTable::create(server)?;
     let mut observer = server.connect()?;
-    Trial::over(sizes.iter().copied().map(Ranges), rounds)
-        .column("size", |arm| arm.0)
-        .open(|arm| table.issuer(&arm.to_string(), arm.0))
-        .run(|arm, caller, figures| {
-            let (before, began) = (Counters::one(&mut observer, "Binlog_commits")?, Instant::now());
-            for _ in 0..ids {
-                caller.next_id()?;
-            }
-            figures.push("a million ids", "ms", began.elapsed().as_secs_f64() * 1e9 / ids as f64);
+    Trial::over(sizes.iter().copied(), rounds)
+        .column("size", |size| *size)
+        .open(|size| table.issuer(&format!("ranges of {size}"), *size))
+        .run(|size, caller, figures| {
+            let before = Counters::one(&mut observer, "Binlog_commits")?;
+            let (million, rising) = hand_out(caller, ids)?;
             let commits = Counters::one(&mut observer, "Binlog_commits")? - before;
-            figures.push("commits", "", commits / (ids / arm.0) as f64);
-            figures.work("ids", ids);
+            figures.push("a million ids", "ms", million);
+            figures.push("commits", "", commits / (ids / size) as f64);
+            figures.work("ids", rising);
             Ok(())
         })
 }

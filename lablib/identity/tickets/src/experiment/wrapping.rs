@@ -1,9 +1,8 @@
 //! Ids made in the database: what happens to the 1,025th of a millisecond.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use super::again;
+use super::repeated;
 use crate::{InstagramId, Issuer, Ledger, Numbering, ShardIds, Skip, prototype, take};
+use lab::clock::{Clock, SystemClock};
 use lab::service::MariaDb;
 use lab::{Crowd, Frame, Result};
 
@@ -16,11 +15,12 @@ pub fn wrapped(server: &MariaDb, asked: u64, at_once: u64) -> Result<Frame> {
     let mut ours = ShardIds::create(server, 5)?.issuer();
     let row = |whom: &str, when: &str, ids: Vec<u64>| {
         let latest = ids.iter().map(|id| InstagramId::of(*id).milliseconds).max().unwrap_or(NOON);
+        let again = repeated(&Frame::new().text("id", &ids), "id") as u64;
         Frame::new()
             .text("whom", [whom])
             .text("when", [when])
             .counts("asked", "", [ids.len() as u64])
-            .counts("again", "", [again(ids)])
+            .counts("again", "", [again])
             .numbers("latest", "ms", [latest as f64 - NOON as f64])
     };
     Ok([
@@ -45,11 +45,11 @@ pub fn shards(servers: &[MariaDb], on_each: u16, each: u64, milliseconds: u64, s
     for (_, client) in &mut clients {
         // Connects first, so that what is used up is not over when the clients begin.
         client.next_id()?;
-        client.ids_at(now() + milliseconds, 1)?;
+        client.ids_at(SystemClock.now_ms() + milliseconds, 1)?;
     }
     let ran = Crowd::holding(clients).times(each).run(|(shard, client), call| {
         let id = InstagramId::of(take(client, call)?);
-        call.note("early", "", f64::from(u8::from(id.milliseconds > now())));
+        call.note("early", "", f64::from(u8::from(id.milliseconds > SystemClock.now_ms())));
         call.note("misnamed", "", f64::from(u8::from(id.shard != *shard)));
         Ok(())
     })?;
@@ -57,10 +57,4 @@ pub fn shards(servers: &[MariaDb], on_each: u16, each: u64, milliseconds: u64, s
     let (early, misnamed) = (sum("early"), sum("misnamed"));
     let ledger = Ledger { requests: ran.frame, ..Ledger::default() };
     Ok(ledger.row(Numbering::Sparse, 0).numbers("early", "", [early]).numbers("misnamed", "", [misnamed]))
-}
-
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! A fleet of workers whose numbers are leased from a Redis.
+//! The registry of a kind of ids: who wants to make some takes a worker's number from it, which it leases from a Redis.
 //!
 //! A lease is an interval of *timestamps*, the ones in the ids. Intervals of one worker never overlap, because Redis ends
 //! one before it begins the next; and an id carries its timestamp with it. So while Redis remembers, uniqueness depends on
@@ -27,7 +27,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Longer leases are a mistake in a unit.
 const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
-/// What all members of a fleet have agreed on, for as long as its ids are in use: a Redis that has forgotten the terms can
+/// What all workers of a registry have agreed on, for as long as its ids are in use: a Redis that has forgotten the terms can
 /// hold nobody to them. (To change them, let every lease run out by the old ones and the new ones.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -44,7 +44,7 @@ pub struct Terms {
     pub trust_disk: bool,
 }
 
-/// A step of a fleet that can be left out, to see which check notices.
+/// A step of leasing that can be left out, to see which check notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Skip {
     /// Generators do not compare their timestamps with the lease: its holder looks at it now and then, as one does with
@@ -64,19 +64,19 @@ impl Default for Terms {
 /// Who makes ids in one layout, and gets the workers' numbers from one Redis.
 ///
 /// ```
-/// use snowflake::{Fleet, Layout, Terms};
+/// use snowflake::{Registry, Layout, Terms};
 /// use lab::service;
 /// use std::time::Duration;
 ///
 /// let redis = service::redis();
 /// let terms = Terms { length: Duration::from_millis(200), max_skew: Duration::from_millis(50), ..Terms::default() };
-/// let fleet = Fleet::new(redis.url(), "posts", Layout::WORKERS_32, terms).unwrap();
-/// let lease = fleet.take().unwrap();
+/// let registry = Registry::new(redis.url(), "posts", Layout::WORKERS_32, terms).unwrap();
+/// let lease = registry.take().unwrap();
 /// let id = lease.next_id().unwrap();
-/// assert!(lease.interval().holds(fleet.layout(), id).unwrap());
+/// assert!(lease.interval().holds(registry.layout(), id).unwrap());
 /// ```
 #[derive(Clone)]
-pub struct Fleet {
+pub struct Registry {
     client: Client,
     name: String,
     layout: Layout,
@@ -126,10 +126,10 @@ pub(super) enum Answer {
     Taken(Moment),
 }
 
-impl Fleet {
-    /// The fleet of this name on the Redis with this URL. Nothing is asked yet.
+impl Registry {
+    /// The registry of this name on the Redis with this URL. Nothing is asked yet.
     pub fn new(url: &str, name: &str, layout: Layout, terms: Terms) -> Result<Self> {
-        let doing = "found a fleet";
+        let doing = "open a registry";
         let lengths = Duration::from_millis(1)..=LONGEST;
         if !lengths.contains(&terms.length) || terms.max_skew > LONGEST {
             let cause = format!("a lease of {:?} with a skew of {:?}", terms.length, terms.max_skew);
@@ -148,7 +148,7 @@ impl Fleet {
         self
     }
 
-    /// The same on a Redis whose clock reads so much more, for whoever asks by this fleet: to see what wrong clocks do.
+    /// The same on a Redis whose clock reads so much more, for whoever asks by this registry: to see what wrong clocks do.
     pub fn with_redis_ahead(mut self, by: Duration) -> Self {
         self.ahead_ms = by.as_millis();
         self
@@ -324,7 +324,7 @@ impl Fleet {
         let begins = begins.replace("local here = ", &format!("local here = {} + ", self.ahead_ms));
         let script = Script::new(&format!("{begins}{script}"));
         let mut call = script.prepare_invoke();
-        for part in ["fleet", "until", "holder", "given"] {
+        for part in ["registry", "until", "holder", "given"] {
             call.key(format!("snowflake:{{{}}}:{part}", self.name));
         }
         let ms = |time: Duration| time.as_millis().to_string();
@@ -360,18 +360,18 @@ impl Fleet {
     }
 
     pub(super) fn error(&self, doing: &str, cause: impl fmt::Display) -> Error {
-        Error::new(doing, cause).at(format!("the fleet {}", self.name))
+        Error::new(doing, cause).at(format!("the registry {}", self.name))
     }
 }
 
-const BEGINS: &str = include_str!("fleet.lua");
+const BEGINS: &str = include_str!("registry.lua");
 const TAKE: &str = include_str!("take.lua");
 const RENEW: &str = include_str!("renew.lua");
 const RELEASE: &str = include_str!("release.lua");
 
 /// Without the password in the URL.
-impl fmt::Debug for Fleet {
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fleet({:?}, {}, {:?})", self.name, self.layout, self.terms)
+        write!(f, "Registry({:?}, {}, {:?})", self.name, self.layout, self.terms)
     }
 }

@@ -1,5 +1,5 @@
 -- What every script begins with. Times are milliseconds since 1970.
--- KEYS[1]: the fleet's record. KEYS[2]: worker -> the first timestamp that is not leased. KEYS[3]: worker -> its holder.
+-- KEYS[1]: the registry's record. KEYS[2]: worker -> the first timestamp that is not leased. KEYS[3]: worker -> its holder.
 -- KEYS[4]: who gave a lease back lately, the last one first.
 local record, untils, holders, given = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now, length, skew = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -31,7 +31,7 @@ end
 if known[2] ~= run then redis.call('HSET', record, 'run', run) end
 local opens = tonumber(known[3])
 
--- A fleet that nobody has used for a day may be forgotten: that is safe, by the rule above.
+-- A registry that nobody has used for a day may be forgotten: that is safe, by the rule above.
 local function keep()
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, text(86400000 + 2 * length + 3 * skew)) end
 end
