@@ -5,6 +5,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -52,10 +53,11 @@ fn close_copies() -> Result<()> {
 /// closed.
 ///
 /// `hold` gets how many it may open, and hands over what it holds, and whether it is done.
-pub(crate) fn fill_tables<H>(each: u64, hold: impl Fn(u64) -> (Vec<H>, bool) + Sync) -> Result<()> {
+pub(crate) fn fill_tables<H>(each: u64, hold: impl FnMut(u64) -> (Vec<H>, bool) + Send) -> Result<()> {
     if each == 0 {
         return Err(Error::new("hold connections", "the limit of descriptors leaves room for none"));
     }
+    let hold = Mutex::new(hold);
     std::thread::scope(|scope| {
         let (mut releases, mut threads) = (Vec::new(), Vec::new());
         loop {
@@ -64,7 +66,9 @@ pub(crate) fn fill_tables<H>(each: u64, hold: impl Fn(u64) -> (Vec<H>, bool) + S
             let hold = &hold;
             threads.push(scope.spawn(move || -> Result<()> {
                 unshare(CloneFlags::CLONE_FILES).doing("give a thread a descriptor table of its own")?;
+                let mut hold = hold.lock().unwrap_or_else(PoisonError::into_inner);
                 let (holding, done) = hold(each);
+                drop(hold); // before the next thread is told to begin
                 let _ = said.send(done);
                 let _ = released.recv(); // until the sender is gone
                 drop(holding);

@@ -1,5 +1,5 @@
 //! The pieces of experiments that run in a process and a network of their own, by their names. An experiment starts its piece as
-//! `lab limits`, and knows nothing of this file.
+//! `lab limits`, and knows nothing of this file but how.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,7 +7,43 @@ use serde_json::Value;
 
 use crate::keep_alive::experiment as keep_alive;
 use crate::limits::{backlog, descriptors, ports, time_wait};
-use lab::{Doing, Error, Network, Result, errand};
+use lab::errand::{self, Running};
+use lab::{Doing, Error, Network, Progress, Result};
+
+/// Starts a piece with what it is told.
+pub(crate) fn start(piece: &str, spec: &impl Serialize) -> Result<Running> {
+    Running::start("limits", &(piece, spec))
+}
+
+/// Pieces that go on while the notebook does.
+#[derive(Debug)]
+pub struct Begun<T> {
+    running: Vec<Running>,
+    found: Vec<T>,
+}
+
+impl<T: Clone + DeserializeOwned> Begun<T> {
+    /// Starts a process for each of these.
+    pub(crate) fn start<S: Serialize>(piece: &str, specs: &[S]) -> Result<Self> {
+        let running = specs.iter().map(|spec| start(piece, spec)).collect::<Result<_>>()?;
+        Ok(Self { running, found: Vec::new() })
+    }
+
+    /// Waits for what they have found. A cell may call it again.
+    pub fn finish(&mut self) -> Result<Vec<T>> {
+        let mut progress = Progress::new("waiting for what goes on beside", self.running.len() as u64);
+        for running in self.running.drain(..) {
+            self.found.push(running.finish()?);
+            progress.step();
+        }
+        Ok(self.found.clone())
+    }
+
+    /// The processes that are still waited for.
+    pub fn pids(&self) -> Vec<u32> {
+        self.running.iter().map(Running::pid).collect()
+    }
+}
 
 /// What `lab limits` does: the piece that it is told, with what that is told.
 pub fn limits_process() -> Result<()> {

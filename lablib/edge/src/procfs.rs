@@ -15,8 +15,6 @@ pub(crate) const PAGE: f64 = 4096.0;
 pub struct Slab {
     /// Objects in use.
     pub active: u64,
-    /// Bytes of one object.
-    pub object: u64,
     /// Objects in one slab.
     pub per_slab: u64,
     /// Pages of one slab.
@@ -57,8 +55,8 @@ impl Slabs {
             let name = words.next().unwrap_or_default();
             let numbers: Option<Vec<u64>> = words.take(5).map(|word| word.parse().ok()).collect();
             match numbers.as_deref() {
-                Some(&[active, _, object, per_slab, pages]) => {
-                    slabs.insert(name.to_string(), Slab { active, object, per_slab, pages })
+                Some(&[active, _, _, per_slab, pages]) => {
+                    slabs.insert(name.to_string(), Slab { active, per_slab, pages })
                 }
                 _ => return Err(failure(format!("it has the line {line:?}"))),
             };
@@ -85,8 +83,8 @@ pub struct SockStat {
     pub inuse: u64,
     /// Sockets that wait out TIME_WAIT, in that network.
     pub time_wait: u64,
-    /// Sockets that no process holds any more.
-    pub orphan: u64,
+    /// Sockets of the whole machine that are not freed yet, by an exact count.
+    pub alloc: u64,
     /// Pages in the buffers of all TCP sockets of the machine.
     pub pages: u64,
 }
@@ -115,7 +113,7 @@ impl SockStat {
             let value = at.and_then(|at| words.get(at + 1)).and_then(|word| word.parse().ok());
             value.ok_or_else(|| Error::new("read the sockets that are in use", format!("the kernel names no {name}")))
         };
-        Ok(Self { inuse: value("inuse")?, time_wait: value("tw")?, orphan: value("orphan")?, pages: value("mem")? })
+        Ok(Self { inuse: value("inuse")?, time_wait: value("tw")?, alloc: value("alloc")?, pages: value("mem")? })
     }
 }
 
@@ -140,15 +138,11 @@ impl MachineMemory {
 
     /// Reads the text of /proc/meminfo.
     pub fn parse(text: &str) -> Result<Self> {
-        let value = |name: &str| {
-            kilobytes(text, name)
-                .ok_or_else(|| Error::new("read the machine's memory", format!("the kernel names no {name}")))
-        };
         Ok(Self {
-            total: value("MemTotal")?,
-            available: value("MemAvailable")?,
-            slab: value("Slab")?,
-            kernel_stack: value("KernelStack")?,
+            total: bytes_of(text, "MemTotal")?,
+            available: bytes_of(text, "MemAvailable")?,
+            slab: bytes_of(text, "Slab")?,
+            kernel_stack: bytes_of(text, "KernelStack")?,
         })
     }
 }
@@ -173,20 +167,23 @@ impl ProcessMemory {
 
     /// Reads the text of a status file.
     pub fn parse(text: &str) -> Result<Self> {
-        let missing = |name: &str| Error::new("read a process's memory", format!("the kernel names no {name}"));
-        let value = |name: &str| kilobytes(text, name).ok_or_else(|| missing(name));
-        let threads = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
         Ok(Self {
-            virtual_bytes: value("VmSize")?,
-            resident: value("RssAnon")?,
-            threads: threads.ok_or_else(|| missing("Threads"))?,
+            virtual_bytes: bytes_of(text, "VmSize")?,
+            resident: bytes_of(text, "RssAnon")?,
+            threads: value_of(text, "Threads", "")?,
         })
     }
 }
 
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+/// Bytes, which the kernel states in kilobytes.
+fn bytes_of(text: &str, name: &str) -> Result<u64> {
+    value_of(text, name, " kB").map(|kilobytes| kilobytes * 1024)
+}
+
+fn value_of(text: &str, name: &str, unit: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.strip_suffix(unit));
+    let value = value.and_then(|value| value.trim().parse().ok());
+    value.ok_or_else(|| Error::new("read what the kernel counts", format!("it names no {name}")))
 }
 
 /// Open files of the machine, and how many there may be: /proc/sys/fs/file-nr.
@@ -230,6 +227,27 @@ impl Usage {
     pub fn since(&self, earlier: &Self) -> Self {
         Self { seconds: self.seconds - earlier.seconds, waits: self.waits - earlier.waits }
     }
+}
+
+/// The limit on the threads of this process's control group, or of one above it, and how many it has: the one that leaves the fewest.
+/// None where there is no such limit.
+pub(crate) fn group_limit() -> Option<(f64, f64)> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let folders = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        match (fields.next()?, fields.next()?) {
+            ("", path) => Some(("/sys/fs/cgroup", path)),
+            ("pids", path) => Some(("/sys/fs/cgroup/pids", path)),
+            _ => None,
+        }
+    });
+    let limits = folders.flat_map(|(root, path)| {
+        std::path::Path::new(path).ancestors().filter_map(move |folder| {
+            let read = |name| std::fs::read_to_string(format!("{root}{}/{name}", folder.display())).ok();
+            Some((read("pids.max")?.trim().parse().ok()?, read("pids.current")?.trim().parse().ok()?))
+        })
+    });
+    limits.min_by(|(most, now): &(f64, f64), (other_most, other_now)| (most - now).total_cmp(&(other_most - other_now)))
 }
 
 /// Threads of the whole machine.
@@ -323,7 +341,7 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
     fn a_slab_cache_is_read_with_what_packing_costs() {
         let slabs = Slabs::parse(SLABINFO).unwrap();
         let tcp = slabs.get("TCP").unwrap();
-        assert_eq!((tcp.active, tcp.object), (130, 2368));
+        assert_eq!(tcp.active, 130);
         assert!((tcp.bytes_each() - 32_768.0 / 13.0).abs() < 1e-9);
         assert_eq!(slabs.get("UDP"), None);
         let later = Slabs::parse(&SLABINFO.replace(" 130    130", " 143    143")).unwrap();
@@ -345,7 +363,7 @@ filp                 840    840    192   21    1 : tunables    0    0    0 : sla
     #[test]
     fn sockets_and_memory_are_read_by_name() {
         let text = "sockets: used 18\nTCP: inuse 7 orphan 1 tw 2 alloc 9 mem 143\nUDP: inuse 0 mem 0\n";
-        let expected = SockStat { inuse: 7, time_wait: 2, orphan: 1, pages: 143 };
+        let expected = SockStat { inuse: 7, time_wait: 2, alloc: 9, pages: 143 };
         assert_eq!(SockStat::parse(text).unwrap(), expected);
         assert!(SockStat::parse("TCP: inuse 7").is_err());
         assert!(SockStat::parse("").is_err());

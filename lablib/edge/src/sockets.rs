@@ -1,7 +1,8 @@
 //! Sockets in a network of the experiment's own, and what the kernel says about them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -54,23 +55,13 @@ impl Listener {
     }
 
     pub(crate) fn on(address: SocketAddrV4, backlog: i32) -> Result<Self> {
-        let made = Self::bound(address)?;
-        made.listen(backlog)?;
-        Ok(made)
-    }
-
-    /// Bound, and not listening yet.
-    pub(crate) fn bound(address: SocketAddrV4) -> Result<Self> {
-        let doing = || format!("bind to {address}");
+        let doing = || format!("listen at {address}");
         let socket = tcp().doing(doing())?;
         socket.set_reuse_address(true).doing(doing())?;
         socket.bind(&address.into()).doing(doing())?;
+        socket.listen(backlog).doing(doing())?;
         let local = socket.local_addr().doing(doing())?.as_socket_ipv4();
         Ok(Self { socket, address: local.ok_or_else(|| Error::new(doing(), "it has no address"))? })
-    }
-
-    pub(crate) fn listen(&self, backlog: i32) -> Result<()> {
-        self.socket.listen(backlog).doing(format!("listen at {}", self.address))
     }
 
     /// Lets bare handshakes wait, until they carry data, for this many seconds.
@@ -124,10 +115,7 @@ impl Narrowed {
             network.set("ipv4/ip_local_port_range", format!("{first} {last}"))?;
         }
         let narrowed = Self { first, last, by_socket: !network.is_own() };
-        if narrowed.by_socket {
-            let probe = narrowed.socket().doing(doing())?;
-            drop(probe);
-        }
+        narrowed.socket().doing(doing())?; // a kernel that cannot narrow a socket's range says so now
         Ok(narrowed)
     }
 
@@ -185,30 +173,34 @@ fn quiet_range(ports: u16) -> Result<u16> {
 fn quiet_range_now(ports: u16) -> Option<u16> {
     let used = used_ports();
     // A socket's own range counts where it lies within the system's.
-    let range = Network::setting("ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_whitespace().filter_map(|text| text.parse::<u32>().ok());
-    let (lowest, highest) = (ends.next().unwrap_or(32_768), ends.next().unwrap_or(60_999).min(65_534));
-    let mut first = lowest;
-    for port in lowest..=highest {
-        if used.contains_key(&(port as u16)) {
-            first = port + 1;
-        } else if port - first + 1 >= u32::from(ports) {
+    let range = ephemeral_ports().ok()?;
+    let mut first = u32::from(*range.start());
+    for port in range {
+        if used.contains(&port) {
+            first = u32::from(port) + 1;
+        } else if u32::from(port) + 1 - first >= u32::from(ports) {
             return Some(first as u16);
         }
     }
     None
 }
 
-fn used_ports() -> BTreeMap<u16, u64> {
-    let mut used = BTreeMap::new();
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        for line in std::fs::read_to_string(file).unwrap_or_default().lines().skip(1) {
-            if let Some(socket) = Seen::read(line) {
-                *used.entry(socket.local).or_default() += 1;
-            }
-        }
-    }
-    used
+fn used_ports() -> BTreeSet<u16> {
+    let files =
+        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    files.iter().flat_map(|file| file.lines().skip(1)).filter_map(Seen::read).map(|seen| seen.local).collect()
+}
+
+/// The ports that the kernel hands out to clients in this network.
+pub fn ephemeral_ports() -> Result<RangeInclusive<u16>> {
+    let text = Network::setting("ipv4/ip_local_port_range").unwrap_or_default();
+    port_range(&text)
+        .ok_or_else(|| Error::new("read the range of ephemeral ports", format!("the kernel says {text:?}")))
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once(char::is_whitespace)?;
+    Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
 #[cfg(test)]
@@ -219,5 +211,13 @@ mod tests {
     #[test]
     fn a_range_has_a_port() {
         assert!(Narrowed::inside(&Network::Own, 0).is_err());
+    }
+
+    #[test]
+    fn a_range_is_two_numbers() {
+        assert_eq!(port_range("32768\t60999"), Some(32_768..=60_999));
+        for bad in ["", "7", "a b", "1 70000"] {
+            assert_eq!(port_range(bad), None, "{bad:?}");
+        }
     }
 }

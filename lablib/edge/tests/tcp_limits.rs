@@ -63,8 +63,9 @@ fn descriptors_run_out_at_exactly_the_predicted_number() {
         assert_eq!(two.height(), 2);
         assert!(two.samples("opened").min() > 200.0, "a table of its own has the whole limit: {two:?}");
         assert!(found.tables.samples("off").values().iter().all(|off| *off == 0.0));
-        let full = found.full_server.unwrap();
-        assert_eq!((full.connected, full.waiting, full.answered, full.other_outcomes), (3, 3, 3, 0));
+        let full = ["connected", "waiting", "answered", "other outcomes"].map(|count| found.full_server.number(count));
+        assert_eq!(full, [3.0, 3.0, 3.0, 0.0]);
+        assert!(found.full_server.number("failed accepts") > 0.0, "{found:?}");
     }
 }
 
@@ -96,7 +97,7 @@ fn ports_run_out_at_exactly_the_predicted_number_and_the_machine_keeps_its_setti
 /// More connections than one descriptor table holds: the second thread goes on where the first one's table is full.
 #[test]
 fn a_range_that_is_larger_than_a_descriptor_table_is_used_up_all_the_same() {
-    let (_, hard) = Kernel::says().unwrap().descriptors;
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     if hard > 30_000 {
         return; // no range is larger than that table
     }
@@ -147,7 +148,7 @@ fn a_client_that_keeps_a_pace_makes_so_many_and_no_more() {
     let spec = client("paced", 0, Closes::ServerFirst, 2_000, u64::MAX).paced(50.0);
     let found = begin_time_wait(&[spec]).unwrap().finish().unwrap().remove(0);
     assert!((80..=101).contains(&found.opened()), "{}", found.opened());
-    let made = found.each_second().samples("made");
+    let made = found.frame().rates("at", 1.0, "client").samples("rate");
     assert!(!made.is_empty() && made.min() >= 25.0 && made.max() <= 51.0, "{made}");
     assert_eq!(found.between(0.0, 2.0), found.opened_by(2.0) as f64 / 2.0);
 }
@@ -182,7 +183,7 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
         paused: [4, 64],
         pause: Duration::from_millis(200),
     };
-    let found = begin_backlog(&spec).unwrap().finish().unwrap();
+    let found = begin_backlog(&spec).unwrap().finish().unwrap().remove(0);
     assert_eq!(found.accept_queue.height(), 4, "one of them meets somaxconn");
     for queue in found.accept_queue.rows() {
         let fits = queue.number("asked").min(queue.number("somaxconn")) + 1.0;
@@ -206,9 +207,9 @@ fn a_listener_s_queues_hold_one_more_than_the_backlog() {
     let served = |backlog: u64| found.bursts.filter("backlog", backlog).having("answered").height();
     assert_eq!((found.at_once(4).len(), served(4), found.at_once(64).len(), served(64)), (5, 20, 20, 20));
     assert!(found.waited(4).min() >= 0.95, "{}", found.waited(4));
-    let (error, seconds, predicted) = found.gave_up.unwrap();
+    let (error, seconds) = found.gave_up.unwrap();
     assert_eq!(error, "ETIMEDOUT");
-    assert!((predicted - 0.3..predicted + 1.0).contains(&seconds), "{seconds}");
+    assert!((2.7..4.0).contains(&seconds), "{seconds}");
 }
 
 // Harmless, also where there is no namespace
@@ -234,7 +235,8 @@ fn in_the_machine_s_own_network() {
     })
     .unwrap()
     .finish()
-    .unwrap();
+    .unwrap()
+    .remove(0);
     assert_eq!(queues.accept_queue.number("connected"), 4.0);
     assert!(queues.accept_queue.having("dropped").is_empty() && queues.syn_queue.is_empty());
     let asked = compare(&KeepAliveSpec {

@@ -54,11 +54,10 @@ fn busy(server: &mut Worker, addresses: &[SocketAddr], spec: &LoadSpec, figures:
         return Err(Error::new("load a server", cause));
     }
     let before = server.usage()?;
-    let width = usize::try_from(spec.connections).unwrap_or(usize::MAX);
-    let (seconds, wrong): (f64, u64) = client.ask(&Ask::Storm { requests: spec.requests, width })?;
+    let (seconds, wrong): (f64, u64) = client.ask(&Ask::Storm { requests: spec.requests })?;
     let used = server.usage()?.since(&before);
     if wrong > 0 {
-        return Err(Error::new("load a server", format!("{wrong} answers were wrong or missing")));
+        return Err(Error::new("load a server", format!("{wrong} answers were wrong")));
     }
     let requests = spec.requests as f64;
     figures.push("processor", "µs", used.seconds * 1e6 / requests);

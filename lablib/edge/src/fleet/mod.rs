@@ -6,6 +6,7 @@
 //!   short, or where the kernel refuses, and says which.
 //! - **Harmless**: where the kernel allows it, the fleet lives in a network namespace of its own. No sockets, ports or
 //!   settings of the machine are touched.
+//! - **Nobody is waited for without limit**: a process that is stopped is killed, and the run ends with an error that says so.
 //! - **Nothing outlives its owner**: each process ends when its owner's end of a pipe is closed, `kill -9` included; closing
 //!   resets connections, so nothing waits in TIME_WAIT.
 
@@ -18,10 +19,9 @@ pub use network::FleetNetwork;
 pub use plan::Plan;
 
 use crate::echo::{Framing, Model, ServerSpec, Skip};
-use crate::memory::{grown_bytes, predicted_pair_bytes};
+use crate::memory::grown_bytes;
 use crate::procfs::{MachineMemory, ProcessMemory, Slabs, SockStat, open_files};
-use crate::worker::{self, Ask, ConnectSpec, Pinged, State, Worker};
-use lab::chart::{Chart, Panels};
+use crate::worker::{self, Ask, ConnectSpec, State, Worker};
 use lab::{Doing, Error, Frame, Latency, Progress, Result, Rng, Show, Table, readable, significant};
 
 /// A fleet of processes, and what it is to hold.
@@ -50,7 +50,7 @@ impl FleetSpec {
 }
 
 /// What a fleet did.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct FleetRun {
     /// What was planned.
     pub plan: Plan,
@@ -82,7 +82,7 @@ pub struct FleetRun {
     pub same: Latency,
     /// Pings to connections drawn at random.
     pub random: Latency,
-    /// Pings that were not answered, or not with the connection's own number.
+    /// Pings that were not answered with the connection's own number; one that is not answered at all is an error.
     pub pings_wrong: u64,
     /// Connections of one pair of processes that waited in TIME_WAIT after its client was killed.
     pub left_waiting: u64,
@@ -90,8 +90,8 @@ pub struct FleetRun {
     pub left_processes: u64,
     /// Open files of the machine: before, at the height, and after everything was closed.
     pub files: [u64; 3],
-    /// Bytes in the kernel's caches for sockets that were not given back.
-    pub left_bytes: f64,
+    /// Sockets of TCP that the machine then had more than before.
+    pub left_sockets: u64,
 }
 
 /// One process that serves and one that connects to it.
@@ -114,7 +114,7 @@ pub fn connections_process(arguments: &[String]) -> Result<()> {
     let run = hold_connections(&FleetSpec::new(connections))?;
     println!("{}\n{}", run.plan.room.table("What there is room for").to_plain(), run.table().to_plain());
     println!("open files of the machine before, at the height, afterwards: {:?}", run.files);
-    println!("processes left: {}, bytes left: {:.0}", run.left_processes, run.left_bytes);
+    println!("processes left: {}, sockets left: {}", run.left_processes, run.left_sockets);
     Ok(())
 }
 
@@ -129,7 +129,7 @@ pub fn hold_connections(spec: &FleetSpec) -> Result<FleetRun> {
         return Err(Error::new("hold connections", "none are asked for"));
     }
     let files_before = open_files()?.0;
-    let kernel = KernelBytes::now();
+    let kernel = KernelBytes::now()?;
     // All workers start on a thread that is inside the network; this process stays outside.
     let (plan, mut pairs) = FleetNetwork::inside(|network| {
         let plan = Plan::new(spec.connections, network)?;
@@ -137,13 +137,12 @@ pub fn hold_connections(spec: &FleetSpec) -> Result<FleetRun> {
         let pairs = (0..plan.pairs).map(pair).collect::<Result<Vec<_>>>()?;
         Ok((plan, pairs))
     })?;
-    let mut run = FleetRun::planned(plan);
-    run.files[0] = files_before;
+    let mut run = FleetRun { plan, files: [files_before, 0, 0], ..FleetRun::default() };
     let resident = resident_bytes(&pairs)?;
     start_connecting(spec, &run.plan, &mut pairs)?;
     run.follow(spec, &mut pairs, &kernel)?;
     run.user_each = (resident_bytes(&pairs)? - resident) / run.held().max(1) as f64;
-    run.kernel_each = kernel.grown_for_each(run.held());
+    run.kernel_each = 2.0 * kernel.grown()? / kernel.sockets()?.max(2) as f64;
     if let Some(pair) = pairs.first() {
         let listeners = run.plan.pairs * run.plan.ports_each;
         run.sockets = SockStat::of(pair.serving.pid())?.inuse.saturating_sub(listeners);
@@ -183,30 +182,6 @@ fn start_connecting(spec: &FleetSpec, plan: &Plan, pairs: &mut [Pair]) -> Result
 }
 
 impl FleetRun {
-    fn planned(plan: Plan) -> Self {
-        Self {
-            plan,
-            open: 0,
-            established: 0,
-            accepted: 0,
-            wrong: 0,
-            lost: 0,
-            sockets: 0,
-            stopped: None,
-            seconds: 0.0,
-            progress: Frame::new(),
-            kernel_each: f64::NAN,
-            user_each: f64::NAN,
-            same: Latency::new(),
-            random: Latency::new(),
-            pings_wrong: 0,
-            left_waiting: 0,
-            left_processes: 0,
-            files: [0; 3],
-            left_bytes: 0.0,
-        }
-    }
-
     /// Connections that are open, by whichever count is larger.
     fn held(&self) -> u64 {
         self.open.max(self.established)
@@ -224,8 +199,8 @@ impl FleetRun {
             let sum = |field: fn(&State) -> u64| pairs.iter().map(|pair| field(&pair.state)).sum::<u64>();
             (self.open, self.established) = (sum(|state| state.echoed), sum(|state| state.open));
             let memory = MachineMemory::read()?;
-            let taken = kernel.available - memory.available as f64;
-            moments.push((began.elapsed().as_secs_f64(), self.held(), kernel.grown() / 1e6, taken / 1e6));
+            let taken = kernel.memory.available as f64 - memory.available as f64;
+            moments.push((began.elapsed().as_secs_f64(), self.held(), kernel.grown()? / 1e6, taken / 1e6));
             progress.advance(self.held().saturating_sub(known));
             known = self.held();
             if memory.available < spec.floor && self.stopped.is_none() {
@@ -272,12 +247,10 @@ impl FleetRun {
             for turn in 0..=10 {
                 for always_the_first in [true, false] {
                     let ask = Ask::Ping { count: each, always_the_first, seed: rng.bits() };
-                    let pinged: Pinged = pairs[index].connecting.ask(&ask)?;
-                    self.pings_wrong += pinged.wrong;
+                    let (took, wrong): (Vec<f64>, u64) = pairs[index].connecting.ask(&ask)?;
+                    self.pings_wrong += wrong;
                     let latency = if always_the_first { &mut self.same } else { &mut self.random };
-                    for nanoseconds in pinged.nanoseconds.iter().filter(|_| turn > 0) {
-                        latency.record(Duration::from_nanos(*nanoseconds));
-                    }
+                    took.iter().filter(|_| turn > 0).for_each(|took| latency.record(Duration::from_secs_f64(*took)));
                 }
             }
         }
@@ -305,18 +278,15 @@ impl FleetRun {
             let workers = pairs.iter_mut().flat_map(|pair| [&mut pair.connecting, &mut pair.serving]);
             self.left_processes = workers.map(|worker| u64::from(worker.is_running())).sum();
             self.files[2] = open_files()?.0;
-            self.left_bytes = kernel.grown();
-            let back = self.left_bytes < 0.02 * self.kernel_each * self.held() as f64;
-            let files = self.files[2] < self.files[0] + self.held() / 50;
-            if self.left_processes == 0 && ((back && files) || began.elapsed() > UNTIL_BACK) {
+            self.left_sockets = kernel.sockets()?;
+            let back = self.left_sockets.max(self.files[2].saturating_sub(self.files[0])) <= self.held() / 50;
+            if (self.left_processes == 0 && back) || began.elapsed() > UNTIL_BACK {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
 
-impl FleetRun {
     /// How many bytes a connection took all in all, kernel and processes.
     pub fn each(&self) -> f64 {
         self.kernel_each + self.user_each
@@ -325,32 +295,6 @@ impl FleetRun {
     /// Connections opened each second, on average.
     pub fn per_second(&self) -> f64 {
         self.open as f64 / self.seconds
-    }
-
-    /// How memory grew with the connections, and how fast they came.
-    pub fn chart(&self, title: &str) -> Panels {
-        // A hundred points are enough for a line.
-        let step = self.progress.height().div_ceil(100).max(1);
-        let thinned = |x, y| -> Vec<(f64, f64)> {
-            let points = self.progress.points(x, y);
-            points.iter().step_by(step).chain(points.last()).copied().collect()
-        };
-        let each = Slabs::read().map_or(f64::NAN, |slabs| predicted_pair_bytes(&slabs));
-        let memory = Chart::lines(title)
-            .size(480, 340)
-            .x("connections open", "")
-            .y("memory of the kernel", "MB")
-            .from_zero()
-            .line("measured", thinned("open", "kernel"))
-            .predicted("the objects' sizes", move |open| open * each / 1e6)
-            .mark_point("prototype: 1 kB an end", self.open as f64, self.open as f64 * 2e-3);
-        let time = Chart::lines(format!("{} of them came each second", significant(self.per_second().round())))
-            .size(420, 340)
-            .x("since the first", "s")
-            .y("connections open", "")
-            .from_zero()
-            .line("open", thinned("at", "open"));
-        Chart::side_by_side(&[&memory, &time]).titled(title)
     }
 
     /// What happened, in figures.
@@ -378,28 +322,25 @@ impl FleetRun {
 /// The kernel's memory for sockets, against what it was.
 struct KernelBytes {
     before: Option<Slabs>,
-    slab: f64,
-    available: f64,
+    memory: MachineMemory,
+    sockets: u64,
 }
 
 impl KernelBytes {
-    fn now() -> Self {
-        let memory = MachineMemory::read().unwrap_or_default();
-        Self { before: Slabs::read().ok(), slab: memory.slab as f64, available: memory.available as f64 }
+    fn now() -> Result<Self> {
+        Ok(Self { before: Slabs::read().ok(), memory: MachineMemory::read()?, sockets: SockStat::read()?.alloc })
     }
 
-    /// How many bytes more it is now for each pair of sockets that there are more; of `pairs`, where the kernel does not
-    /// show how many. Others may open sockets meanwhile: theirs cost as much as ours.
-    fn grown_for_each(&self, pairs: u64) -> f64 {
-        let sockets = self.before.as_ref().and_then(|before| Some(Slabs::read().ok()?.grown(before, "TCP")));
-        self.grown() / sockets.map_or(pairs as f64, |sockets| sockets / 2.0).max(1.0)
+    /// How many sockets of TCP more the machine has now. Others may open some meanwhile: theirs cost as much as ours.
+    fn sockets(&self) -> Result<u64> {
+        Ok(SockStat::read()?.alloc.saturating_sub(self.sockets))
     }
 
-    /// How many bytes more it is now.
-    fn grown(&self) -> f64 {
-        match (&self.before, Slabs::read()) {
-            (Some(before), Ok(now)) => grown_bytes(before, &now),
-            _ => MachineMemory::read().map_or(f64::NAN, |memory| memory.slab as f64 - self.slab),
+    /// How many bytes more it is now; of all caches, where those for sockets are not shown.
+    fn grown(&self) -> Result<f64> {
+        match &self.before {
+            Some(before) => Ok(grown_bytes(before, &Slabs::read()?)),
+            None => Ok(MachineMemory::read()?.slab as f64 - self.memory.slab as f64),
         }
     }
 }

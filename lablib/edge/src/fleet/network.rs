@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use lab::{Doing, Error, Network, Result};
+use crate::sockets::ephemeral_ports;
+use lab::{Doing, Network, Result};
 
 /// Where the processes of a fleet have their sockets, and what the kernel allows them there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FleetNetwork {
     /// A network namespace of their own, with its own loopback, ports and settings, gone with the last of them. False
     /// where the kernel allows none: then it is this machine's loopback.
@@ -34,15 +35,8 @@ impl FleetNetwork {
 
     /// The network of the thread that asks.
     fn here(private: bool) -> Result<Self> {
-        let doing = "read the limits of a network";
-        let read = |name| Network::setting(name).ok_or_else(|| Error::new(doing, format!("there is no {name}")));
-        let range = read("ipv4/ip_local_port_range")?;
-        let ends: Vec<u64> = range.split_whitespace().filter_map(|end| end.parse().ok()).collect();
-        let [low, high] = ends[..] else {
-            return Err(Error::new(doing, format!("the kernel says that the local ports are {range:?}")));
-        };
-        let backlog = read("core/somaxconn")?.parse().doing(doing)?;
-        Ok(Self { private, ports: (high + 1).saturating_sub(low), backlog })
+        let backlog = Network::setting("core/somaxconn").unwrap_or_default().parse().doing("read somaxconn")?;
+        Ok(Self { private, ports: ephemeral_ports()?.len() as u64, backlog })
     }
 }
 

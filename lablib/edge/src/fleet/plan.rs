@@ -7,7 +7,7 @@ use crate::worker::{SPARE, connections_with, most_descriptors};
 use lab::{Error, Frame, Result, significant};
 
 /// How a fleet is divided, and how much room there is for it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Number of connections that are wanted.
     pub connections: u64,

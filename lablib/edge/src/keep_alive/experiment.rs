@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::frames::{Answerer, read_frame, write_frame};
 use super::{KeepAlive, Skip};
 use crate::descriptor_tables::raise_descriptors;
+use crate::process::start;
 use crate::procfs::{counters, grown};
 use crate::sockets::{From, Listener, Narrowed, errno};
-use lab::errand::Running;
 use lab::{Crowd, Doing, Error, Figures, Frame, Network, Result, Trial};
 
 /// Its piece that runs in a network of its own.
@@ -59,8 +59,6 @@ impl fmt::Display for Connecting {
 /// What was found out about keeping connections.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Compared {
-    /// Where it was found out.
-    pub network: Network,
     /// Both ways in turns. Figures: `time` (ms) and `rate` (requests a second) of clients that ask as soon as they have an answer; and
     /// the latency `wait`, of requests that arrive on schedule, from when they were due. In a network of its own, where the kernel's
     /// counters are ours alone, also `connections` opened and `segments` sent, for each request.
@@ -78,15 +76,15 @@ pub fn compare(spec: &KeepAliveSpec) -> Result<Compared> {
         let cause = "it needs a client, a request of each, a round, an answer, and an even number of ports";
         return Err(Error::new("compare keeping connections with opening them", cause));
     }
-    Running::start("limits", &(PIECE, spec))?.finish()
+    start(PIECE, spec)?.finish()
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn measure(network: &Network, spec: &KeepAliveSpec) -> Result<Compared> {
     raise_descriptors()?;
-    let server = server(network, None)?;
-    let address = server.address();
+    let (_server, address) = server(network, None)?;
+    let address = SocketAddr::from(address);
     let trial = Trial::over([Connecting::Anew, Connecting::Kept], spec.rounds)
         .open(|_| KeepAlive::to(address, spec.clients))
         .run(|connecting, pool, figures| {
@@ -104,16 +102,15 @@ pub(crate) fn measure(network: &Network, spec: &KeepAliveSpec) -> Result<Compare
     let skips = [Some(Skip::CheckAndRetry), Some(Skip::Retry), None];
     let closing = skips.map(|skip| behind_one_that_closes(network, skip, spec.closes_after));
     Ok(Compared {
-        network: network.clone(),
         trial,
         few_ports: if network.is_own() { Some(with_few_ports(network, spec.ports)?) } else { None },
         closing: closing.into_iter().collect::<Result<_>>()?,
     })
 }
 
-fn server(network: &Network, closes_after: Option<u64>) -> Result<Answerer> {
-    let Listener { socket, .. } = Listener::inside(network, Ipv4Addr::LOCALHOST, 4_096)?;
-    Answerer::on(socket.into(), closes_after)
+fn server(network: &Network, closes_after: Option<u64>) -> Result<(Answerer, SocketAddrV4)> {
+    let Listener { socket, address } = Listener::inside(network, Ipv4Addr::LOCALHOST, 4_096)?;
+    Ok((Answerer::on(socket.into(), closes_after)?, address))
 }
 
 /// Clients that ask again as soon as they have their answer.
@@ -174,11 +171,11 @@ fn with_few_ports(network: &Network, ports: u16) -> Result<Frame> {
     network.set("ipv4/tcp_tw_reuse", 0)?;
     let asked = 3 * u64::from(ports);
     // A server for each: the ports that the first way used up are used up towards its server only.
-    let (first, second) = (server(network, None)?, server(network, None)?);
+    let [(_first, first), (_second, second)] = [server(network, None)?, server(network, None)?];
     let range = Narrowed::inside(network, ports)?;
     let (mut answered, mut opened, mut errors) = ([0, 0], 0, [None, None]);
     for n in 0..asked {
-        match range.connect(From::Anywhere, v4(first.address())?) {
+        match range.connect(From::Anywhere, first) {
             Ok(socket) => {
                 opened += 1;
                 ask_over(socket.into(), n)?;
@@ -187,8 +184,7 @@ fn with_few_ports(network: &Network, ports: u16) -> Result<Frame> {
             Err(error) => _ = errors[0].get_or_insert(errno(&error)),
         }
     }
-    let to = v4(second.address())?;
-    let pool = KeepAlive::new(10, move |_| range.connect(From::Anywhere, to).map(TcpStream::from))?;
+    let pool = KeepAlive::new(10, move |_| range.connect(From::Anywhere, second).map(TcpStream::from))?;
     for n in 0..asked {
         match ask_kept(&pool, n) {
             Ok(()) => answered[1] += 1,
@@ -204,16 +200,9 @@ fn with_few_ports(network: &Network, ports: u16) -> Result<Frame> {
         .text("first error", errors.map(|error| error.unwrap_or_else(|| "none".into()))))
 }
 
-fn v4(address: SocketAddr) -> Result<std::net::SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(address) => Err(Error::new("connect", format!("{address} is of another family"))),
-    }
-}
-
 fn behind_one_that_closes(network: &Network, skip: Option<Skip>, closes_after: u64) -> Result<Frame> {
-    let server = server(network, Some(closes_after))?;
-    let pool = KeepAlive::to(server.address(), 1)?.without(skip);
+    let (_server, address) = server(network, Some(closes_after))?;
+    let pool = KeepAlive::to(address.into(), 1)?.without(skip);
     let asked = 20 * (closes_after + 1);
     let (mut failed, mut wrong) = (0, 0);
     for n in 0..asked {

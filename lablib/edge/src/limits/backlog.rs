@@ -1,5 +1,6 @@
 //! The two queues of a listener: handshakes that are not complete, and connections that nobody has accepted.
 
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -11,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::descriptor_tables::raise_descriptors;
+use crate::process::Begun;
 use crate::procfs::{Seen, counters, grown};
 use crate::sockets::{Listener, errno, give_up_after, tcp};
-use lab::chart::{Chart, Lines};
-use lab::errand::Running;
-use lab::{Doing, Error, Frame, Network, Result, Samples, joined, significant};
+use lab::{Crowd, Doing, Error, Frame, Network, Result, Samples, joined};
 
 /// Its piece that runs in a network of its own.
 pub(crate) const PIECE: &str = "backlog";
@@ -40,8 +40,6 @@ pub struct BacklogSpec {
 /// What was found out about a listener's queues.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Backlog {
-    /// Where it was found out.
-    pub network: Network,
     /// Each backlog, when nobody accepts: asked (what the server asked `listen` for), somaxconn (which caps it), fits (the connections
     /// that theory allows), came, connected (clients who believe to be), queued (in the accept queue, by the kernel's count), still
     /// asking (clients in SYN_SENT), and dropped (SYNs for which there was no room, less those that were sent again; missing where the
@@ -54,35 +52,18 @@ pub struct Backlog {
     /// Clients that came while the server paused: backlog, client (in the order of coming), connected and answered (s since it came;
     /// missing where it never was).
     pub bursts: Frame,
-    /// A client who comes to a full queue that never empties: its error, after how many seconds, and what was predicted.
-    pub gave_up: Option<(String, f64, f64)>,
-}
-
-/// The queues being filled, in a process and a network of its own, while the notebook goes on.
-#[derive(Debug)]
-pub struct Queues {
-    running: Option<Running>,
-    found: Option<Backlog>,
+    /// A client who comes to a full queue that never empties, and asks twice: its error, and after how many seconds.
+    pub gave_up: Option<(String, f64)>,
 }
 
 /// Fills the queues. What it waits for is the kernel's clock, so a notebook begins early.
-pub fn begin_backlog(spec: &BacklogSpec) -> Result<Queues> {
+pub fn begin_backlog(spec: &BacklogSpec) -> Result<Begun<Backlog>> {
     let largest = spec.backlogs.iter().chain(&spec.paused).chain([&spec.handshakes]).max().copied().unwrap_or(0);
     if spec.backlogs.is_empty() || spec.beyond == 0 || spec.burst == 0 || largest > 4_000 {
         let cause = "it needs a backlog of at most 4,000, and clients beyond it";
         return Err(Error::new("fill a listener's queues", cause));
     }
-    Ok(Queues { running: Some(Running::start("limits", &(PIECE, spec))?), found: None })
-}
-
-impl Queues {
-    /// Waits for what was found. A cell may call it again.
-    pub fn finish(&mut self) -> Result<Backlog> {
-        if let Some(running) = self.running.take() {
-            self.found = Some(running.finish()?);
-        }
-        self.found.clone().ok_or_else(|| Error::new("fill a listener's queues", "it failed before"))
-    }
+    Begun::start(PIECE, std::slice::from_ref(spec))
 }
 
 /// Who fits is connected long before that.
@@ -117,7 +98,7 @@ pub(crate) fn measure(network: &Network, spec: &BacklogSpec) -> Result<Backlog> 
         let gave_up = giving_up.map(|thread| joined("come to a full queue", thread.join())).transpose()?;
         Ok((bursts.into_iter().collect::<Result<Frame>>()?, gave_up))
     })?;
-    Ok(Backlog { network: network.clone(), accept_queue, syn_queue, bursts, gave_up })
+    Ok(Backlog { accept_queue, syn_queue, bursts, gave_up })
 }
 
 /// A client that does not wait for its handshake.
@@ -213,7 +194,7 @@ fn fill_accept_queue(network: &Network, asked: u32, beyond: u32) -> Result<Frame
 fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Frame> {
     let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 1)?;
     server.defer(30)?;
-    server.listen(i32::try_from(backlog).doing("listen")?)?;
+    server.socket.listen(i32::try_from(backlog).doing("listen")?).doing("listen again")?;
     let came = 4 * (backlog + 1);
     let port = server.address.port();
     let before = counters()?;
@@ -255,78 +236,50 @@ fn fill_syn_queue(network: &Network, backlog: u32, cookies: bool) -> Result<Fram
 /// A client speaks as soon as it believes to be connected: where the kernel answered with a cookie and the last step of the
 /// handshake was dropped, the server knows nothing of it, and would never learn without the client's first words.
 fn burst(network: &Network, spec: &BacklogSpec, backlog: u32) -> Result<Frame> {
+    const A_LONG_TIME: Duration = Duration::from_secs(20);
     let doing = "come to a paused server";
     let server = Listener::inside(network, Ipv4Addr::LOCALHOST, i32::try_from(backlog).doing(doing)?)?;
-    let (patience, pause) = (Duration::from_secs(20), spec.pause);
-    let fit = (backlog + 1).min(spec.burst);
-    server.socket.set_nonblocking(true).doing(doing)?;
-    std::thread::scope(|scope| -> Result<Frame> {
-        let mut clients: Vec<Client> = Vec::new();
-        for number in 0..spec.burst {
-            if number == fit {
-                until_queued(server.address.port(), u64::from(fit))?;
-            }
-            let (came, socket) = (Instant::now(), come(server.address)?);
-            let mut client = Client { socket, came, connected: None, answered: None };
-            if number < fit && is_connected(&client.socket, PATIENCE)? {
-                client.is_now_connected();
-            }
-            clients.push(client);
+    server.socket.set_read_timeout(Some(A_LONG_TIME)).doing(doing)?;
+    let (clients, fit) = (spec.burst as usize, (backlog + 1).min(spec.burst) as usize);
+    let comes = |number: usize| -> Result<_> {
+        if number == fit {
+            until_queued(server.address.port(), fit as u64)?;
         }
-        let accepting = scope.spawn(|| -> Result<()> {
-            std::thread::sleep(pause);
-            let (mut peers, deadline) = (Vec::new(), Instant::now() + patience);
-            while peers.len() < spec.burst as usize && Instant::now() < deadline {
-                match server.socket.accept() {
-                    Ok((peer, _)) => {
-                        let _ = peer.send(b"!"); // to somebody who has given up
-                        peers.push(peer);
-                    }
-                    Err(_) => _ = poll(&mut [PollFd::new(server.socket.as_fd(), PollFlags::POLLIN)], 20_u8),
-                }
-            }
-            Ok(())
-        });
-        let all_came = Instant::now();
-        while clients.iter().any(|client| client.answered.is_none()) && all_came.elapsed() < patience {
-            for client in clients.iter_mut().filter(|client| client.answered.is_none()) {
-                // A client that the kernel gave up is never answered.
-                if client.connected.is_none() && is_connected(&client.socket, Duration::ZERO).unwrap_or(false) {
-                    client.is_now_connected();
-                }
-                let mut byte = [std::mem::MaybeUninit::uninit()];
-                if client.connected.is_some() && client.socket.recv(&mut byte).is_ok_and(|length| length == 1) {
-                    client.answered = Some(client.came.elapsed().as_secs_f64());
-                }
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        let came = Instant::now();
+        let socket = come(server.address)?;
+        let connected = number < fit && is_connected(&socket, PATIENCE)?;
+        Ok((socket, came, connected.then(|| came.elapsed().as_secs_f64())))
+    };
+    let accepts = || -> Result<_> {
+        std::thread::sleep(spec.pause);
+        let mut peers = Vec::new();
+        while peers.len() < clients
+            && let Ok((peer, _)) = server.socket.accept()
+        {
+            let _ = peer.send(b"!"); // to somebody who has given up
+            peers.push(peer);
         }
-        joined(doing, accepting.join())?;
-        Ok(Frame::new()
-            .counts("backlog", "", clients.iter().map(|_| u64::from(backlog)))
-            .counts("client", "", 1..=clients.len() as u64)
-            .numbers_or_missing("connected", "s", clients.iter().map(|client| client.connected))
-            .numbers_or_missing("answered", "s", clients.iter().map(|client| client.answered)))
-    })
-}
-
-/// A client of a burst; times in seconds since it came.
-struct Client {
-    socket: Socket,
-    came: Instant,
-    connected: Option<f64>,
-    answered: Option<f64>,
-}
-
-impl Client {
-    fn is_now_connected(&mut self) {
-        self.connected = Some(self.came.elapsed().as_secs_f64());
-        let _ = self.socket.send(b"?"); // a failure shows when no answer comes
-    }
+        Ok(peers)
+    };
+    let (_peers, ran) = Crowd::of(clients).with(comes).during(accepts, |(socket, came, connected), call| {
+        let since = || came.elapsed().as_secs_f64();
+        // A client that the kernel gave up is never answered.
+        *connected = connected.or_else(|| is_connected(socket, A_LONG_TIME).is_ok_and(|is| is).then(since));
+        let mut answered = None;
+        if connected.is_some() && socket.send(b"?").is_ok() {
+            socket.set_nonblocking(false).and_then(|()| socket.set_read_timeout(Some(A_LONG_TIME))).doing(doing)?;
+            answered = socket.recv(&mut [MaybeUninit::uninit()]).is_ok_and(|length| length == 1).then(since);
+        }
+        call.note_or_missing("connected", "s", *connected);
+        call.note_or_missing("answered", "s", answered);
+        Ok(())
+    })?;
+    let seen = ran.frame.sort("client").select(["connected", "answered"]);
+    Ok(seen.counts("client", "", 1..=u64::from(spec.burst)).everywhere("backlog", "", u64::from(backlog)))
 }
 
 /// A full queue, and a client who asks for as long as the kernel does.
-fn give_up(network: &Network) -> Result<(String, f64, f64)> {
+fn give_up(network: &Network) -> Result<(String, f64)> {
     let doing = "come to a full queue";
     let server = Listener::inside(network, Ipv4Addr::LOCALHOST, 0)?;
     let first = come(server.address)?;
@@ -340,8 +293,7 @@ fn give_up(network: &Network) -> Result<(String, f64, f64)> {
         Ok(()) => "connected".to_string(),
         Err(error) => errno(&error),
     };
-    // One second for the SYN, two for the one that is sent again.
-    Ok((error, began.elapsed().as_secs_f64(), 3.0))
+    Ok((error, began.elapsed().as_secs_f64()))
 }
 
 /// The kernel sends a SYN again after a second, or a tick of its clock before.
@@ -373,33 +325,5 @@ impl Backlog {
         });
         let queues = [of("connected", &self.accept_queue), of("queued", &self.accept_queue)].concat();
         queues.into_iter().chain(dropped).chain(bursts).collect()
-    }
-
-    /// Connections that fitted, over the backlog.
-    pub fn chart(&self, title: &str) -> Lines {
-        let whole = self.accept_queue.filter_by(|row| row.number("asked") <= row.number("somaxconn"));
-        let cut = self.accept_queue.filter_by(|row| row.number("asked") > row.number("somaxconn"));
-        let note = cut.rows().next().map_or(String::new(), |row| {
-            let [asked, most, connected] =
-                ["asked", "somaxconn", "connected"].map(|column| significant(row.number(column)));
-            format!("With somaxconn at {most}, a server that asks for {asked} gets room for {connected}.")
-        });
-        Chart::lines(title)
-            .x("backlog that the server asked for", "")
-            .y("clients connected, nobody accepting", "")
-            .x_range(0, whole.samples("asked").max() * 1.05)
-            .points("connected", whole.points("asked", "connected"))
-            .predicted("backlog + 1", |backlog| backlog + 1.0)
-            .note(note)
-    }
-
-    /// How long each client of a burst waited for its answer.
-    pub fn burst_chart(&self, title: &str) -> Lines {
-        let chart =
-            Chart::lines(title).x("clients, in the order of their coming", "").y("until answered", "s").from_zero();
-        let points = |backlog: &String| self.bursts.filter("backlog", backlog).points("client", "answered");
-        let backlogs = self.bursts.distinct("backlog");
-        let chart = backlogs.iter().fold(chart, |chart, one| chart.points(format!("backlog {one}"), points(one)));
-        chart.mark_y("the SYN is sent again", 1.0)
     }
 }

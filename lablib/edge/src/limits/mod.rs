@@ -18,15 +18,16 @@ mod kernel;
 pub(crate) mod ports;
 pub(crate) mod time_wait;
 
-pub use crate::sockets::TIME_WAIT;
-pub use backlog::{Backlog, BacklogSpec, Queues, begin_backlog};
-pub use descriptors::{DescriptorSpec, Descriptors, FullServer, descriptors};
-pub use kernel::Kernel;
+pub use crate::process::Begun;
+pub use crate::sockets::{TIME_WAIT, ephemeral_ports};
+pub use backlog::{Backlog, BacklogSpec, begin_backlog};
+pub use descriptors::{DescriptorSpec, Descriptors, descriptors};
+pub use kernel::kernel_says;
 use lab::Drawing;
 pub use ports::{PortSpec, Ports, ports};
 pub use time_wait::{
-    Closed, Closes, TimeWaitSpec, TimeWaits, Waited, arm, begin_time_wait, close_after_sending, graceful_and_reset,
-    kept, progress_chart, rate_chart,
+    Closed, Closes, TimeWaitSpec, Waited, arm, begin_time_wait, close_after_sending, graceful_and_reset, kept,
+    progress_chart,
 };
 
 /// Where on its way from client to server a connection meets each limit.

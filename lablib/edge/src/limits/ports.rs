@@ -1,15 +1,14 @@
 //! Ephemeral ports: one address to one destination has as many connections as the range has ports.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::descriptor_tables::{fill_tables, open_descriptors, raise_descriptors, threads_may_have_tables};
+use crate::process::start;
 use crate::sockets::{From, Listener, Narrowed, errno};
-use lab::errand::Running;
 use lab::{Error, Frame, Network, Result};
 
 /// Its piece that runs in a network of its own.
@@ -50,7 +49,7 @@ pub fn ports(spec: &PortSpec) -> Result<Ports> {
     if spec.ranges.is_empty() || spec.reserved + 2 > spec.ways {
         return Err(Error::new("use up the ports", "there is no range, or all of it is reserved"));
     }
-    Running::start("limits", &(PIECE, spec))?.finish()
+    start(PIECE, spec)?.finish()
 }
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -61,8 +60,7 @@ pub(crate) fn measure(network: &Network, spec: &PortSpec) -> Result<Ports> {
     // A connection takes two descriptors, one at each end.
     let room = limit.saturating_sub(open_descriptors()?.len() as u64 + 16) / 2;
     let tables = threads_may_have_tables();
-    let mut left_out = Vec::new();
-    let mut found = Vec::new();
+    let (mut ranges, mut left_out) = (Frame::new(), Vec::new());
     for &ports in &spec.ranges {
         if !tables && u64::from(ports) > room {
             left_out.push(format!("{ports} connections need more than {limit} descriptors"));
@@ -70,41 +68,23 @@ pub(crate) fn measure(network: &Network, spec: &PortSpec) -> Result<Ports> {
         }
         let server = Listener::inside(network, HERE, 4_096)?;
         let filled = fill(&Narrowed::inside(network, ports)?, &[(From::Anywhere, &server)], room)?;
-        found.extend(filled.into_iter().map(|(opened, error)| (u64::from(ports), opened, error)));
+        ranges.extend(filled.into_iter().map(|(opened, error)| {
+            let off = if error == "EADDRNOTAVAIL" { opened as f64 - f64::from(ports) } else { f64::NAN };
+            Frame::new()
+                .counts("ports", "", [u64::from(ports)])
+                .counts("opened", "", [opened])
+                .numbers("off", "", [off])
+                .text("then", [error])
+        }));
     }
-    let off = |(ports, opened, error): &(u64, u64, String)| match error.as_str() {
-        "EADDRNOTAVAIL" => *opened as f64 - *ports as f64,
-        _ => f64::NAN,
-    };
-    let ranges = Frame::new()
-        .counts("ports", "", found.iter().map(|one| one.0))
-        .counts("opened", "", found.iter().map(|one| one.1))
-        .numbers("off", "", found.iter().map(off))
-        .text("then", found.iter().map(|one| &one.2));
     let range = Narrowed::inside(network, spec.ways)?;
-    let mut ways = Ways { network, range, room, tables, found: Vec::new(), left_out };
+    let mut ways = Ways { network, range, room, tables, found: Frame::new(), left_out };
     ways.all(spec)?;
     let Ways { found, mut left_out, .. } = ways;
     if let Some(why) = network.why_shared() {
         left_out.push(format!("ports narrowed socket by socket, none reserved: {why}"));
     }
-    let ways = Frame::new()
-        .text("way", found.iter().map(|way| &way.name))
-        .counts("predicted", "", found.iter().map(|way| way.predicted))
-        .counts("opened", "", found.iter().map(|way| way.opened))
-        .numbers("off", "", found.iter().map(|way| way.opened as f64 - way.predicted as f64))
-        .text("then", found.iter().map(|way| way.errors.join(", ")));
-    Ok(Ports { network: network.clone(), ranges, ways, left_out })
-}
-
-/// One way to use, lose or gain ports.
-struct Way {
-    name: String,
-    /// Connections that theory allows, and those that were open at the same time.
-    predicted: u64,
-    opened: u64,
-    /// The errors that ended it, each once.
-    errors: Vec<String>,
+    Ok(Ports { network: network.clone(), ranges, ways: found, left_out })
 }
 
 struct Ways<'a> {
@@ -112,7 +92,7 @@ struct Ways<'a> {
     range: Narrowed,
     room: u64,
     tables: bool,
-    found: Vec<Way>,
+    found: Frame,
     left_out: Vec<String>,
 }
 
@@ -148,46 +128,45 @@ impl Ways<'_> {
         }
         let servers = (0..servers).map(|_| Listener::inside(self.network, HERE, 4_096)).collect::<Result<Vec<_>>>()?;
         let pairs: Vec<_> = froms.iter().flat_map(|from| servers.iter().map(|server| (*from, server))).collect();
-        let filled = fill(&self.range, &pairs, self.room)?;
-        let opened = filled.iter().map(|(opened, _)| opened).sum();
-        let mut errors: Vec<String> = filled.into_iter().map(|(_, error)| error).collect();
+        let (opened, mut errors): (Vec<u64>, Vec<String>) = fill(&self.range, &pairs, self.room)?.into_iter().unzip();
+        let opened: u64 = opened.iter().sum();
         errors.dedup();
-        self.found.push(Way { name: name.to_string(), predicted, opened, errors });
+        self.found.extend([Frame::new()
+            .text("way", [name])
+            .counts("predicted", "", [predicted])
+            .counts("opened", "", [opened])
+            .numbers("off", "", [opened as f64 - predicted as f64])
+            .text("then", [errors.join(", ")])]);
         Ok(())
     }
 }
 
 /// Connects each pair until the kernel refuses, with all of them open at once: how many, and the error.
 fn fill(range: &Narrowed, pairs: &[(From, &Listener)], room: u64) -> Result<Vec<(u64, String)>> {
-    let filled: Mutex<Vec<(u64, String)>> = Mutex::new(vec![(0, String::new()); pairs.len()]);
-    let at = Mutex::new(0);
+    let (mut filled, mut opened) = (Vec::new(), 0);
     fill_tables(room, |most| {
         let mut held = Vec::new();
-        let mut at = at.lock().unwrap_or_else(PoisonError::into_inner); // tables come one after the other
-        let mut filled = filled.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((from, server)) = pairs.get(*at) {
+        while let Some((from, server)) = pairs.get(filled.len()) {
             if held.len() as u64 >= most {
                 return (held, false);
             }
-            if filled[*at].0 > range.ports() {
-                filled[*at].1 = "none".to_string(); // more than there are: seen, and not waited for to end
-                *at += 1;
-                continue;
-            }
-            match connected(range, *from, server) {
+            // More than there are: seen, and not waited for to end.
+            let error = match connected(range, *from, server) {
                 Ok(pair) => {
                     held.push(pair);
-                    filled[*at].0 += 1;
+                    opened += 1;
+                    if opened <= range.ports() {
+                        continue;
+                    }
+                    "none".to_string()
                 }
-                Err(error) => {
-                    filled[*at].1 = errno(&error);
-                    *at += 1;
-                }
-            }
+                Err(error) => errno(&error),
+            };
+            filled.push((std::mem::take(&mut opened), error));
         }
         (held, true)
     })?;
-    Ok(filled.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(filled)
 }
 
 /// Both ends of a connection. Closed with a reset, its port is free at once.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::descriptor_tables::raise_descriptors;
+use crate::process::Begun;
 use crate::procfs::Seen;
-use crate::sockets::{From, Listener, Narrowed, TIME_WAIT, errno, tcp};
-use lab::chart::{Bars, Chart, Lines};
-use lab::errand::Running;
-use lab::{Doing, Error, Frame, Network, Progress, Result, Samples};
+use crate::sockets::{From, Listener, Narrowed, errno, tcp};
+use lab::chart::{Chart, Lines};
+use lab::{Doing, Error, Frame, Network, Result, Samples};
 
 /// Its piece that runs in a network of its own.
 pub(crate) const PIECE: &str = "time wait";
@@ -68,12 +68,10 @@ impl TimeWaitSpec {
 }
 
 /// What became of one of these clients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Waited {
     /// What charts and tables call it.
     pub name: String,
-    /// Where it was measured.
-    pub network: Network,
     /// Why it was not measured; then there is nothing in it.
     pub left_out: Option<String>,
     /// What `tcp_tw_reuse` was set to.
@@ -92,15 +90,8 @@ pub struct Waited {
     pub lasted: f64,
 }
 
-/// Such clients, each in a process and a network of its own, while the notebook goes on.
-#[derive(Debug)]
-pub struct TimeWaits {
-    running: Vec<Running>,
-    done: Vec<Waited>,
-}
-
 /// Starts the clients, each in a process of its own.
-pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> Result<TimeWaits> {
+pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> Result<Begun<Waited>> {
     let doing = "wait for TIME_WAIT";
     if let Some(odd) = specs.iter().find(|spec| spec.ports == 0 || spec.ports % 2 == 1) {
         let cause = format!("the kernel walks a range in steps of two, and may miss a port of {}", odd.ports);
@@ -112,8 +103,7 @@ pub fn begin_time_wait(specs: &[TimeWaitSpec]) -> Result<TimeWaits> {
     if let Some(pace) = specs.iter().filter_map(|spec| spec.pace).find(|pace| !(0.1..1e6).contains(pace)) {
         return Err(Error::new(doing, format!("nobody makes {pace} connections a second")));
     }
-    let running = specs.iter().map(|spec| Running::start("limits", &(PIECE, spec)));
-    Ok(TimeWaits { running: running.collect::<Result<_>>()?, done: Vec::new() })
+    Begun::start(PIECE, specs)
 }
 
 /// The pause of a client that was refused a port: some of them wait for a minute, beside whatever else is measured.
@@ -121,18 +111,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn measure(network: &Network, spec: &TimeWaitSpec) -> Result<Waited> {
     raise_descriptors()?;
-    let mut waited = Waited {
-        name: spec.name.clone(),
-        network: network.clone(),
-        left_out: None,
-        reuse: spec.reuse,
-        ports: u64::from(spec.ports),
-        opened_at: Vec::new(),
-        refused: None,
-        kept: (0, 0),
-        kept_for: None,
-        lasted: 0.0,
-    };
+    let mut waited =
+        Waited { name: spec.name.clone(), reuse: spec.reuse, ports: u64::from(spec.ports), ..Waited::default() };
     if network.is_own() {
         network.set("ipv4/tcp_tw_reuse", spec.reuse)?;
     } else if Network::setting("ipv4/tcp_tw_reuse") != Some(spec.reuse.to_string()) {
@@ -218,23 +198,6 @@ fn read_one(socket: &Socket) -> std::io::Result<()> {
     }
 }
 
-impl TimeWaits {
-    /// Waits for those that are still at it. A cell may call it again.
-    pub fn finish(&mut self) -> Result<Vec<Waited>> {
-        let mut progress = Progress::new("waiting for the ports to come back", self.running.len() as u64);
-        for running in self.running.drain(..) {
-            self.done.push(running.finish()?);
-            progress.step();
-        }
-        Ok(self.done.clone())
-    }
-
-    /// Processes that are at it.
-    pub fn pids(&self) -> Vec<u32> {
-        self.running.iter().map(Running::pid).collect()
-    }
-}
-
 impl Waited {
     /// Whether it was measured.
     pub fn ran(&self) -> bool {
@@ -273,15 +236,9 @@ impl Waited {
         starts.windows(2).map(|pair| self.ports as f64 / (pair[1] - pair[0])).collect()
     }
 
-    /// Connections made in each second of the time that it was at it: second and made.
-    pub fn each_second(&self) -> Frame {
-        let seconds = 0..self.lasted as u32;
-        let made = |second: u32| self.opened_by(f64::from(second) + 1.0) - self.opened_by(f64::from(second));
-        Frame::new().counts("second", "s", seconds.clone().map(u64::from)).counts(
-            "made",
-            "connections",
-            seconds.map(made),
-        )
+    /// Each connection: client, and at (s, from the beginning).
+    pub fn frame(&self) -> Frame {
+        Frame::new().numbers("at", "s", self.opened_at.iter().copied()).everywhere("client", "", self.name.as_str())
     }
 
     /// Connections a second that it made between two moments, in seconds from its first.
@@ -318,20 +275,6 @@ fn stairs(step: f64, end: f64) -> Vec<(f64, f64)> {
     let last = points.last().map_or(1.0, |point| point.1);
     points.push((end, last));
     points
-}
-
-/// Connections a second for each port: predicted, and made, by those who were let in again.
-pub fn rate_chart(waited: &[Waited], title: &str) -> Bars {
-    let mut chart = Chart::bars(title).y("short connections a second, for each port", "").log();
-    // Only who is refused has a rate that the ports allow; the others make as many as the machine can.
-    for arm in waited.iter().filter(|arm| arm.ran() && arm.refused.is_some()) {
-        let made = arm.rounds().map(|rate| rate / arm.ports as f64);
-        if !made.is_empty() {
-            chart = chart.bar_with_spread(&arm.name, made.median_and_quartiles());
-        }
-        chart = chart.predicted(&arm.name, if arm.reuse == 0 { 1.0 / TIME_WAIT.as_secs_f64() } else { 1.0 });
-    }
-    chart
 }
 
 /// Who kept the ports, and for how long: a row for each client.

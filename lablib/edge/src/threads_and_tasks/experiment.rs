@@ -3,14 +3,14 @@
 #![allow(missing_docs, reason = "a field is documented where its name leaves something open")]
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::limits::{is_exempt, thread_limits};
 use super::{Kind, RelaySpec, Relayed, SpawnSpec, Spawned};
 use crate::procfs::{MachineMemory, ProcessMemory, number_in, tasks_now};
 use crate::worker::{Ask, Worker};
-use lab::{Error, Frame, Result, Trial, significant};
+use lab::{Crowd, Doing, Error, Frame, Result, Trial, significant};
 
 /// Makes threads or tasks in a process of its own.
 pub fn spawn(spec: &SpawnSpec) -> Result<Spawned> {
@@ -89,13 +89,7 @@ pub struct Limits {
 /// Reads the limits, after making a few hundred threads to see what one costs.
 pub fn limits_on_threads() -> Result<Limits> {
     let sample = spawn(&SpawnSpec::new(Kind::Thread, 400))?;
-    let limits = thread_limits(&sample)?;
-    let frame = Frame::new()
-        .text("limit", limits.iter().map(|limit| &limit.name))
-        .numbers_or_missing("says", "", limits.iter().map(|limit| limit.says))
-        .text("counts", limits.iter().map(|limit| limit.counts))
-        .numbers_or_missing("allows", "threads", limits.iter().map(|limit| limit.allows));
-    Ok(Limits { frame, sample })
+    Ok(Limits { frame: thread_limits(&sample)?, sample })
 }
 
 impl Limits {
@@ -106,93 +100,79 @@ impl Limits {
     }
 }
 
-/// A limit that was reached on purpose.
-#[derive(Debug, Clone)]
-pub struct Reached {
-    pub limit: String,
-    /// How many threads it was to allow.
-    pub predicted: f64,
-    pub alive: u64,
-    /// What happened then; or why it was not tried.
-    pub error: String,
-    /// Whether it was tried at all.
-    pub tried: bool,
+fn reached(limit: &str, predicted: f64, alive: u64, then: impl ToString) -> Frame {
+    Frame::new()
+        .text("limit", [limit])
+        .numbers("predicted", "threads", [predicted])
+        .counts("alive", "threads", [alive])
+        .text("then", [then])
 }
 
 /// A user of whom there are no processes: the limit on a user's threads does not bind root.
 const NOBODY: u32 = 54_321;
 
-/// Lowers the limit on a user's threads for one process, and reaches it.
-pub fn reach_user_limit(most: u64) -> Result<Reached> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+/// Lowers the limit on a user's threads for one process, and reaches it. The frame has one row: limit, predicted and alive (threads), and
+/// then (the error, or why it was `not tried`).
+pub fn reach_user_limit(most: u64) -> Result<Frame> {
+    let limit = "RLIMIT_NPROC";
+    let root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    if !root && is_exempt()? {
+        return Ok(reached(
+            limit,
+            most as f64,
+            0,
+            "not tried: this process is exempt, and may not become another user",
+        ));
+    }
     let mut worker = if root { Worker::start_as(NOBODY)? } else { Worker::start()? };
     // Root's own processes do not count for that user; another user's do.
     let others = if root { 1 } else { threads_of_this_user()? };
-    let spec = SpawnSpec { most: Some(most), ..SpawnSpec::new(Kind::Thread, most + 50) };
-    let limit = "RLIMIT_NPROC".to_string();
-    if !root && is_exempt()? {
-        let error = "not tried: this process is exempt, and may not become another user".into();
-        return Ok(Reached { limit, predicted: f64::NAN, alive: 0, error, tried: false });
-    }
-    let made: Spawned = worker.ask(&Ask::Spawn(spec))?;
-    let error = made.refused.unwrap_or_else(|| "nothing".into());
-    Ok(Reached { limit, predicted: most.saturating_sub(others) as f64, alive: made.alive, error, tried: true })
+    let made: Spawned =
+        worker.ask(&Ask::Spawn(SpawnSpec { most: Some(most), ..SpawnSpec::new(Kind::Thread, most + 50) }))?;
+    let then = made.refused.unwrap_or_else(|| "nothing".into());
+    Ok(reached(limit, most.saturating_sub(others) as f64, made.alive, then))
 }
 
 fn threads_of_this_user() -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mine = std::fs::metadata("/proc/self").map(|me| me.uid()).unwrap_or(0);
-    let processes = std::fs::read_dir("/proc").map_err(|error| Error::new("count this user's threads", error))?;
-    let of_mine = processes.flatten().filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == mine));
+    let doing = "count this user's threads";
+    let mine = std::fs::metadata("/proc/self").doing(doing)?.uid();
+    let processes = std::fs::read_dir("/proc").doing(doing)?.flatten();
+    let of_mine = processes.filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == mine));
     let pids = of_mine.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     Ok(pids.filter_map(|pid| ProcessMemory::of(pid).ok()).map(|process| process.threads).sum())
 }
 
 /// Makes threads until the machine itself refuses, if the limit that comes first leaves others enough: `margin` process
-/// ids, and half of the memory.
-pub fn reach_machine_limit(limits: &Limits, margin: u64) -> Result<Reached> {
+/// ids, and half of the memory. The frame is that of [`reach_user_limit`].
+pub fn reach_machine_limit(limits: &Limits, margin: u64) -> Result<Frame> {
     let (limit, predicted) = limits.first();
     let wanted = (predicted * 1.05) as u64 + 200;
     let free = number_in("/proc/sys/kernel/pid_max")?.saturating_sub(tasks_now()?);
     let bytes = limits.sample.each(limits.sample.resident) + limits.sample.each(limits.sample.kernel_stacks);
-    let memory = MachineMemory::read()?;
-    let not = |error: String| Reached { limit: limit.clone(), predicted, alive: 0, error, tried: false };
+    let not = |why: String| Ok(reached(&limit, predicted, 0, format!("not tried: {why}")));
     if wanted.saturating_add(margin) > free {
-        return Ok(not(format!("not tried: {wanted} of {free} free process ids would leave too few for others")));
+        return not(format!("{wanted} of {free} free process ids would leave too few for others"));
     }
-    if wanted as f64 * bytes * 2.0 > memory.available as f64 {
-        return Ok(not("not tried: it would take half of the memory".into()));
+    if wanted as f64 * bytes * 2.0 > MachineMemory::read()?.available as f64 {
+        return not("it would take half of the memory".into());
     }
     let mut worker = Worker::start()?;
-    let (over, seen, pid) = (AtomicBool::new(false), AtomicU64::new(0), worker.pid());
+    let pid = worker.pid();
     // A process that has no mapping left may be unable to say so: its threads are counted from outside.
-    let outcome: Result<Spawned> = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                if let Ok(process) = ProcessMemory::of(pid) {
-                    seen.fetch_max(process.threads, Ordering::Relaxed);
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        });
-        let outcome = worker.ask(&Ask::Spawn(SpawnSpec::new(Kind::Thread, wanted)));
-        over.store(true, Ordering::Relaxed);
-        outcome
-    });
-    let (alive, error) = match outcome {
+    let (made, watched) = Crowd::of(1).lasting(Duration::ZERO).during(
+        || Ok(worker.ask::<Spawned>(&Ask::Spawn(SpawnSpec::new(Kind::Thread, wanted)))),
+        |_, call| {
+            let threads = ProcessMemory::of(pid).map_or(1, |process| process.threads);
+            call.note("threads", "", threads as f64);
+            call.rest(Duration::from_millis(2));
+            Ok(())
+        },
+    )?;
+    let (alive, then) = match made {
         Ok(made) => (made.alive, made.refused.unwrap_or_else(|| "nothing".into())),
-        Err(error) => (seen.load(Ordering::Relaxed).saturating_sub(1), error.cause().to_string()),
+        Err(error) => ((watched.frame.samples("threads").max() as u64).saturating_sub(1), error.cause().to_string()),
     };
-    Ok(Reached { limit, predicted, alive, error, tried: true })
-}
-
-/// What was predicted and what happened, limit by limit.
-pub fn reached(reached: &[&Reached]) -> Frame {
-    Frame::new()
-        .text("limit", reached.iter().map(|one| &one.limit))
-        .numbers("predicted", "threads", reached.iter().map(|one| one.predicted))
-        .counts("alive", "threads", reached.iter().map(|one| one.alive))
-        .text("then", reached.iter().map(|one| &one.error))
+    Ok(reached(&limit, predicted, alive, then))
 }
 
 /// Makes threads with stacks that add up to a quarter more than the machine's memory.

@@ -3,65 +3,45 @@
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::spawned::Spawned;
-use crate::procfs::{MachineMemory, number_in, tasks_now};
-use lab::{Doing, Result};
+use crate::procfs::{MachineMemory, group_limit, number_in, tasks_now};
+use lab::{Doing, Frame, Result};
 
-/// One limit on threads.
-pub(super) struct ThreadLimit {
-    /// The kernel's name for it.
-    pub(super) name: String,
-    /// What it is set to; none where it is not set.
-    pub(super) says: Option<f64>,
-    /// How many more threads it allows one process now; none where it does not bind.
-    pub(super) allows: Option<f64>,
-    /// What is counted.
-    pub(super) counts: &'static str,
-}
-
-/// Every limit on threads, for a process whose threads cost as much each as those of `sample`.
-pub(super) fn thread_limits(sample: &Spawned) -> Result<Vec<ThreadLimit>> {
+/// Every limit on threads, for a process whose threads cost as much each as those of `sample`, the tightest first: limit, says (what the
+/// kernel has it at), counts (what is counted), and allows (how many threads it leaves to one process now). Missing where it is not set,
+/// or does not bind.
+pub(super) fn thread_limits(sample: &Spawned) -> Result<Frame> {
     let tasks = tasks_now()? as f64;
-    let limit = |name: &str, says: f64, allows: f64, counts| ThreadLimit {
-        name: name.to_string(),
-        says: Some(says),
-        allows: Some(allows.max(0.0).floor()),
-        counts,
-    };
-    let pid_max = number_in("/proc/sys/kernel/pid_max")? as f64;
-    let threads_max = number_in("/proc/sys/kernel/threads-max")? as f64;
-    let maps = number_in("/proc/sys/vm/max_map_count")? as f64;
+    let [pid_max, threads_max, maps] = ["kernel/pid_max", "kernel/threads-max", "vm/max_map_count"]
+        .map(|name| number_in(&format!("/proc/sys/{name}")).map(|number| number as f64));
+    let (pid_max, threads_max, maps) = (pid_max?, threads_max?, maps?);
     let memory = MachineMemory::read()?;
     let each = sample.each(sample.resident) + sample.each(sample.kernel_stacks);
     // A thread has a whole number of mappings; what is left over in a sample belongs to the allocator.
-    let mut limits = vec![
-        limit(
-            "vm.max_map_count",
-            maps,
-            (maps - sample.maps_before) / sample.each(sample.maps).round().max(1.0),
-            "mappings of one process",
-        ),
-        limit("kernel.pid_max", pid_max, pid_max - tasks, "threads of everybody"),
-        limit("kernel.threads-max", threads_max, threads_max - tasks, "threads of everybody"),
-        limit("memory", memory.total as f64, memory.available as f64 / each.max(1.0), "bytes that are touched"),
-    ];
+    let by_maps = (maps - sample.maps_before) / sample.each(sample.maps).round().max(1.0);
     let (processes, _) = getrlimit(Resource::RLIMIT_NPROC).doing("read the limit on processes")?;
+    let processes = (processes < u64::MAX / 2).then_some(processes as f64);
     let capable = is_exempt()?;
-    let bound = (processes < u64::MAX / 2).then_some(processes as f64);
-    limits.push(ThreadLimit {
-        name: "RLIMIT_NPROC".into(),
-        says: bound,
-        allows: bound.filter(|_| !capable).map(|most| (most - tasks).max(0.0)),
-        counts: if capable { "threads of one user, unless it is root" } else { "threads of one user" },
-    });
-    let group = cgroup_limit();
-    limits.push(ThreadLimit {
-        name: "pids.max of the cgroup".into(),
-        says: group.map(|(most, _)| most),
-        allows: group.map(|(most, now)| (most - now).max(0.0)),
-        counts: "threads of the group",
-    });
-    limits.sort_by(|a, b| a.allows.unwrap_or(f64::INFINITY).total_cmp(&b.allows.unwrap_or(f64::INFINITY)));
-    Ok(limits)
+    let of_user = if capable { "threads of one user, unless it is root" } else { "threads of one user" };
+    let group = group_limit();
+    let mut limits: [(&str, Option<f64>, &str, Option<f64>); 6] = [
+        ("vm.max_map_count", Some(maps), "mappings of one process", Some(by_maps)),
+        ("kernel.pid_max", Some(pid_max), "threads of everybody", Some(pid_max - tasks)),
+        ("kernel.threads-max", Some(threads_max), "threads of everybody", Some(threads_max - tasks)),
+        ("memory", Some(memory.total as f64), "bytes that are touched", Some(memory.available as f64 / each.max(1.0))),
+        ("RLIMIT_NPROC", processes, of_user, processes.filter(|_| !capable).map(|most| most - tasks)),
+        (
+            "pids.max of the cgroup",
+            group.map(|(most, _)| most),
+            "threads of the group",
+            group.map(|(most, now)| most - now),
+        ),
+    ];
+    limits.sort_by(|a, b| a.3.unwrap_or(f64::INFINITY).total_cmp(&b.3.unwrap_or(f64::INFINITY)));
+    Ok(Frame::new()
+        .text("limit", limits.iter().map(|limit| limit.0))
+        .numbers_or_missing("says", "", limits.iter().map(|limit| limit.1))
+        .text("counts", limits.iter().map(|limit| limit.2))
+        .numbers_or_missing("allows", "threads", limits.iter().map(|limit| limit.3.map(|most| most.max(0.0).floor()))))
 }
 
 /// Whether the limit on a user's processes does not bind this one: root, or a capability.
@@ -73,21 +53,4 @@ pub(crate) fn is_exempt() -> Result<bool> {
     let capabilities = u64::from_str_radix(field("CapEff:"), 16).unwrap_or(0);
     let root = field("Uid:").split_whitespace().next() == Some("0");
     Ok(root || capabilities & (1 << SYS_ADMIN | 1 << SYS_RESOURCE) != 0)
-}
-
-/// The limit of this process's control group and how many it has, if it has one.
-fn cgroup_limit() -> Option<(f64, f64)> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let folder = groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        match controllers {
-            "pids" => Some(format!("/sys/fs/cgroup/pids{path}")),
-            "" => Some(format!("/sys/fs/cgroup{path}"))
-                .filter(|folder| std::path::Path::new(folder).join("pids.max").exists()),
-            _ => None,
-        }
-    })?;
-    let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse().ok();
-    Some((read("pids.max")?, read("pids.current")?))
 }

@@ -16,8 +16,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use experiment::{
-    Group, Limits, Reached, limits_on_threads, overcommit, reach_machine_limit, reach_user_limit, reached, relay,
-    spawn, spawn_in_turns, switches,
+    Group, Limits, limits_on_threads, overcommit, reach_machine_limit, reach_user_limit, relay, spawn, spawn_in_turns,
+    switches,
 };
 pub use relay::{RelaySpec, Relayed};
 pub use spawned::{SpawnSpec, Spawned};

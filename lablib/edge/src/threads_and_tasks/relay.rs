@@ -61,16 +61,15 @@ impl RelaySpec {
     fn threads(&self) -> Result<(u64, f64)> {
         let (hops, members) = (self.hops, self.members);
         let passed = Arc::new(AtomicU64::new(0));
-        let ring: Arc<OnceLock<Vec<Thread>>> = Arc::new(OnceLock::new());
-        let began: Arc<OnceLock<Instant>> = Arc::new(OnceLock::new());
-        let mut handles = Vec::new();
-        for index in 0..members {
-            let (passed, ring, began) = (Arc::clone(&passed), Arc::clone(&ring), Arc::clone(&began));
-            handles.push(std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+        // Who is in the ring, and when it began to turn.
+        let ring: Arc<OnceLock<(Vec<Thread>, Instant)>> = Arc::new(OnceLock::new());
+        let member = |index: usize| {
+            let (passed, ring) = (Arc::clone(&passed), Arc::clone(&ring));
+            std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
                 let mut seconds = None;
                 loop {
                     let token = passed.load(Ordering::Acquire);
-                    let Some(others) = ring.get().filter(|_| began.get().is_some()) else {
+                    let Some((others, began)) = ring.get() else {
                         std::thread::park();
                         continue;
                     };
@@ -82,7 +81,7 @@ impl RelaySpec {
                     }
                     if token % members as u64 == index as u64 {
                         if token + 1 == hops {
-                            seconds = began.get().map(|began| began.elapsed().as_secs_f64());
+                            seconds = Some(began.elapsed().as_secs_f64());
                         }
                         passed.store(token + 1, Ordering::Release);
                         next.unpark();
@@ -90,17 +89,15 @@ impl RelaySpec {
                         std::thread::park();
                     }
                 }
-            }));
-        }
-        let handles = handles.into_iter().collect::<std::io::Result<Vec<_>>>().doing("start a ring of threads")?;
-        let _ = ring.set(handles.iter().map(|handle| handle.thread().clone()).collect());
-        let _ = began.set(Instant::now());
-        for handle in &handles {
-            handle.thread().unpark();
-        }
+            })
+        };
+        let members = (0..members).map(member).collect::<std::io::Result<Vec<_>>>().doing("start a ring of threads")?;
+        let threads: Vec<Thread> = members.iter().map(|member| member.thread().clone()).collect();
+        let _ = ring.set((threads.clone(), Instant::now()));
+        threads.iter().for_each(Thread::unpark);
         let mut seconds = None;
-        for handle in handles {
-            let mine = handle.join().map_err(|_| Error::new("pass a token around", "a thread panicked"))?;
+        for member in members {
+            let mine = member.join().map_err(|_| Error::new("pass a token around", "a thread panicked"))?;
             seconds = seconds.or(mine);
         }
         Ok((passed.load(Ordering::Relaxed), seconds.unwrap_or(f64::NAN)))

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::State;
 use crate::echo::Framing;
 use lab::{Doing, Error, Result, Rng};
 
@@ -60,30 +61,19 @@ const EVENTS: usize = 512;
 /// How far a connecting process is; read while it works.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Connections that the kernel calls established.
-    pub(crate) open: AtomicU64,
-    /// Connections whose own number came back.
-    pub(crate) echoed: AtomicU64,
-    /// Connections on which something else came back.
-    pub(crate) wrong: AtomicU64,
-    /// Connections that the other end closed, or refused.
-    pub(crate) lost: AtomicU64,
-    /// Microseconds from the first connection to the last echo.
-    pub(crate) microseconds: AtomicU64,
-    pub(crate) done: AtomicBool,
+    state: Mutex<State>,
     pub(crate) stop: AtomicBool,
-    ended: Mutex<Option<String>>,
 }
 
 impl Progress {
-    /// Why it ended before the last connection.
-    pub(crate) fn ended(&self) -> Option<String> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stops it before the last connection, and keeps why.
     pub(crate) fn stop_because(&self, why: String) {
         self.stop.store(true, Ordering::Relaxed);
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.state().ended.get_or_insert(why);
     }
 }
 
@@ -107,15 +97,6 @@ pub(crate) struct Connector {
     partial: HashMap<usize, Vec<u8>>,
     settled: u64,
     progress: Arc<Progress>,
-}
-
-/// The answers to one message each, on some connections.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pinged {
-    /// Nanoseconds of each, in the order in which they were sent.
-    pub(crate) nanoseconds: Vec<u64>,
-    /// Answers that did not come, or were not the connection's own.
-    pub(crate) wrong: u64,
 }
 
 impl Connector {
@@ -164,7 +145,7 @@ impl Connector {
                 break;
             }
         }
-        self.progress.microseconds.store(last.duration_since(began).as_micros() as u64, Ordering::Relaxed);
+        self.progress.state().seconds = last.duration_since(began).as_secs_f64();
         Ok(())
     }
 
@@ -205,7 +186,7 @@ impl Connector {
         };
         self.epoll.add(&stream, EpollEvent::new(flags, place as u64)).map_err(|error| error.to_string())?;
         if stage != Stage::Connecting {
-            self.progress.open.fetch_add(1, Ordering::Relaxed);
+            self.progress.state().open += 1;
         }
         self.streams.push(Some(stream));
         self.stages.push(stage);
@@ -261,7 +242,7 @@ impl Connector {
                 Heard::Gone => self.lose(place),
                 Heard::Upgraded => {
                     self.stages[place] = Stage::Echoing;
-                    if !self.say(place) {
+                    if self.say(place).is_none() {
                         self.lose(place);
                     }
                 }
@@ -280,7 +261,7 @@ impl Connector {
         if self.epoll.modify(stream, &mut EpollEvent::new(EpollFlags::EPOLLIN, place as u64)).is_err() {
             return self.lose(place);
         }
-        self.progress.open.fetch_add(1, Ordering::Relaxed);
+        self.progress.state().open += 1;
         if !self.spec.echo {
             self.stages[place] = Stage::Open;
             self.settled += 1;
@@ -293,18 +274,18 @@ impl Connector {
         }
     }
 
-    /// Sends the connection's number.
-    fn say(&mut self, place: usize) -> bool {
+    /// Sends the connection's number; none where it cannot be sent.
+    fn say(&mut self, place: usize) -> Option<()> {
         let message = self.message(place);
-        let Some(stream) = self.streams.get_mut(place).and_then(Option::as_mut) else { return false };
-        matches!(stream.write(&message), Ok(sent) if sent == message.len())
+        let sent = self.streams.get_mut(place)?.as_mut()?.write(&message).ok()?;
+        (sent == message.len()).then_some(())
     }
 
     fn settle(&mut self, place: usize, right: bool) {
         self.stages[place] = Stage::Open;
         self.settled += 1;
-        let counter = if right { &self.progress.echoed } else { &self.progress.wrong };
-        counter.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.progress.state();
+        if right { state.echoed += 1 } else { state.wrong += 1 }
     }
 
     fn lose(&mut self, place: usize) {
@@ -314,7 +295,7 @@ impl Connector {
         self.stages[place] = Stage::Lost;
         self.streams[place] = None;
         self.partial.remove(&place);
-        self.progress.lost.fetch_add(1, Ordering::Relaxed);
+        self.progress.state().lost += 1;
     }
 
     fn read_answer(&mut self, place: usize) -> Heard {
@@ -346,83 +327,43 @@ impl Connector {
         Heard::Whole(bytes == expected)
     }
 
-    /// The places of connections that are open.
-    fn places(&self) -> Vec<usize> {
-        (0..self.stages.len()).filter(|place| self.stages[*place] == Stage::Open).collect()
+    /// The places of connections that are open; an error where there are none.
+    fn open_places(&self) -> Result<Vec<usize>> {
+        let places: Vec<usize> = (0..self.stages.len()).filter(|place| self.stages[*place] == Stage::Open).collect();
+        if places.is_empty() { Err(Error::new("use the connections", "none is open")) } else { Ok(places) }
     }
 
-    /// One message after the other, each on its own connection drawn at random, or all on the first one.
-    pub(crate) fn ping(&mut self, count: u64, always_the_first: bool, seed: u64) -> Result<Pinged> {
-        let places = self.places();
-        let mut pinged = Pinged::default();
+    /// One message after the other, each on its own connection drawn at random, or all on the first one: the seconds of each answer that
+    /// was the connection's own, and how many were not.
+    pub(crate) fn ping(&mut self, count: u64, always_the_first: bool, seed: u64) -> Result<(Vec<f64>, u64)> {
+        let places = self.open_places()?;
         let mut rng = Rng::seeded(seed, "whom to ping");
+        let (mut took, mut wrong) = (Vec::new(), 0);
         for _ in 0..count {
-            let Some(last) = places.len().checked_sub(1) else {
-                return Err(Error::new("ping a connection", "none is open"));
-            };
-            let drawn = if always_the_first { 0 } else { rng.below(last as u64 + 1) as usize };
-            let began = Instant::now();
-            match self.ask(places[drawn]) {
-                true => pinged.nanoseconds.push(began.elapsed().as_nanos() as u64),
-                // A server that is silent once will be silent again: nobody waits that long for each of thousands.
-                false if began.elapsed() >= PATIENCE => {
-                    pinged.wrong = count - pinged.nanoseconds.len() as u64;
-                    break;
-                }
-                false => pinged.wrong += 1,
+            let drawn = if always_the_first { 0 } else { rng.below(places.len() as u64) as usize };
+            match self.exchange(1, &places[drawn..=drawn])? {
+                (seconds, 0) => took.push(seconds),
+                _ => wrong += 1,
             }
         }
-        Ok(pinged)
+        Ok((took, wrong))
     }
 
-    /// Sends a connection's number and waits for it to come back.
-    fn ask(&mut self, place: usize) -> bool {
-        if !self.say(place) {
-            return false;
-        }
-        self.stages[place] = Stage::Echoing;
-        let began = Instant::now();
-        let mut events = [EpollEvent::empty(); 16];
-        while began.elapsed() < PATIENCE {
-            let Ok(count) = self.wait(&mut events, 100) else { return false };
-            for event in &events[..count] {
-                let answered = event.data() as usize;
-                if answered != place {
-                    self.advance(answered, event.events());
-                    continue;
-                }
-                match self.read_answer(place) {
-                    Heard::Whole(right) => {
-                        self.stages[place] = Stage::Open;
-                        return right;
-                    }
-                    Heard::Gone | Heard::Upgraded => {
-                        self.lose(place);
-                        return false;
-                    }
-                    Heard::More => {}
-                }
-            }
-        }
-        false
+    /// `requests` messages, one under way on each connection at any time: the seconds that it took, and how many answers were wrong.
+    pub(crate) fn storm(&mut self, requests: u64) -> Result<(f64, u64)> {
+        let places = self.open_places()?;
+        self.exchange(requests, &places)
     }
 
-    /// `requests` messages, one under way on each of the first `width` connections at any time; returns the seconds that it
-    /// took, and how many answers were wrong or missing.
-    pub(crate) fn storm(&mut self, requests: u64, width: usize) -> Result<(f64, u64)> {
-        let places: Vec<usize> = self.places().into_iter().take(width).collect();
-        if places.is_empty() {
-            return Err(Error::new("send requests", "no connection is open"));
-        }
-        let (mut sent, mut answered, mut wrong) = (0, 0, 0);
+    fn exchange(&mut self, requests: u64, places: &[usize]) -> Result<(f64, u64)> {
+        let doing = "send requests";
+        let gone = || Error::new(doing, "the server closed a connection");
+        let (mut answered, mut wrong) = (0, 0);
         let mut events = [EpollEvent::empty(); EVENTS];
         let (began, mut last) = (Instant::now(), Instant::now());
-        for &place in places.iter().take(usize::try_from(requests).unwrap_or(usize::MAX)) {
-            self.stages[place] = Stage::Echoing;
-            sent += 1;
-            if !self.say(place) {
-                (answered, wrong) = (answered + 1, wrong + 1);
-            }
+        let mut sent = requests.min(places.len() as u64);
+        for &place in &places[..sent as usize] {
+            self.say(place).ok_or_else(gone)?;
         }
         while answered < requests {
             let count = self.wait(&mut events, 100)?;
@@ -430,35 +371,23 @@ impl Connector {
                 let place = event.data() as usize;
                 match self.read_answer(place) {
                     Heard::More => continue,
-                    Heard::Whole(true) => {}
-                    Heard::Whole(false) => wrong += 1,
-                    Heard::Gone | Heard::Upgraded => {
-                        self.lose(place);
-                        return Err(Error::new("send requests", "the server closed a connection"));
-                    }
+                    Heard::Whole(right) => wrong += u64::from(!right),
+                    Heard::Gone | Heard::Upgraded => return Err(gone()),
                 }
                 answered += 1;
                 if sent < requests {
                     sent += 1;
-                    if !self.say(place) {
-                        (answered, wrong) = (answered + 1, wrong + 1);
-                    }
+                    self.say(place).ok_or_else(gone)?;
                 }
             }
             if count > 0 {
                 last = Instant::now();
             } else if last.elapsed() > PATIENCE {
-                return Err(Error::new(
-                    "send requests",
-                    format!("{} of {requests} got no answer", requests - answered),
-                ));
+                let silent = requests - answered;
+                return Err(Error::new(doing, format!("no answer for {PATIENCE:?} to {silent} of {requests}")));
             }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        for place in places {
-            self.stages[place] = Stage::Open;
-        }
-        Ok((seconds, wrong))
+        Ok((began.elapsed().as_secs_f64(), wrong))
     }
 
     /// Closes its end of every connection without a word, so that the other end still believes in it, as when a client's power
@@ -472,23 +401,20 @@ impl Connector {
         Ok(())
     }
 
-    /// Writes to every connection until the kernel takes no more, or has `most` bytes of each; returns the bytes that it took in all.
-    pub(crate) fn fill(&mut self, most: usize) -> Result<u64> {
+    /// Writes to every connection until the kernel takes no more, or has 4 MiB of each.
+    pub(crate) fn fill(&mut self) -> Result<()> {
         let bytes = [0x6c; 4096];
-        let mut taken = 0;
-        for place in self.places() {
+        for place in self.open_places()? {
             let Some(stream) = self.streams[place].as_mut() else { continue };
-            let mut here = 0;
-            while here < most {
-                match stream.write(&bytes[..bytes.len().min(most - here)]) {
-                    Ok(sent) => here += sent,
+            for _ in 0..1_024 {
+                match stream.write(&bytes) {
+                    Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(Error::new("fill a connection", error)),
                 }
             }
-            taken += here as u64;
         }
-        Ok(taken)
+        Ok(())
     }
 }
 

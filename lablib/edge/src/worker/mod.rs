@@ -2,6 +2,7 @@
 //!
 //! - It [answers](lab::errand::answer) what its owner asks, and ends with it: with its owner's handle, or when the owner is killed.
 //! - It holds as many connections as it may have descriptors, serves them or opens them, and counts what it did.
+//! - One that is stopped is not waited for without limit: it is killed, and an error.
 //! - Closing resets, so nothing that it opened waits in TIME_WAIT.
 
 mod connector;
@@ -9,6 +10,7 @@ mod connector;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use serde::de::DeserializeOwned;
@@ -23,7 +25,6 @@ use lab::errand::{self, Running};
 use lab::{Doing, Error, Result};
 
 pub use connector::ConnectSpec;
-pub(crate) use connector::Pinged;
 use connector::{Connector, Progress};
 
 /// What a worker can be asked.
@@ -39,10 +40,10 @@ pub(crate) enum Ask {
     State,
     /// Send one message after the other.
     Ping { count: u64, always_the_first: bool, seed: u64 },
-    /// Send many at once.
-    Storm { requests: u64, width: usize },
+    /// Send many, one under way on each connection.
+    Storm { requests: u64 },
     /// Send until nothing more is taken.
-    Fill { most: usize },
+    Fill,
     /// Close its end of all connections without a word to the other.
     Vanish,
     /// What it has used of the processor.
@@ -82,6 +83,11 @@ pub struct State {
 pub(crate) const SPARE: u64 = 100;
 /// Descriptors of a worker, whatever it is allowed: all workers shall have about the same share.
 const MOST_DESCRIPTORS: u64 = 20_000;
+
+/// How long a worker may take to look at something, or to begin it.
+const TO_LOOK: Duration = Duration::from_secs(20);
+/// How long it may take over what is to be done when it answers.
+const TO_WORK: Duration = Duration::from_secs(120);
 
 /// Connections of which a worker with this many descriptors can hold one end.
 pub(crate) fn connections_with(descriptors: u64) -> u64 {
@@ -123,10 +129,8 @@ impl Inside {
             Ask::Ping { count, always_the_first, seed } => {
                 answer(self.with_connector(|connector| connector.ping(count, always_the_first, seed))?)
             }
-            Ask::Storm { requests, width } => {
-                answer(self.with_connector(|connector| connector.storm(requests, width))?)
-            }
-            Ask::Fill { most } => answer(self.with_connector(|connector| connector.fill(most))?),
+            Ask::Storm { requests } => answer(self.with_connector(|connector| connector.storm(requests))?),
+            Ask::Fill => self.with_connector(Connector::fill).map(|()| Value::Null),
             Ask::Vanish => self.with_connector(Connector::vanish).map(|()| Value::Null),
             Ask::Usage => answer(Usage::now()?),
             Ask::Spawn(spec) => answer(spec.run()?),
@@ -144,7 +148,7 @@ impl Inside {
                 progress.stop_because(error.to_string());
             }
             *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connector);
-            progress.done.store(true, Ordering::Release);
+            progress.state().done = true;
         };
         std::thread::Builder::new().name("connect".into()).spawn(body).doing("start connecting").map(drop)
     }
@@ -158,18 +162,13 @@ impl Inside {
     }
 
     fn state(&self) -> State {
-        let (progress, served) = (&self.progress, &self.served);
+        let (served, state) = (&self.served, self.progress.state().clone());
         State {
-            done: progress.done.load(Ordering::Acquire),
-            open: progress.open.load(Ordering::Relaxed),
-            echoed: progress.echoed.load(Ordering::Relaxed),
-            wrong: progress.wrong.load(Ordering::Relaxed),
-            lost: progress.lost.load(Ordering::Relaxed),
-            seconds: progress.microseconds.load(Ordering::Relaxed) as f64 / 1e6,
-            ended: progress.ended().or_else(|| served.why()),
+            ended: state.ended.or_else(|| served.why()),
             accepted: served.accepted.load(Ordering::Relaxed),
             held: served.open.load(Ordering::Relaxed),
             refused: served.refused.load(Ordering::Relaxed),
+            ..state
         }
     }
 }
@@ -200,8 +199,13 @@ impl Worker {
         self.running.pid()
     }
 
+    /// Asks; one that is stopped, or waits for what never comes, is killed in the end, and an error.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, ask: &Ask) -> Result<T> {
-        self.running.ask(ask)
+        let patience = match ask {
+            Ask::Ping { .. } | Ask::Storm { .. } | Ask::Fill | Ask::Spawn(_) | Ask::Relay(_) => TO_WORK,
+            Ask::Serve(_) | Ask::Connect(_) | Ask::Stop | Ask::State | Ask::Vanish | Ask::Usage => TO_LOOK,
+        };
+        self.running.ask_within(patience, ask)
     }
 
     /// Starts a server in it; returns where it listens.
@@ -222,7 +226,7 @@ impl Worker {
             if state.done {
                 return Ok(state);
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
