@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use mysql::prelude::{FromRow, Queryable};
 use mysql::{Conn, Row};
 
-use crate::lanes::in_lanes;
+use crate::LONGEST_LOAD;
 use crate::{Arm, Fingerprint, Index, KeyWidth, Keys, Layout, Order, Permutation, Rows, Simulated, Split, mix};
 use lab::chart::{Bars, Chart};
 use lab::clock::deadline_in;
 use lab::service::{Counters, MariaDb};
-use lab::{Doing, Error, Frame, Progress, Result, Rng, Samples, Trial};
+use lab::{Crowd, Doing, Error, Frame, Progress, Result, Rng, Samples, Trial};
 
 /// Random keys of 32 bits, drawn one by one and by a permutation (`how`): the server would refuse the ones that had been there
 /// before (`refused`).
@@ -48,7 +48,7 @@ pub fn ties(count: u64, ages: &[u32], seed: u64) -> Result<Frame> {
         let ages = Frame::new().counts("different ages", "", [u64::from(ages)]);
         Ok(ages.text("keys", [arm.order]).numbers("fill", "%", [fill]))
     };
-    in_lanes(2, arms, filled).map(|filled| filled.into_iter().collect())
+    Crowd::of(2).within(LONGEST_LOAD).map(arms, filled).map(|filled| filled.into_iter().collect())
 }
 
 /// How full leaves of rows are (`fill`) with keys by time from so many `makers` at once, and how many `leaves` there are, as
@@ -65,7 +65,7 @@ pub fn simulate_makers(width: KeyWidth, rows: &Rows, makers: &[u64]) -> Result<F
 /// The same on real servers, two at a time, a load for each; and whether the rows are others than they should be (`wrong`).
 pub fn load_makers(width: KeyWidth, spec: &LoadSpec, makers: &[u64]) -> Result<Frame> {
     let arm = Arm::new(width, Order::TimeOrdered)?;
-    let loads = in_lanes(2, makers.iter().copied(), |makers| {
+    let loads = Crowd::of(2).within(LONGEST_LOAD).map(makers.iter().copied(), |makers| {
         let load = load(&[arm], &LoadSpec { makers, lanes: 1, ..spec.clone() })?;
         Ok(leaves_of(makers, &load.arms[0].clustered).counts("wrong", "arms", [load.wrong().len() as u64]))
     })?;
@@ -163,7 +163,7 @@ pub fn load_and_kill(arms: &[Arm], spec: &LoadSpec, killed: Option<u64>) -> Resu
         return Err(Error::new("load the rows", "it takes an arm, a lane, a part, and a row in each batch"));
     }
     // Some at a time: each start copies a data directory.
-    let mut running = in_lanes(6, arms, |arm| Running::start(*arm, spec))?;
+    let mut running = Crowd::of(6).within(LONGEST_LOAD).map(arms, |arm| Running::start(*arm, spec))?;
     let deadline = deadline_in(spec.patience);
     let batches = spec.rows.count.div_ceil(spec.batch);
     let every = batches.div_ceil(spec.parts);
@@ -181,7 +181,7 @@ pub fn load_and_kill(arms: &[Arm], spec: &LoadSpec, killed: Option<u64>) -> Resu
         if killed == Some(batch) {
             running.iter().for_each(|arm| arm.server.kill());
         }
-        in_lanes(spec.lanes, &mut running, |arm| arm.insert(from, &values))?;
+        Crowd::of(spec.lanes).within(LONGEST_LOAD).map(&mut running, |arm| arm.insert(from, &values))?;
         if (batch + 1) % every == 0 || batch + 1 == batches {
             running.iter_mut().try_for_each(|arm| arm.end_part(to))?;
         }
@@ -196,7 +196,7 @@ pub fn load_and_kill(arms: &[Arm], spec: &LoadSpec, killed: Option<u64>) -> Resu
         arm.table.run("SET GLOBAL innodb_max_dirty_pages_pct = 0")?;
     }
     let clean = deadline_in(FLUSHED);
-    let mut loaded = in_lanes(spec.lanes, running, |arm| arm.finish(rows, clean))?;
+    let mut loaded = Crowd::of(spec.lanes).within(LONGEST_LOAD).map(running, |arm| arm.finish(rows, clean))?;
     // As they were named: they changed places with every batch.
     loaded.sort_by_key(|loaded| arms.iter().position(|arm| *arm == loaded.arm));
     Ok(Load { arms: loaded, rows })

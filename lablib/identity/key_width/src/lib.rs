@@ -17,7 +17,6 @@
 mod decomposition;
 pub mod experiment;
 mod key;
-mod lanes;
 mod page;
 mod permutation;
 mod picture;
@@ -26,6 +25,11 @@ pub mod prototype;
 mod rows;
 mod simulated;
 mod tree;
+
+use std::time::Duration;
+
+/// Several loads at once take no longer: what limits them is said by each.
+pub(crate) const LONGEST_LOAD: Duration = Duration::from_secs(3_600);
 
 pub use decomposition::Decomposition;
 pub use key::{Arm, KeyWidth, Keys, MADE_PER_MILLISECOND, Order};

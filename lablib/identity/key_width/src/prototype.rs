@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::experiment::{Load, LoadSpec, load};
-use super::lanes::in_lanes;
 use super::{Arm, Layout, MADE_PER_MILLISECOND, Rows, Simulated};
+use crate::LONGEST_LOAD;
 use lab::chart::{Bars, Chart};
-use lab::{Frame, Result};
+use lab::{Crowd, Frame, Result};
 
 /// 10 M rows with VARCHAR(16) keys took 1,324.83 s where INT took 120.62 s.
 pub const TIME_RATIO: f64 = 1324.83 / 120.62;
@@ -32,7 +32,7 @@ pub const GROWING: [(f64, f64, f64); 5] = [
 /// 10 M rows had a hundred.
 pub fn rebuilt(count: u64, seed: u64) -> Result<[f64; 4]> {
     let rows = Rows { count, ages: (count / 100_000).max(1) as u32, pad: 0, seed };
-    let bytes = in_lanes(2, Arm::two_by_two(), |arm| {
+    let bytes = Crowd::of(2).within(LONGEST_LOAD).map(Arm::two_by_two(), |arm| {
         Ok(Simulated::secondary(arm, &rows, Layout::nullable_secondary(arm.width))?.bytes_per_row())
     })?;
     Ok(std::array::from_fn(|arm| bytes[arm]))

@@ -1,12 +1,12 @@
 //! What the pages of an arm should look like, before there is any.
 
 use super::key::{Arm, Keys};
-use super::lanes::in_lanes;
 use super::page::{Layout, PAGE};
 use super::pool::misses;
 use super::rows::Rows;
 use super::tree::{PageTree, Split, fill};
-use lab::Result;
+use crate::LONGEST_LOAD;
+use lab::{Crowd, Result};
 
 /// The leaves of an index, predicted or measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,7 +97,7 @@ impl Simulated {
 
     /// As [`of`](Self::of), for several arms, two at a time.
     pub fn of_all(arms: &[Arm], rows: &Rows, split: Split) -> Result<Vec<Self>> {
-        in_lanes(2, arms, |arm| Self::of(*arm, rows, split))
+        Crowd::of(2).within(LONGEST_LOAD).map(arms, |arm| Self::of(*arm, rows, split))
     }
 
     /// Only the secondary index, with a layout of its own: many rows in little time.

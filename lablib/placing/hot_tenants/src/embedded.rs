@@ -17,7 +17,7 @@ use tantivy::{
 use super::meter::{Keep, Meter, MeteredDirectory};
 use super::routing::Routing;
 use super::shards::{Ask, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of};
-use lab::{Doing, Error, Result, joined, service};
+use lab::{Crowd, Doing, Error, Result, service};
 
 /// What a writer may hold in memory before it starts a new segment: the least that tantivy accepts.
 const WRITER_MEMORY: usize = 15_000_000;
@@ -114,14 +114,12 @@ impl SearchShards for Embedded {
 
     fn refresh(&self) -> Result<()> {
         let dirty: Vec<&Shard> = self.shards.iter().filter(|shard| shard.writer().dirty).collect();
-        if let [shard] = dirty[..] {
-            return shard.refresh();
+        match dirty[..] {
+            [] => Ok(()),
+            [shard] => shard.refresh(),
+            // A commit is in good part waiting: let the shards wait together.
+            _ => Crowd::of(dirty.len()).map(dirty, Shard::refresh).map(drop),
         }
-        // A commit is in good part waiting: let the shards wait together.
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = dirty.into_iter().map(|shard| scope.spawn(|| shard.refresh())).collect();
-            threads.into_iter().try_for_each(|thread| joined("commit a shard", thread.join()))
-        })
     }
 
     fn search(&self, asks: &[Ask]) -> Result<Found> {

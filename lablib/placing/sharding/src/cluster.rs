@@ -12,7 +12,7 @@ use super::directory;
 use super::fence::State;
 use super::route::{Slot, SlotMap, Weight, check, slot_of};
 use lab::service::{MariaDb, dial};
-use lab::{Doing, Error, Result, joined};
+use lab::{Crowd, Doing, Error, Result};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -184,11 +184,9 @@ impl Cluster {
         for user in users {
             by_owner.entry(map.owner_of(user.id)).or_default().push(user);
         }
-        std::thread::scope(|scope| {
-            let loading: Vec<_> =
-                by_owner.into_iter().map(|(name, users)| scope.spawn(move || self.load_one(name, &users))).collect();
-            loading.into_iter().try_for_each(|thread| joined("load users", thread.join()))
-        })
+        let owners = by_owner.len().max(1);
+        let loading = Crowd::of(owners).within(Duration::from_secs(3_600));
+        loading.map(by_owner, |(name, users)| self.load_one(name, &users)).map(drop)
     }
 
     fn load_one(&self, name: &str, users: &[&User]) -> Result<()> {
