@@ -107,11 +107,6 @@ impl Samples {
         self.max() / self.mean()
     }
 
-    /// Median, lower and upper quartile, for a chart's point and its spread.
-    pub fn median_and_quartiles(&self) -> (f64, f64, f64) {
-        (self.median(), self.quantile(0.25), self.quantile(0.75))
-    }
-
     /// Each sample through `f`.
     pub fn map(&self, f: impl FnMut(f64) -> f64) -> Self {
         Self { values: self.values.iter().copied().map(f).collect(), taken: self.taken }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use lab::chart::{Chart, Figure, Lines, Plotters, letters, px};
+use lab::chart::{Chart, Figure, Lines, Plotters, arc, letters, px};
 use lab::plotters::drawing::DrawingAreaErrorKind;
 use lab::plotters::prelude::*;
 use proptest::prelude::*;
@@ -753,6 +753,14 @@ fn plotters_draws_on_our_card() {
     let fractions = svg.split("<path d=\"").filter(|path| path.split('"').next().unwrap_or_default().contains('.'));
     assert!(fractions.count() > 2);
     assert!(chart.to_png().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn an_arc_goes_round_and_back() {
+    let quarter = arc((100.0, 100.0), (50.0, 80.0), 0.0, 0.25);
+    assert_eq!((quarter[0], quarter[quarter.len() - 1]), ((1_000, 500), (1_000, 200)), "it begins and ends at the top");
+    assert!(quarter.contains(&(1_500, 1_000)) && quarter.contains(&(1_800, 1_000)), "and goes to the right");
+    assert_eq!(arc((0.0, 0.0), (1.0, 2.0), 0.5, 0.5).len(), 4, "nothing has an outline, too");
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub use lines::Lines;
 pub use number::{Number, Point, Spread, SpreadPoint, Time};
 pub use panels::Panels;
 pub use picture::Picture;
-pub use plotters::{Plotters, PlottersArea, PlottersError, PlottersPage, colour, letters, px};
+pub use plotters::{Plotters, PlottersArea, PlottersError, PlottersPage, arc, colour, letters, px};
 pub use tidy::Numbers;
 pub use timeline::Timeline;
 pub use treemap::Treemap;

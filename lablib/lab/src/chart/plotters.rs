@@ -47,6 +47,19 @@ pub fn colour(number: usize) -> Colour {
     theme::series(number)
 }
 
+/// The outline of a piece of a ring: around `middle`, between two radii, all in pixels, from one share of a turn to another,
+/// clockwise from the top. plotters' own pie draws a point for every third of a degree, which few pages have room for.
+pub fn arc(middle: (f64, f64), radii: (f64, f64), from: f64, to: f64) -> Vec<(i32, i32)> {
+    let steps = 1.0 + (90.0 * (to - from)).abs().floor();
+    let at = |radius: f64, step: f64| {
+        let turned = std::f64::consts::TAU * (from + (to - from) * step / steps);
+        let (x, y) = (middle.0 + radius * turned.sin(), middle.1 - radius * turned.cos());
+        ((x * UNITS).round() as i32, (y * UNITS).round() as i32)
+    };
+    let there = (0..=steps as u32).map(f64::from);
+    there.clone().map(|step| at(radii.0, step)).chain(there.rev().map(|step| at(radii.1, step))).collect()
+}
+
 /// What [`Chart::plotters`](super::Chart::plotters) gives to draw on.
 pub type PlottersArea = DrawingArea<PlottersPage, Shift>;
 /// What goes wrong there, in plotters' words.

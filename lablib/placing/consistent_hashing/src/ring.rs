@@ -65,6 +65,15 @@ impl Ring {
         self.circle.points().map(|(position, owner)| (position, self.members[owner].name.as_str()))
     }
 
+    /// The arcs of the circle, in shares of a whole turn: where each begins and ends, and whose it is. The first begins before 0.
+    pub fn arcs(&self) -> Vec<(f64, f64, &str)> {
+        let share = |position: u128| position as f64 / u128::MAX as f64;
+        let ends: Vec<(f64, &str)> = self.points().map(|(position, node)| (share(position), node)).collect();
+        let last = ends.last().map_or(0.0, |(end, _)| end - 1.0);
+        let begins = std::iter::once(last).chain(ends.iter().map(|(end, _)| *end));
+        begins.zip(&ends).map(|(begin, (end, node))| (begin, *end, *node)).collect()
+    }
+
     /// The nodes that hold the copies of `key`: its own, then the next ones clockwise, no node twice; all nodes where
     /// there are no more than `count`.
     ///

@@ -26,6 +26,21 @@ fn the_published_ring_of_100_virtual_nodes_comes_out() {
 }
 
 #[test]
+fn arcs_make_a_whole_turn_and_belong_to_whom_keys_there_belong_to() {
+    let ring = Ring::new(shards(7), 20).unwrap();
+    let arcs = ring.arcs();
+    assert_eq!(arcs.len(), 140);
+    assert!(arcs.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[1].0 <= pair[1].1));
+    assert!((arcs.iter().map(|(from, to, _)| to - from).sum::<f64>() - 1.0).abs() < 1e-9);
+    for key in keys(1_000) {
+        let at = KeyHash::Md5.position(&key) as f64 / u128::MAX as f64;
+        // Behind the last point, the first arc begins.
+        let arc = arcs.iter().find(|(from, to, _)| (*from..=*to).contains(&at)).unwrap_or(&arcs[0]);
+        assert_eq!(arc.2, ring.node_of(&key));
+    }
+}
+
+#[test]
 fn the_published_share_of_modulo_comes_out() {
     assert_eq!((prototype::modulo_as_published().unwrap().percent() * 100.0).round() / 100.0, 94.96);
 }
