@@ -19,14 +19,15 @@ pub(crate) fn start(piece: &str, spec: &impl Serialize) -> Result<Running> {
 #[derive(Debug)]
 pub struct Begun<T> {
     running: Vec<Running>,
+    started: usize,
     found: Vec<T>,
 }
 
 impl<T: Clone + DeserializeOwned> Begun<T> {
     /// Starts a process for each of these.
     pub(crate) fn start<S: Serialize>(piece: &str, specs: &[S]) -> Result<Self> {
-        let running = specs.iter().map(|spec| start(piece, spec)).collect::<Result<_>>()?;
-        Ok(Self { running, found: Vec::new() })
+        let running: Vec<Running> = specs.iter().map(|spec| start(piece, spec)).collect::<Result<_>>()?;
+        Ok(Self { started: running.len(), running, found: Vec::new() })
     }
 
     /// Waits for what they have found. A cell may call it again.
@@ -36,7 +37,12 @@ impl<T: Clone + DeserializeOwned> Begun<T> {
             self.found.push(running.finish()?);
             progress.step();
         }
-        Ok(self.found.clone())
+        match self.found.len() == self.started {
+            true => Ok(self.found.clone()),
+            false => {
+                Err(Error::new("see what goes on beside", "a part of it has failed before").remedy("start it anew"))
+            }
+        }
     }
 
     /// The processes that are still waited for.

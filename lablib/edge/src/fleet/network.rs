@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::sockets::ephemeral_ports;
-use lab::{Doing, Network, Result};
+use lab::{Doing, Error, Network, Result};
 
 /// Where the processes of a fleet have their sockets, and what the kernel allows them there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +35,10 @@ impl FleetNetwork {
 
     /// The network of the thread that asks.
     fn here(private: bool) -> Result<Self> {
-        let backlog = Network::setting("core/somaxconn").unwrap_or_default().parse().doing("read somaxconn")?;
+        let doing = "read how long a queue may be";
+        let backlog =
+            Network::setting("core/somaxconn").ok_or_else(|| Error::new(doing, "there is no core/somaxconn"))?;
+        let backlog = backlog.parse().doing(doing)?;
         Ok(Self { private, ports: ephemeral_ports()?.len() as u64, backlog })
     }
 }

@@ -166,9 +166,12 @@ fn serve_without_descriptors(soft: u64, hard: u64, clients: u64) -> Result<Frame
     let waiting =
         Seen::all()?.iter().find(|seen| seen.is_listening(listener.address.port())).map_or(0, |seen| seen.waiting);
     let mut answered = 0;
+    // So that an accept that finds nobody is an error, too.
+    listener.socket.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
     for client in &connected {
         client.send(b"?").doing(doing)?;
         let (peer, _) = listener.socket.accept().doing(doing)?;
+        peer.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;
         peer.recv(&mut [MaybeUninit::uninit()]).doing(doing)?;
         peer.send(b"!").doing(doing)?;
         client.set_read_timeout(Some(Duration::from_secs(10))).doing(doing)?;

@@ -7,7 +7,7 @@ use crate::sockets::{TIME_WAIT, ephemeral_ports};
 use lab::{Doing, Frame, Result, significant};
 
 /// The limits of this process and machine, a row for each: what the kernel says, what the prototype said, what we predict, what is seen
-/// when it is reached, and what lifts it. What this kernel does not state is `nothing`.
+/// when it is reached, and what lifts it. What this kernel does not state is `nothing`; without a range of ports it is an error.
 pub fn kernel_says() -> Result<Frame> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
     let range = ephemeral_ports()?;

@@ -125,7 +125,7 @@ fn weigh(way: &Way, connections: u64, alone: bool) -> Result<Weighed> {
 /// the kernel frees what was closed a moment later, and what hangs on it later still.
 fn settled(before: &Slabs, connections: u64, sockets: u64) -> Result<Slabs> {
     const QUIET: Duration = Duration::from_millis(100);
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(10);
     let began = Instant::now();
     let (mut least, mut since) = (f64::INFINITY, began);
     loop {

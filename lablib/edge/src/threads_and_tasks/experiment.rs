@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::limits::{is_exempt, thread_limits};
 use super::{Kind, RelaySpec, Relayed, SpawnSpec, Spawned};
 use crate::procfs::{MachineMemory, ProcessMemory, number_in, tasks_now};
-use crate::worker::{Ask, Worker};
+use crate::worker::{Ask, TO_WORK, Worker};
 use lab::{Crowd, Doing, Error, Frame, Result, Trial, significant};
 
 /// Makes threads or tasks in a process of its own.
@@ -159,7 +159,7 @@ pub fn reach_machine_limit(limits: &Limits, margin: u64) -> Result<Frame> {
     let mut worker = Worker::start()?;
     let pid = worker.pid();
     // A process that has no mapping left may be unable to say so: its threads are counted from outside.
-    let (made, watched) = Crowd::of(1).lasting(Duration::ZERO).during(
+    let (made, watched) = Crowd::of(1).lasting(Duration::ZERO).within(2 * TO_WORK).during(
         || Ok(worker.ask::<Spawned>(&Ask::Spawn(SpawnSpec::new(Kind::Thread, wanted)))),
         |_, call| {
             let threads = ProcessMemory::of(pid).map_or(1, |process| process.threads);

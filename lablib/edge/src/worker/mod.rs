@@ -87,7 +87,7 @@ const MOST_DESCRIPTORS: u64 = 20_000;
 /// How long a worker may take to look at something, or to begin it.
 const TO_LOOK: Duration = Duration::from_secs(20);
 /// How long it may take over what is to be done when it answers.
-const TO_WORK: Duration = Duration::from_secs(120);
+pub(crate) const TO_WORK: Duration = Duration::from_secs(120);
 
 /// Connections of which a worker with this many descriptors can hold one end.
 pub(crate) fn connections_with(descriptors: u64) -> u64 {

@@ -28,7 +28,7 @@ mod tree;
 
 use std::time::Duration;
 
-/// Several loads at once take no longer: what limits them is said by each.
+/// When loads that run at once are given up; each has a shorter limit of its own.
 pub(crate) const LONGEST_LOAD: Duration = Duration::from_secs(3_600);
 
 pub use decomposition::Decomposition;

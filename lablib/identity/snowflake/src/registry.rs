@@ -1,4 +1,4 @@
-//! The registry of a kind of ids: who wants to make some takes a worker's number from it, which it leases from a Redis.
+//! Leases the workers' numbers of one kind of ids, so that no two make the same; its record is in a Redis.
 //!
 //! A lease is an interval of *timestamps*, the ones in the ids. Intervals of one worker never overlap, because Redis ends
 //! one before it begins the next; and an id carries its timestamp with it. So while Redis remembers, uniqueness depends on

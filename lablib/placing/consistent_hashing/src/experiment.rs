@@ -491,10 +491,8 @@ impl DeathSpec {
     pub fn at_stake(&self, seed: u64) -> Result<f64> {
         let victim = Self::name(self.victim(seed));
         let ring = Ring::new((0..self.nodes).map(Self::name), POINTS)?;
-        let points: Vec<(u128, &str)> = ring.points().collect();
-        let before = points.iter().cycle().skip(points.len() - 1);
-        let arcs = points.iter().zip(before).filter(|((_, node), _)| *node == victim);
-        Ok(100.0 * arcs.map(|((end, _), (start, _))| end.wrapping_sub(*start) as f64).sum::<f64>() / 2_f64.powi(128))
+        let arcs = ring.arcs().into_iter().filter(|(_, _, node)| *node == victim);
+        Ok(100.0 * arcs.map(|(from, to, _)| to - from).sum::<f64>())
     }
 
     /// Starts the servers, runs the traffic, kills a node with SIGKILL in its middle. What became of the keys, in one row:

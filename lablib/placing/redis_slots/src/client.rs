@@ -132,8 +132,8 @@ impl Client {
 
     /// Many requests at once: each node gets its own in one go, all nodes work at the same time. The answers are in the
     /// order of the requests; *when* each was done is not, as soon as one is redirected, tried again, or may be in the cache.
-    /// Cacheable reads of one key are one read. A node that does not answer keeps nobody waiting who asks another one, but
-    /// for its patience.
+    /// Cacheable reads of one key are one read. A node that does not answer makes requests to other nodes wait for
+    /// no longer than its patience.
     pub fn call_many(&mut self, requests: &[Request]) -> Vec<Result<Value, Failure>> {
         let deadline = self.begin();
         let mut answers: Vec<Option<Result<Value, Failure>>> = requests.iter().map(|_| None).collect();

@@ -24,7 +24,7 @@ mod value;
 
 pub use cursor::{Cursor, Signer};
 use lab::Drawing;
-pub use mysql::Value;
+pub use mysql::{Value, from_value};
 pub use pager::{Page, Pager, Pages, Row};
 pub use query::{Direction, Query};
 

@@ -45,7 +45,7 @@ pub struct Page {
 /// let best = Query::on("posts").order_by("score", Direction::Desc).page_size(2);
 /// let mut pager = Pager::open(&db, &best, &Signer::random()).unwrap();
 /// let ids = |page: &pagination::Page| -> Vec<i64> {
-///     page.rows.iter().map(|row| mysql::from_value(row[0].clone())).collect()
+///     page.rows.iter().map(|row| pagination::from_value(row[0].clone())).collect()
 /// };
 ///
 /// let first = pager.first().unwrap();

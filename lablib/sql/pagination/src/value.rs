@@ -145,8 +145,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn values_read_as_a_person_writes_them() {
+    fn values_read_as_sql_writes_them() {
         assert_eq!(shown(&Value::Date(2024, 2, 29, 1, 2, 3, 40)), "2024-02-29 01:02:03.000040");
+        assert_eq!(shown(&Value::Date(2024, 2, 29, 0, 0, 0, 0)), "2024-02-29");
         assert_eq!(shown(&Value::Time(true, 1, 2, 3, 4, 0)), "-026:03:04");
         assert_eq!(shown(&Value::from(None::<i64>)), "NULL");
     }

@@ -69,7 +69,7 @@ fn held(homes: &Frame) -> Vec<f64> {
     held
 }
 
-/// The same in multiples of the mean, a row for each `shard`, also for one that is empty: `documents ÷ mean`.
+/// Documents on each `shard`, also on an empty one, in multiples of the mean (`documents ÷ mean`).
 pub fn shares_of_shards(homes: &Frame) -> Frame {
     let held = Samples::from(held(homes));
     let shares = held.map(|documents| documents / held.mean());

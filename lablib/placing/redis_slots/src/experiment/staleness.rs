@@ -148,9 +148,11 @@ fn read_own_writes(cluster: &RedisCluster, writes: usize) -> Result<Trial<&'stat
         let write = Request::repeatable_write(["SET", KEY, &value]);
         if *when == "at once" {
             client.call(&write)?;
+            figures.push("vouched for", "", 0.0);
         } else {
             let (answers, replicas) = client.write_and_wait(&[write], 1, Duration::from_secs(10));
             answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+            figures.push("vouched for", "", f64::from(u8::from(replicas > 0)));
             // Where nothing was vouched for, nothing is measured.
             if replicas == 0 {
                 return Ok(());

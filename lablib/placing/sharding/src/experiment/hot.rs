@@ -3,7 +3,7 @@
 use super::{instances, users};
 use crate::{Client, Cluster, Mover, MoverSpec, Slot};
 use lab::service::{Counters, MariaDb};
-use lab::{Frame, Progress, Result, Rng, Weighted};
+use lab::{Error, Frame, Progress, Result, Rng, Weighted};
 
 /// A load of reads.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,10 @@ pub fn hot(servers: &[MariaDb], spec: HotSpec, heats: &[(f64, Weighted)]) -> Res
     let mut progress = Progress::new("heating users", 2 * heats.len() as u64);
     let cluster = Cluster::create(servers, servers.len(), spec.slots)?;
     cluster.load(&users(spec.users, spec.seed))?;
+    if let Some((heat, _)) = heats.iter().find(|(_, wanted)| wanted.shares().len() as u64 != spec.users) {
+        let cause = format!("the heat {heat} says how much others than the {} users are wanted", spec.users);
+        return Err(Error::new("heat users", cause));
+    }
     let mut order: Vec<u64> = (0..spec.users).collect();
     Rng::seeded(spec.seed, "popularity").shuffle(&mut order);
     let mut rng = Rng::seeded(spec.seed, "hot reads");

@@ -105,19 +105,24 @@ fn of_size(
         // All of it on one connection: the server counts what it has sent a moment after it was received, so the end of another
         // connection's long answer could still be counted here.
         let mut now = |name: &str| Counters::one(&mut counters, name);
-        let (mut wrong, mut sent, mut pages) = (0, 0.0, Vec::new());
-        for _ in 0..rounds {
-            let (pages_before, sent_before) = (now("Innodb_buffer_pool_read_requests")?, now("Bytes_sent")?);
-            for _ in 0..operations {
+        let mut wrong = 0;
+        let mut get = |times: u64| -> Result<()> {
+            (0..times).try_for_each(|_| {
                 let number = rng.below(entries);
                 wrong += u64::from(clients[0].get(&key(number))?.as_deref() != Some(&value(number, 0)[..]));
-            }
-            sent += now("Bytes_sent")? - sent_before;
-            pages.push((now("Innodb_buffer_pool_read_requests")? - pages_before) / operations as f64);
-        }
-        // InnoDB renews its statistics in the background, by looking at pages: in some rounds, and in the middle one in none.
-        let pages = Samples::from(pages).median();
-        let sent = sent / (operations * rounds as u64) as f64;
+                Ok(())
+            })
+        };
+        let (gets, before) = (operations * rounds as u64, now("Bytes_sent")?);
+        get(gets)?;
+        let sent = (now("Bytes_sent")? - before) / gets as f64;
+        let pages = (0..rounds).map(|_| {
+            let before = now("Innodb_buffer_pool_read_requests")?;
+            get(operations)?;
+            Ok((now("Innodb_buffer_pool_read_requests")? - before) / operations as f64)
+        });
+        // InnoDB renews its statistics in the background, by looking at pages: in a few rounds, which the median leaves out.
+        let pages = Samples::from(pages.collect::<Result<Vec<f64>>>()?).median();
         let row = Frame::new()
             .text("layout", [layout])
             .counts("size", "bytes", [size as u64])
@@ -177,24 +182,30 @@ impl Measures {
     }
 }
 
-/// Redis by its own program, `redis-benchmark`, which comes with the server: gets and puts of one entry of this size, by as many clients. A
-/// row for each, as in [`Measures::turns`].
-pub fn redis_benchmark(redis: &Redis, size: usize, requests: u64) -> Result<Frame> {
+/// Redis by its own program, `redis-benchmark`: gets and puts of one entry of this size, by as many clients, all of them on one thread. A
+/// row for each, as in [`Measures::turns`]; none where the program is not on this machine.
+pub fn redis_benchmark(redis: &Redis, size: usize, requests: u64) -> Result<Option<Frame>> {
+    /// What `timeout` answers for a program that is not there.
+    const NOT_THERE: i32 = 127;
     let doing = "run redis-benchmark";
     let [clients, bytes, requests] = [CLIENTS as u64, size as u64, requests].map(|number| number.to_string());
     // It takes no URL without a user.
     let url = redis.url().replace("://:", "://default:");
     let arguments = ["-u", &url, "-c", &clients, "-d", &bytes, "-n", &requests, "-t", "set,get", "--csv"];
-    let ran = Command::new("redis-benchmark").args(arguments).output().doing(doing)?;
+    let ran = Command::new("timeout").args(["60", "redis-benchmark"]).args(arguments).output().doing(doing)?;
+    if ran.status.code() == Some(NOT_THERE) {
+        return Ok(None);
+    }
     let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
     let a_second = |test: &str| -> Result<f64> {
         let mut lines = said.lines().map(|line| line.split(',').map(|word| word.trim_matches('"')));
         let found = lines.find_map(|mut words| (words.next() == Some(test)).then(|| words.next()?.parse().ok())?);
         found.ok_or_else(|| Error::new(doing, format!("it says nothing of {test}: {said}")))
     };
-    Ok(Frame::new()
+    let rates = Frame::new()
         .numbers("took", "s", [1.0 / a_second("GET")?, 1.0 / a_second("SET")?])
         .text("what", [Operation::Get, Operation::Put])
         .everywhere("layout", "", "redis-benchmark")
-        .everywhere("size", "bytes", size as u64))
+        .everywhere("size", "bytes", size as u64);
+    Ok(Some(rates))
 }

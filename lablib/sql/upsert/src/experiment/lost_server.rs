@@ -1,7 +1,7 @@
 //! The server is killed while clients put batches.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{contact, writers};
 use crate::{Extras, Table, Way};
@@ -16,16 +16,20 @@ pub fn survives(server: &MariaDb, clients: usize, batch: u64, after: u64) -> Res
     let run = |way: Way| -> Result<Frame> {
         let batch = if way.takes_many() { batch } else { 1 };
         let table = Table::create(server, way.slug(), Extras { indexes: true, ..Extras::default() })?;
-        let tried = AtomicU64::new(0);
+        let (tried, killed) = (AtomicU64::new(0), AtomicBool::new(false));
         let writers = writers(server, &table, way, clients)?;
         let ran = Crowd::holding(writers.into_iter().map(|writer| (writer, Vec::new(), String::new())))
             .times(u64::MAX)
-            .once(after, "killed", || server.try_kill())
+            .once(after, "killed", || {
+                killed.store(true, Ordering::SeqCst);
+                server.try_kill()
+            })
             .run(|(writer, acknowledged, told), call| {
                 let number = tried.fetch_add(1, Ordering::Relaxed);
                 let part = (0..batch).map(|n| contact(number * batch + n, number)).collect::<Result<Vec<_>>>()?;
                 match writer.put(&part) {
                     Ok(_) => acknowledged.push(number),
+                    Err(error) if !killed.load(Ordering::SeqCst) => return Err(error),
                     Err(error) => {
                         *told = error.to_string();
                         call.last();
