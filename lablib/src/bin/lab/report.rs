@@ -231,7 +231,7 @@ fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
     let readme = notebooks.join("README.md");
     let old = fs::read_to_string(&readme).unwrap_or_default();
     let mut text = String::from(
-        "# The notebooks\n\nWritten by `ci/lab report --full --gallery`; each verdict is that of its last such run.\n",
+        "# The notebooks\n\nWritten by `ci/lab report --gallery`; each verdict is that of its last such run, at the scale that it says.\n",
     );
     let mut table = String::new();
     for notebook in all_notebooks()? {
