@@ -234,6 +234,9 @@ fn init_script(parts: &Parts<'_>, mode: Mode) -> String {
     let folder = parts.folder.display();
     let flags = [
         "-Cprefer-dynamic".to_string(),
+        // A cell is small: what rustc does to optimise across sixteen pieces of it takes longer than the pieces.
+        "-Clto=off".to_string(),
+        "-Ccodegen-units=2".to_string(),
         format!("--extern real_lablib={folder}/{}", freshness::LIBRARY),
         // The library itself once more: what the face re-exports is looked for by its own name.
         format!("-Ldependency={folder}"),
