@@ -84,14 +84,21 @@ impl Cells {
 
     /// Links to files that are not there, seen from the folder in which the notebook lies.
     pub fn dead_links(&self, folder: &Path) -> Vec<String> {
-        let text: Vec<String> = self.of_type("markdown").map(source).collect();
-        let text = text.join("\n");
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
-        let files = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+        let links = self.links();
+        let files = links.iter().filter_map(|link| link.split(['#', ' ']).next());
         files
-            .filter(|file| !folder.join(file).exists())
+            .filter(|file| !file.is_empty() && !file.contains("://") && !folder.join(file).exists())
             .map(|file| format!("a link leads to {file}, which is not there"))
             .collect()
+    }
+
+    /// Where the links in the text lead.
+    pub fn links(&self) -> Vec<String> {
+        let targets = |text: String| {
+            let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            targets.map(str::to_string).collect::<Vec<_>>()
+        };
+        self.of_type("markdown").map(source).flat_map(targets).collect()
     }
 
     /// Cells whose failure the kernel would pass off as a success.

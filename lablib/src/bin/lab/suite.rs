@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use lablib::lab::{Error, Result, Scale, paths};
+use lablib::lab::{Doing, Error, Result, Scale, paths};
 
 use crate::cells::Cells;
 use crate::command::{cargo, run};
-use crate::{path_from_env, report};
+use crate::{page, path_from_env, report};
 
 #[derive(Default)]
 struct Tally {
@@ -81,6 +81,7 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
             tally.count("notebooks", false);
         }
     }
+    tally.check("pages: found, read and followed without a network, each below a megabyte", whole_pages);
     println!("--- what took how long");
     println!("{}", times(&tally.steps, &tally.programs));
     for name in &tally.failed {
@@ -177,6 +178,21 @@ fn clean_notebooks() -> Result<()> {
         faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", notebook.display())));
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the notebooks", faults.join("; "))) }
+}
+
+fn whole_pages() -> Result<()> {
+    let reports = paths::reports();
+    let mut faults = Vec::new();
+    for folder in [reports.clone(), reports.join("code")] {
+        for entry in std::fs::read_dir(&folder).doing("read the pages")?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "html") {
+                let found = page::faults(&std::fs::read_to_string(&path).doing("read a page")?, &folder);
+                faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", path.display())));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the pages", faults.join("; "))) }
 }
 
 fn compose_files() -> Result<()> {
