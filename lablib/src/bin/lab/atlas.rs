@@ -240,7 +240,8 @@ fn article(entry: &Entry) -> String {
     };
     let title = escape(&entry.title);
     let title = if entry.page { format!("<a href=\"{name}.html\">{title}</a>") } else { title };
-    let reasons: Vec<String> = entry.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
+    let more = entry.reasons.iter().filter(|reason| **reason != entry.verdict);
+    let reasons: Vec<String> = more.map(|reason| format!("<li>{}</li>", escape(reason))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!("<ul>{}</ul>", reasons.concat()) };
     format!(
         "<article class=\"{class}\"><h3><small>{}</small>{title}</h3><p>{says}</p>{}\
