@@ -9,6 +9,9 @@ pub const STYLE: &str = "<style>\
 .lab-warning{border-left:4px solid #d55e00;padding:.4em .8em;margin:.4em 0;font-weight:600}\
 .lab-claim{margin:.35em 0;padding:.25em .7em;border-left:4px solid #009e73}\
 .lab-claim.check{font-size:.88em;border-left-width:2px;margin:.15em 0}\
+.lab-guess{border-left:4px solid #00695c;padding:.25em .7em;margin:.35em 0}\
+.lab-answer{border:1px solid rgba(128,128,128,.4);border-left:4px solid #009e73;border-radius:4px;padding:.2em .9em;margin:.5em 0}\
+.lab-answer p{margin:.5em 0}table.lab-verdict small{display:block;color:#00695c}\
 details.lab-checks{margin:.4em 0}details.lab-checks summary{cursor:pointer}\
 .lab-claim.fails{border-color:#d55e00}.lab-claim.predicted{border-color:#0072b2}\
 .lab-headline{font-size:1.15em;font-weight:600;margin:.2em 0 .6em}\
