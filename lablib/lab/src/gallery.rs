@@ -12,13 +12,15 @@ struct Gallery {
     folder: Option<PathBuf>,
     figures: Vec<String>,
     tables: usize,
+    /// The figure that answers the notebook's question.
+    deciding: Option<String>,
     /// Texts that had no room on their figure, and which figure that is.
     cut: Vec<String>,
 }
 
 fn gallery() -> MutexGuard<'static, Gallery> {
     static GALLERY: Mutex<Gallery> =
-        Mutex::new(Gallery { folder: None, figures: Vec::new(), tables: 0, cut: Vec::new() });
+        Mutex::new(Gallery { folder: None, figures: Vec::new(), tables: 0, deciding: None, cut: Vec::new() });
     GALLERY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -27,13 +29,18 @@ pub(super) fn open(folder: PathBuf) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).doing(format!("clear {}", folder.display()))?;
     }
-    *gallery() = Gallery { folder: Some(folder), figures: Vec::new(), tables: 0, cut: Vec::new() };
+    *gallery() = Gallery { folder: Some(folder), figures: Vec::new(), tables: 0, deciding: None, cut: Vec::new() };
     Ok(())
 }
 
 /// The names of the figures so far, without extension.
 pub(super) fn figures() -> Vec<String> {
     gallery().figures.clone()
+}
+
+/// Which of them answers the notebook's question.
+pub(super) fn deciding() -> Option<String> {
+    gallery().deciding.clone()
 }
 
 /// The texts on them that had no room.
@@ -64,6 +71,9 @@ pub(super) fn keep(figure: &dyn Figure, html: &str) -> String {
     }
     let drawn = figure.draw(figure.width());
     gallery.cut.extend(drawn.cut().iter().map(|text| format!("{text:?} in {:?}", figure.title())));
+    if figure.decides() {
+        gallery.deciding = Some(name.clone());
+    }
     let shown = linked(html, &folder, &name, &[("Enlarge", "svg"), ("Data (CSV)", "csv")]);
     gallery.figures.push(name);
     shown
