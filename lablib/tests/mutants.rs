@@ -210,6 +210,8 @@ fn a_report_that_is_killed_leaves_no_process() {
 fn what_a_run_cannot_use_is_said_before_it_starts() {
     let cases = [
         ("LAB_SCALE", "huge", "could not read LAB_SCALE: \"huge\" is no scale"),
+        ("LAB_SET", "ages", "could not set the knobs: \"ages\" sets nothing"),
+        ("LAB_SET", "nothing=1", "the notebook has no knob \"nothing\""),
         ("LAB_SEED", "abc", "could not read LAB_SEED: \"abc\" is no seed"),
         ("LAB_MYSQL_URL", "not an address", "LAB_MYSQL_URL"),
         ("LAB_MYSQL_URL", "mysql://nobody:x@127.0.0.1:1/lab", "127.0.0.1:1"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use lablib::lab::{Doing, Error, Result};
 use serde_json::Value;
 
-use crate::predictions;
+use crate::{predictions, words};
 
 /// A notebook's file, parsed.
 pub struct Cells(Value);
@@ -63,7 +63,8 @@ impl Cells {
     }
 
     /// What is wrong with the notebook as it stands in the repository under this name: outputs, another experiment's name
-    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, or a prediction that knew the answer.
+    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, a prediction that knew the answer, or an
+    /// answer without its chart.
     pub fn faults(&self, name: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let opening = format!("Experiment::new(\"{name}\")");
@@ -79,7 +80,24 @@ impl Cells {
         }
         faults.extend(self.hidden_failures());
         faults.extend(predictions::too_late(self));
+        faults.extend(words::faults(self));
         faults
+    }
+
+    /// The headings, as Jupyter names them in links: what stands there, with dashes for spaces.
+    pub fn anchors(&self) -> Vec<String> {
+        let mut anchors = Vec::new();
+        for text in self.of_type("markdown").map(source) {
+            let mut in_code = false;
+            for line in text.lines() {
+                in_code ^= line.trim_start().starts_with("```");
+                let heading = line.trim_start_matches('#');
+                if !in_code && heading.len() < line.len() && heading.starts_with(' ') {
+                    anchors.push(heading.trim().replace(['`', '*'], "").replace(' ', "-"));
+                }
+            }
+        }
+        anchors
     }
 
     /// Links to files that are not there, seen from the folder in which the notebook lies.

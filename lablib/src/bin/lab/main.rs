@@ -30,6 +30,7 @@ mod predictions;
 mod report;
 mod suite;
 mod tether;
+mod words;
 
 use std::process::ExitCode;
 

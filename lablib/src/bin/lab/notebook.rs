@@ -14,7 +14,7 @@ use crate::cells::{Cells, joined};
 use crate::jupyter::{Jupyter, Refusal, swept};
 use crate::kernel::{Kernel, Mode};
 use crate::page::Neighbour;
-use crate::{atlas, listing, page, report};
+use crate::{atlas, listing, page, report, words};
 
 /// How a run ended.
 pub struct Outcome {
@@ -53,6 +53,8 @@ impl Outcome {
 pub struct Runner<'a> {
     kernel: &'a Kernel,
     scale: Scale,
+    /// The knobs that are set, as `LAB_SET` says it.
+    set: String,
     /// Where pages are written.
     reports: PathBuf,
     jupyter: Option<Jupyter>,
@@ -83,8 +85,8 @@ impl Run {
         self.folder.join("panics.log")
     }
 
-    fn env(&self, scale: Scale) -> Value {
-        json!({"LAB_SCALE": scale.to_string(), "LAB_RUN": self.id, "LAB_PANICS": self.panics(), "TMPDIR": self.folder})
+    fn env(&self, scale: Scale, set: &str) -> Value {
+        json!({"LAB_SCALE": scale.to_string(), "LAB_SET": set, "LAB_RUN": self.id, "LAB_PANICS": self.panics(), "TMPDIR": self.folder})
     }
 }
 
@@ -95,8 +97,8 @@ impl Drop for Run {
 }
 
 impl<'a> Runner<'a> {
-    pub fn new(kernel: &'a Kernel, scale: Scale, reports: PathBuf) -> Self {
-        Self { kernel, scale, reports, jupyter: None, prepared: None }
+    pub fn new(kernel: &'a Kernel, scale: Scale, set: &str, reports: PathBuf) -> Self {
+        Self { kernel, scale, set: set.to_string(), reports, jupyter: None, prepared: None }
     }
 
     /// Runs a notebook, judges it and writes its page. Whatever goes wrong is a reason, not an error.
@@ -113,9 +115,9 @@ impl<'a> Runner<'a> {
             Outcome { name, title, question, chapter, seconds: 0.0, verdict: None, reasons: Vec::new(), page: None };
         match cells {
             Err(error) => outcome.reasons.push(error.to_string()),
-            Ok(cells) => outcome.reasons.extend(cells.hidden_failures()),
+            Ok(cells) => outcome.reasons.extend([cells.hidden_failures(), words::faults(&cells)].concat()),
         }
-        // A `?` that hides its failure makes the rest of the run worthless: it is not run.
+        // A `?` that hides its failure makes the rest of the run worthless, and so does an answer without its chart: it is not run.
         if outcome.reasons.is_empty()
             && let Err(error) = self.execute_and_judge(notebook, next, &mut outcome)
         {
@@ -155,8 +157,8 @@ impl<'a> Runner<'a> {
         // At full scale nothing else happens meanwhile.
         let next = next.filter(|_| self.scale == Scale::Quick).and_then(|next| Run::of(next).ok());
         let order = json!({
-            "run": run.notebook, "into": executed, "env": run.env(self.scale), "seconds": seconds,
-            "next": next.as_ref().map(|run| json!({"notebook": run.notebook, "env": run.env(self.scale)})),
+            "run": run.notebook, "into": executed, "env": run.env(self.scale, &self.set), "seconds": seconds,
+            "next": next.as_ref().map(|run| json!({"notebook": run.notebook, "env": run.env(self.scale, &self.set)})),
         });
         self.prepared = next;
         self.ask(&order, Duration::from_secs(seconds + 180)).map_err(|Refusal { cause, dead, .. }| {

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lablib::lab::{Doing, Error, Result, Scale, paths};
+use lablib::lab::{Doing, Error, Result, Scale, knob, paths};
 
 use crate::atlas;
 use crate::cells::Cells;
 use crate::kernel;
 use crate::notebook::{Outcome, Runner};
+use crate::words;
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -19,15 +20,21 @@ struct Order {
     scale: Scale,
     times: u32,
     gallery: bool,
+    /// The knobs to set, as `LAB_SET` says it.
+    set: String,
 }
 
-/// `report [NAME ...] [--full] [--times N] [--gallery]`
+/// How `report` is called.
+const USAGE: &str = "ci/lab report [NAME ...] [--full] [--times N] [--set KNOB=VALUE ...] [--gallery]";
+
+/// `report [NAME ...] [--full] [--times N] [--set KNOB=VALUE ...] [--gallery]`
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let order = parse(arguments, Scale::from_env()?)?;
+    let order = parse(arguments, Scale::from_env()?, &std::env::var("LAB_SET").unwrap_or_default())?;
     let notebooks = choose(&order.names)?;
+    words::refuse_unknown(&notebooks, &knob::assignments(&order.set)?)?;
     lablib::lab::seed_from_env()?;
     lablib::lab::service::own_servers_answer()?;
-    let outcomes = run_all(&notebooks, order.scale, order.times)?;
+    let outcomes = run_all(&notebooks, order.scale, order.times, &order.set)?;
     if order.gallery {
         write_gallery(&latest(&outcomes))?;
     }
@@ -43,9 +50,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// Runs notebooks one after the other, each so many times, prints a line for each run, and writes the index.
-pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Outcome>> {
+pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32, set: &str) -> Result<Vec<Outcome>> {
     let kernel = kernel::build(kernel::Build::FullSpeed)?;
-    let mut runner = Runner::new(&kernel, scale, paths::reports());
+    let mut runner = Runner::new(&kernel, scale, set, paths::reports());
     let mut outcomes: Vec<Outcome> = Vec::new();
     for (index, notebook) in notebooks.iter().enumerate() {
         for round in 1..=times {
@@ -61,11 +68,9 @@ pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Ou
     Ok(outcomes)
 }
 
-fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
-    let mut order = Order { names: Vec::new(), scale, times: 1, gallery: false };
-    let refuse = |cause: String| {
-        Err(Error::new("read the command", cause).remedy("ci/lab report [NAME ...] [--full] [--times N] [--gallery]"))
-    };
+fn parse(arguments: &[String], scale: Scale, set: &str) -> Result<Order> {
+    let mut order = Order { names: Vec::new(), scale, times: 1, gallery: false, set: set.trim().to_string() };
+    let refuse = |cause: String| Err(Error::new("read the command", cause).remedy(USAGE));
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -75,9 +80,17 @@ fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
                 Some(times) => order.times = times,
                 None => return refuse("--times wants a whole number from 1 on".into()),
             },
+            "--set" => match arguments.next() {
+                Some(set) if order.set.is_empty() => order.set = set.clone(),
+                Some(set) => order.set = format!("{},{set}", order.set),
+                None => return refuse("--set wants a knob and its value, KNOB=VALUE".into()),
+            },
             option if option.starts_with('-') => return refuse(format!("there is no option {option}")),
             name => order.names.push(name.to_string()),
         }
+    }
+    if order.gallery && !order.set.is_empty() {
+        return refuse(format!("the gallery shows no run whose knobs were set ({})", order.set));
     }
     Ok(order)
 }
@@ -158,6 +171,9 @@ fn latest(outcomes: &[Outcome]) -> Vec<&Outcome> {
 /// keep their verdicts.
 fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
     let notebooks = paths::root().join("notebooks");
+    // Somebody's own knobs and guesses are nothing to show to everybody.
+    let plain = |outcome: &&&Outcome| outcome.verdict.as_ref().is_some_and(|verdict| verdict.is_plain());
+    let outcomes: Vec<&Outcome> = outcomes.iter().filter(plain).copied().collect();
     for outcome in outcomes.iter().filter(|outcome| outcome.passed()) {
         if let Some(chart) = outcome.deciding() {
             let from = paths::reports().join(&outcome.name).join(format!("{chart}.svg"));
@@ -243,21 +259,34 @@ mod tests {
     }
 
     fn order(text: &str) -> Result<Order> {
-        parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick)
+        parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick, "")
     }
 
     #[test]
     fn options_may_stand_anywhere() {
-        let expected = Order { names: vec!["00-tour".into()], scale: Scale::Full, times: 3, gallery: true };
+        let (names, set) = (vec!["00-tour".into()], String::new());
+        let expected = Order { names, scale: Scale::Full, times: 3, gallery: true, set };
         assert_eq!(order("--times 3 00-tour --gallery --full"), Ok(expected));
     }
 
     #[test]
     fn nonsense_is_refused_in_one_sentence() {
-        for text in ["--times", "--times 0", "--times many", "--fast"] {
+        for text in ["--times", "--times 0", "--times many", "--fast", "--set", "--gallery --set a=1"] {
             let error = order(text).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.starts_with("could not read the command: "), "{text}: {error:?}");
         }
+    }
+
+    #[test]
+    fn knobs_are_set_by_each_option_and_by_the_environment() {
+        let set = |text: &str, env: &str| {
+            let arguments: Vec<String> = text.split_whitespace().map(str::to_string).collect();
+            parse(&arguments, Scale::Quick, env).map(|order| order.set)
+        };
+        assert_eq!(set("--set ages=4 07 --set clients=8", ""), Ok("ages=4,clients=8".into()));
+        assert_eq!(set("07 --set ages=4", "clients=8"), Ok("clients=8,ages=4".into()));
+        assert_eq!(set("07", " "), Ok(String::new()));
+        assert!(set("--gallery", "clients=8").is_err());
     }
 
     #[test]

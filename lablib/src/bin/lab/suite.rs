@@ -53,7 +53,10 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     tally.check("formatting", || cargo_says(&["fmt", "--all", "--check"]).map(drop));
-    tally.check("notebooks: no outputs, no dead links, predictions before what they predict", clean_notebooks);
+    tally.check(
+        "notebooks: no outputs, no dead links, predictions before what they predict, answers with their chart",
+        clean_notebooks,
+    );
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
     for (name, which) in [("clippy", ALL), ("clippy, model checks", MODELS)] {
@@ -69,7 +72,7 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     tests(&mut tally, "the rooms", ALL);
     tests(&mut tally, "the models", MODELS);
     println!("--- notebooks");
-    match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
+    match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1, "")) {
         Ok(outcomes) => {
             for outcome in outcomes {
                 tally.count(&outcome.name, outcome.passed());
@@ -101,7 +104,9 @@ fn tests(tally: &mut Tally, of: &str, packages: &[&str]) {
     let arguments = [&["test", "--release", "--no-fail-fast"], packages, &["--", "--include-ignored"]].concat();
     let mut command = cargo(&paths::root(), &arguments);
     // The tests kill and pause servers, which a server of the user's is spared.
-    for own in ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"] {
+    let servers = ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"];
+    // Nor is what somebody has set or guessed part of any test.
+    for own in servers.into_iter().chain(["LAB_SET", "LAB_GUESSES", "LAB_GUESSES_TO"]) {
         command.env_remove(own);
     }
     let start = Instant::now();
