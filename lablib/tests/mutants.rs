@@ -141,12 +141,26 @@ fn a_page_loads_nothing_from_elsewhere_and_leads_nowhere_in_vain() {
         "<li><a href=\"#1.-What-is-one-and-one?\">1. What is one and one?</a></li>",
         "<a href=\"code/lab.html#claim.rs\">the code</a>",
         "<a data-href=\"00-tour.html\">the tour</a>",
-        "<summary>✓ 1 claim holds</summary>",
+        "<summary>✓ 1 claim holds</summary><p class=\"lab-claim holds\" title=\"one and one is two\">✓ one and one is two: predicted 2",
+        "<strong>Two</strong>, as <a href=\"#1.-What-is-one-and-one?\">counted</a>. Always.",
+        "<details class=\"result\"><summary><span>Show what happened</span>",
+        "<a href=\"#01-the-first-of-two-charts\">Where this chart stands</a>",
         "<a href=\"fixture/02-the-second-of-two-charts.csv\">Data (CSV)</a>",
     ] {
         assert!(page.contains(there), "{there}");
     }
-    assert_eq!(page.matches("<h1").count(), 1);
+    let once = [
+        "<h1",
+        "id=\"01-the-first-of-two-charts\"",
+        "as <a href=\"#1.-What",
+        "@font-face{font-family:Inter;font-weight:400",
+    ];
+    assert_eq!(once.map(|what| page.matches(what).count()), [1; 4]);
+    let index = std::fs::read_to_string(folder.join("reports/index.html")).unwrap();
+    assert!(
+        index
+            .contains("<p><strong>Two</strong>, as <a href=\"good.html#1.-What-is-one-and-one?\">counted</a>.</p><svg")
+    );
     assert!(!page.contains('¶') && !page.contains("tabindex"));
     let listing = std::fs::read_to_string(folder.join("reports/code/lab.html")).unwrap();
     assert!(listing.contains("<h2 id=\"claim.rs\">") && listing.contains("<h2 id=\"chart/bars.rs\">"));
