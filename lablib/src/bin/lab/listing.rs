@@ -31,7 +31,7 @@ fn name(folder: &Path) -> String {
     }
 }
 
-/// Writes the page of a folder of sources.
+/// Writes the page of a folder of sources, without their tests.
 pub fn write(reports: &Path, folder: &Path) -> Result<()> {
     let mut files = Vec::new();
     collect(&paths::root().join(folder), "", &mut files)?;
@@ -64,7 +64,9 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Re
         if path.is_dir() && name != "bin" {
             collect(&path, &format!("{name}/"), files)?;
         } else if name.ends_with(".rs") {
-            files.push((name, fs::read_to_string(&path).doing(doing())?));
+            let text = fs::read_to_string(&path).doing(doing())?;
+            // Where a file's tests begin, what it does has ended.
+            files.push((name, text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_string()));
         }
     }
     Ok(())
