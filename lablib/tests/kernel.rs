@@ -28,10 +28,15 @@ impl Session {
 
     /// Where its kernels are described: folders, as in `PATH`.
     fn with_kernels_of(folders: OsString) -> Self {
+        Self::in_environment(folders, &[])
+    }
+
+    fn in_environment(folders: OsString, variables: &[(&str, &str)]) -> Self {
         let python = std::env::var("LAB_PYTHON").expect("LAB_PYTHON is not set: run the tests with ci/lab test");
         let mut child = Command::new(Path::new(&python).join("bin/python"))
             .arg(root().join("lablib/tests/kernel/session.py"))
             .env("JUPYTER_PATH", folders)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -134,6 +139,104 @@ fn variables_survive_a_panic_in_front_of_a_person() {
     session.run("a", "let kept = 41;");
     session.run("a", "assert_eq!(kept, 42);");
     assert_eq!(text(&session.run("a", "println!(\"{}\", kept + 1);")["out"]), "42\n");
+}
+
+/// Runs a cell in front of a reader who types these lines.
+fn with_reader(session: &mut Session, code: &str, answers: &[&str]) -> Value {
+    let answer = session.ask(json!({"kernel": "a", "run": code, "answers": answers}));
+    assert_eq!(answer["failed"], false, "{code}: {answer}");
+    answer
+}
+
+fn prompts(answer: &Value) -> Vec<&str> {
+    answer["prompts"].as_array().unwrap().iter().map(text).collect()
+}
+
+/// The kernel finds a request only at the beginning of a line; behind an unfinished one both would wait for ever.
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn a_reader_is_asked_even_behind_an_unfinished_line() {
+    let mut session = Session::start();
+    session.run("a", "use lablib::prelude::*;");
+    session.run("a", "let mut lab = Experiment::rehearsal(\"asking\");");
+    let cell = "print!(\"unfinished\");\nlet moved = lab.guess(\"Of 1,000: which share?\", \"%\");";
+    let answer = with_reader(&mut session, cell, &["many", "30 %"]);
+    let asked = prompts(&answer);
+    assert!(
+        asked.len() == 2 && asked[0].starts_with("Of 1,000 – which share? Your guess, a number, in %"),
+        "{asked:?}"
+    );
+    assert!(asked[1].starts_with("\"many\" is no number"), "{asked:?}");
+    assert!(text(&answer["out"]).starts_with("unfinished\n"), "{answer}");
+    assert!(text(&answer["data"]["text/html"]).contains("Your guess: <strong>30\u{202f}%</strong>"), "{answer}");
+    // Its type was inferred, and whoever has no guess is asked once.
+    assert_eq!(text(&session.run("a", "println!(\"{:?}\", moved.value());")["out"]), "Some(30.0)\n");
+    let answer = with_reader(&mut session, "let none = lab.guess(\"How many?\", \"\");", &[""]);
+    assert_eq!(prompts(&answer).len(), 1);
+    assert_eq!(text(&session.run("a", "println!(\"{:?}\", none.value());")["out"]), "None\n");
+    // A front end in which nobody can type answers for its reader.
+    session.run("a", "let nobody = lab.guess(\"How many?\", \"\");");
+    assert_eq!(text(&session.run("a", "println!(\"{:?}\", nobody.value());")["out"]), "None\n");
+}
+
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn a_run_that_nobody_watches_asks_nobody() {
+    let headless = root().join("target/lab/kernel/current/headless/jupyter");
+    let mut session = Session::in_environment(headless.into(), &[("LAB_ASK", "1")]);
+    session.run("a", "use lablib::prelude::*;");
+    session.run("a", "let mut lab = Experiment::rehearsal(\"asking\");");
+    let answer = with_reader(&mut session, "let moved = lab.guess(\"Which share?\", \"%\");", &["30"]);
+    assert_eq!(prompts(&answer), Vec::<&str>::new());
+    assert_eq!(text(&session.run("a", "println!(\"{:?}\", moved.value());")["out"]), "None\n");
+}
+
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn a_file_answers_in_the_readers_place_and_a_class_keeps_its_guesses() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guesses");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (answers, class) = (folder.join("answers"), folder.join("class"));
+    std::fs::write(&answers, "Which share? = 30\n").unwrap();
+    let interactive = root().join("target/lab/kernel/current/interactive/jupyter");
+    let variables = [
+        ("LAB_GUESSES", answers.to_str().unwrap()),
+        ("LAB_GUESSES_TO", class.to_str().unwrap()),
+        ("LAB_STUDENT", "Ada L."),
+    ];
+    let mut session = Session::in_environment(interactive.into(), &variables);
+    session.run("a", "use lablib::prelude::*;");
+    session.run("a", "let mut lab = Experiment::rehearsal(\"asking\");");
+    let answer = with_reader(&mut session, "let moved = lab.guess(\"Which share?\", \"%\");", &["7"]);
+    assert_eq!(prompts(&answer), Vec::<&str>::new());
+    assert_eq!(text(&session.run("a", "println!(\"{:?}\", moved.value());")["out"]), "Some(30.0)\n");
+    session.run("a", &format!("let room = lab.guesses({:?});", class.to_str().unwrap()));
+    let answer = session.run("a", "println!(\"{} {:?}\", room.number(\"guess\"), room.texts(\"student\"));");
+    assert_eq!(text(&answer["out"]), "30 [\"ada-l\"]\n");
+}
+
+#[test]
+#[ignore = "needs the kernel: ci/lab test"]
+fn knobs_are_set_from_outside_and_what_cannot_be_is_refused_with_what_can() {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("knobs");
+    let _ = std::fs::remove_dir_all(&out);
+    let interactive = root().join("target/lab/kernel/current/interactive/jupyter");
+    let variables = [("LAB_SET", "ages=7,clients=0,agse=4"), ("LAB_OUT", out.to_str().unwrap())];
+    let mut session = Session::in_environment(interactive.into(), &variables);
+    session.run("a", "use lablib::prelude::*;");
+    session.run("a", "let mut lab = Experiment::new(\"97-knobs\");");
+    session.run("a", "let ages = lab.knob(\"ages\", 4_usize, 20);");
+    assert_eq!(text(&session.run("a", "println!(\"{}\", ages + 1_usize);")["out"]), "8\n");
+    let said = |answer: Value| text(&answer["err"]).to_string();
+    let refused = said(session.run("a", "let clients = lab.knob(\"clients\", 8_u8, 8);"));
+    let sentence = "could not set the knob \"clients\": \"0\" is not more than zero, and the knob is a whole number from 0 to 255; \
+                    it is 8 at quick scale and 8 at full";
+    assert!(refused.contains(sentence), "{refused}");
+    session.run("a", "lab.claim(\"one is one\").measured(1).exactly(1);");
+    let refused = said(session.run("a", "lab.verdict();"));
+    assert!(refused.contains("the notebook has no knob \"clients\"; its knobs are ages"), "{refused}");
+    assert!(!out.join("results/97-knobs.json").exists(), "a refused run has no verdict");
 }
 
 /// Servers of a killed kernel: whatever process had `folder` in its command line is gone, and so is the folder.

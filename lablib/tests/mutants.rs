@@ -118,7 +118,7 @@ fn each_hidden_failure_is_reported_with_its_reason() {
 /// A page is for people who never run anything, on a train.
 #[test]
 #[ignore = "needs the kernel: ci/lab test"]
-fn a_page_loads_nothing_from_elsewhere() {
+fn a_page_loads_nothing_from_elsewhere_and_leads_nowhere_in_vain() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("offline");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
@@ -132,6 +132,46 @@ fn a_page_loads_nothing_from_elsewhere() {
                 assert!(rest.contains("data:"), "{file} loads {rest}");
             }
         }
+    }
+    let page = std::fs::read_to_string(folder.join("reports/good.html")).unwrap();
+    for there in [
+        "<title>A notebook that passes · System design lab</title>",
+        "<a class=\"skip\" href=\"#main\">",
+        "<h2 id=\"1.-What-is-one-and-one?\">1. <em>What</em> is one and one?</h2>",
+        "<li><a href=\"#1.-What-is-one-and-one?\">1. What is one and one?</a></li>",
+        "<a href=\"code/lab.html#claim.rs\">the code</a>",
+        "<a data-href=\"00-tour.html\">the tour</a>",
+        "<summary>✓ 1 claim holds</summary><p class=\"lab-claim holds\" title=\"one and one is two\">✓ one and one is two: predicted 2",
+        "<strong>Two</strong>, as <a href=\"#1.-What-is-one-and-one?\">counted</a>. Always.",
+        "<details class=\"result\"><summary><span>Show what happened</span>",
+        "<a href=\"#01-the-first-of-two-charts\">Where this chart stands</a>",
+        "<a href=\"fixture/02-the-second-of-two-charts.csv\">Data (CSV)</a>",
+    ] {
+        assert!(page.contains(there), "{there}");
+    }
+    let once = [
+        "<h1",
+        "id=\"01-the-first-of-two-charts\"",
+        "as <a href=\"#1.-What",
+        "@font-face{font-family:Inter;font-weight:400",
+    ];
+    assert_eq!(once.map(|what| page.matches(what).count()), [1; 4]);
+    let index = std::fs::read_to_string(folder.join("reports/index.html")).unwrap();
+    assert!(
+        index
+            .contains("<p><strong>Two</strong>, as <a href=\"good.html#1.-What-is-one-and-one?\">counted</a>.</p><svg")
+    );
+    assert!(!page.contains('¶') && !page.contains("tabindex"));
+    let listing = std::fs::read_to_string(folder.join("reports/code/lab.html")).unwrap();
+    assert!(listing.contains("<h2 id=\"claim.rs\">") && listing.contains("<h2 id=\"chart/bars.rs\">"));
+    for (at, _) in page.match_indices(" href=\"") {
+        let target = page[at + " href=\"".len()..].split('"').next().unwrap();
+        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+        let there = match file {
+            "" => page.contains(&format!(" id=\"{anchor}\"")),
+            file => folder.join("reports").join(file).exists(),
+        };
+        assert!(there, "{target} leads nowhere");
     }
     for extension in ["svg", "csv", "png"] {
         let kept = std::fs::read_dir(folder.join("reports/fixture")).unwrap().flatten();
@@ -184,6 +224,8 @@ fn a_report_that_is_killed_leaves_no_process() {
 fn what_a_run_cannot_use_is_said_before_it_starts() {
     let cases = [
         ("LAB_SCALE", "huge", "could not read LAB_SCALE: \"huge\" is no scale"),
+        ("LAB_SET", "ages", "could not set the knobs: \"ages\" sets nothing"),
+        ("LAB_SET", "nothing=1", "the notebook has no knob \"nothing\""),
         ("LAB_SEED", "abc", "could not read LAB_SEED: \"abc\" is no seed"),
         ("LAB_MYSQL_URL", "not an address", "LAB_MYSQL_URL"),
         ("LAB_MYSQL_URL", "mysql://nobody:x@127.0.0.1:1/lab", "127.0.0.1:1"),

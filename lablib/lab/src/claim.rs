@@ -7,7 +7,7 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::display::escape;
 use crate::number::significant;
-use crate::{Experiment, Samples, Scale};
+use crate::{Error, Experiment, Guess, OrFail, Samples, Scale};
 
 /// How often a true prediction may be called wrong: once in so many claims.
 const FALSE_ALARM: f64 = 1.0 / 16_000.0;
@@ -66,6 +66,12 @@ pub struct Claim {
     /// Whether it is a check: judged, counted and failing the run like a claim, but nothing that a reader is asked to remember.
     #[serde(default)]
     pub check: bool,
+    /// What the reader said before it was measured, in the same unit.
+    #[serde(default)]
+    pub guessed: Option<f64>,
+    /// The section of the notebook that it stands in; empty where nobody knows.
+    #[serde(default)]
+    pub section: String,
 }
 
 /// A claim in the making: say what was predicted and measured, then the bound, which judges it.
@@ -91,6 +97,7 @@ pub struct Claiming<'a> {
     lab: &'a mut Experiment,
     sentence: String,
     predicted: Option<Prediction>,
+    guessed: Option<&'a Guess>,
     measured: Samples,
     unit: String,
     made_at: Option<Scale>,
@@ -100,12 +107,20 @@ pub struct Claiming<'a> {
 impl<'a> Claiming<'a> {
     pub(crate) fn new(lab: &'a mut Experiment, sentence: String, check: bool) -> Self {
         let measured = Samples::default();
-        Self { lab, sentence, predicted: None, measured, unit: String::new(), made_at: None, check }
+        let (predicted, guessed, unit) = (None, None, String::new());
+        Self { lab, sentence, predicted, guessed, measured, unit, made_at: None, check }
     }
 
     /// What was said before the run, by [`Experiment::predict`].
     pub fn predicted(mut self, prediction: Prediction) -> Self {
         self.predicted = Some(prediction);
+        self
+    }
+
+    /// What the reader said before the run, by [`Experiment::guess`], in the claim's unit: the verdict compares. Nothing where there is no
+    /// guess.
+    pub fn guessed(mut self, guess: &'a Guess) -> Self {
+        self.guessed = Some(guess);
         self
     }
 
@@ -179,6 +194,10 @@ impl<'a> Claiming<'a> {
     }
 
     fn judge(self, statistic: fn(&Samples) -> f64, tolerance: String, keeps_bound: bool) {
+        if let Some(guess) = self.guessed.filter(|guess| guess.unit() != self.unit) {
+            let cause = format!("the guess is in {:?} and the claim in {:?}", guess.unit(), self.unit);
+            Err::<(), _>(Error::new(format!("compare a guess with {:?}", self.sentence), cause)).or_fail();
+        }
         let finite = self.measured.values().iter().all(|value| value.is_finite());
         let value = statistic(&self.measured);
         let too_late = self.predicted.is_some_and(|said| self.measured.taken().is_some_and(|taken| taken < said.made));
@@ -204,6 +223,8 @@ impl<'a> Claiming<'a> {
             made_at: self.made_at.map_or_else(|| "both".into(), |scale| scale.to_string()),
             holds: keeps_bound && sound,
             check: self.check,
+            guessed: self.guessed.and_then(Guess::value),
+            section: String::new(),
         };
         self.lab.record(claim, self.made_at);
     }
@@ -217,18 +238,31 @@ fn t_quantile(samples: usize) -> Option<f64> {
 }
 
 impl Claim {
-    /// Predicted, measured and bound in one line.
+    /// Its sentence, predicted, measured and bound in one line.
     pub fn summary(&self) -> String {
         let mark = if self.holds { "✓" } else { "✗" };
-        let predicted = self.predicted_text().map(|text| format!("predicted {text}, "));
+        format!("{mark} {}: {}", self.claim, self.figures())
+    }
+
+    /// Predicted, measured and bound.
+    fn figures(&self) -> String {
+        let predicted = self.predicted_text().map(|text| format!("predicted {text}, ")).unwrap_or_default();
         let missed = if self.prediction_missed() { "; it holds, but the prediction missed" } else { "" };
-        format!(
-            "{mark} {}: {}measured {}, bound {}{missed}",
-            self.claim,
-            predicted.unwrap_or_default(),
-            self.measured_text(),
-            self.tolerance
-        )
+        let guessed = self.guessed_text().map(|text| format!("; {text}")).unwrap_or_default();
+        format!("{predicted}measured {}, bound {}{missed}{guessed}", self.measured_text(), self.tolerance)
+    }
+
+    /// What its cell shows. Its sentence stands in the code above and in the verdict, and here only where it does not hold.
+    pub(crate) fn line(&self) -> String {
+        let class = if self.holds { "holds" } else { "fails" };
+        let quiet = if self.check { " check" } else { "" };
+        let text = if self.holds { format!("✓ holds: {}", self.figures()) } else { self.summary() };
+        format!("<p class=\"lab-claim {class}{quiet}\" title=\"{}\">{}</p>", escape(&self.claim), escape(&text))
+    }
+
+    /// "you said 30 %, it is 4.95 %".
+    fn guessed_text(&self) -> Option<String> {
+        Some(format!("you said {}, it is {}", self.with_unit(self.guessed?), self.with_unit(self.measured?)))
     }
 
     /// Whether it holds, although something else was predicted.
@@ -285,20 +319,32 @@ fn one_of(unit: &str) -> String {
     unit.replacen(word, &found.unwrap_or_default(), 1)
 }
 
-/// The verdict's table: one row a claim; and the checks in a table of their own, folded where all of them hold.
+/// The verdict's table: one row a claim; and the checks in a table for each section of the notebook, folded where all of them hold
+/// as predicted.
 pub fn claims_as_html(claims: &[Claim]) -> String {
     let (checks, claims): (Vec<&Claim>, Vec<&Claim>) = claims.iter().partition(|claim| claim.check);
-    let table = table_of("claim", &claims);
-    if checks.is_empty() {
-        return table;
+    let mut sections: Vec<(&str, Vec<&Claim>)> = Vec::new();
+    for check in checks {
+        match sections.iter_mut().find(|(section, _)| *section == check.section) {
+            Some((_, checks)) => checks.push(check),
+            None => sections.push((&check.section, vec![check])),
+        }
     }
-    let failed = checks.iter().filter(|check| !check.holds).count();
-    let open = if failed > 0 { " open" } else { "" };
-    let summary = said_of(checks.len(), failed, "check");
-    format!(
-        "{table}<details class=\"lab-checks\"{open}><summary>{summary}</summary>{}</details>",
-        table_of("check", &checks)
-    )
+    let mut html = table_of("claim", &claims);
+    for (section, checks) in sections {
+        let failed = checks.iter().filter(|check| !check.holds).count();
+        let open = if checks.iter().any(|check| !check.holds || check.prediction_missed()) { " open" } else { "" };
+        let said = said_of(checks.len(), failed, "check");
+        let summary = match section {
+            "" => said,
+            section => format!("{} · {said}", escape(section)),
+        };
+        html.push_str(&format!(
+            "<details class=\"lab-checks\"{open}><summary>{summary}</summary>{}</details>",
+            table_of("check", &checks)
+        ));
+    }
+    html
 }
 
 /// "All 12 checks hold."; "2 of 12 checks do not hold."
@@ -324,8 +370,9 @@ fn table_of(what: &str, claims: &[&Claim]) -> String {
             true => ("holds", "✓ holds"),
             false => ("fails", "✗ does not hold"),
         };
+        let guessed = claim.guessed_text().map(|text| format!("<small>{}</small>", escape(&text))).unwrap_or_default();
         html.push_str(&format!(
-            "<tr class=\"{class}\"><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+            "<tr class=\"{class}\"><td>{}{guessed}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
              <td>{}</td><td class=\"mark\">{word}</td></tr>",
             escape(&claim.claim),
             escape(&claim.predicted_text().unwrap_or_else(|| "–".into())),

@@ -51,8 +51,7 @@ impl<F: Figure> Show for F {
 
     /// Also leaves the picture and its data beside the report.
     fn show(&self) {
-        gallery::keep(self);
-        emit(&self.to_html(), &self.to_plain());
+        emit(&gallery::keep(self, &self.to_html()), &self.to_plain());
     }
 }
 

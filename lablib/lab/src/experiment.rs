@@ -6,8 +6,12 @@ use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{Answer, Answering};
 use crate::claim::{Claim, Claiming, Prediction, claims_as_html, said_of};
 use crate::display::{self, escape};
+use crate::guess::{self, Guess};
+use crate::knob::{self, Knob, Knobs, Setting};
+use crate::outline::Outline;
 use crate::scale::seed_from_env;
 use crate::{
     Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, paths, session, significant,
@@ -24,11 +28,13 @@ const EXPLORING: &str =
 /// use lab::*;
 ///
 /// let mut lab = Experiment::new("01-consistent-hashing");
-/// let keys = lab.pick(10_000, 1_000_000);
+/// let keys = lab.knob("keys", 10_000, 1_000_000);
+/// let guess = lab.guess("Which share of the keys moves when 50 of 1,000 shards leave?", "%");
 /// let moved = lab.predict("the share of keys that move, in %", 5.0, 0.2);
 /// // … the experiment runs …
 /// # let measured = 4.95;
-/// lab.claim("the ring moves its share").predicted(moved).measured(measured).unit("%").between(4.5, 5.5);
+/// lab.claim("the ring moves its share").guessed(&guess).predicted(moved).measured(measured).unit("%").between(4.5, 5.5);
+/// lab.answer(format!("**{measured} %** of the keys move")).rule("a ring where shards come and go").limits("one machine");
 /// lab.verdict();
 /// ```
 #[derive(Debug)]
@@ -43,6 +49,10 @@ pub struct Experiment {
     claims: Vec<Claim>,
     left_out: usize,
     rehearsal: bool,
+    knobs: Knobs,
+    guesses: Vec<Guess>,
+    answer: Option<Answer>,
+    outline: Outline,
 }
 
 /// What a run leaves in `target/results/NAME.json`.
@@ -73,6 +83,18 @@ pub struct Verdict {
     /// Texts that had no room on their figure.
     #[serde(default)]
     pub cut: Vec<String>,
+    /// The answer to the notebook's question.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    /// Which of the figures shows it.
+    #[serde(default)]
+    pub deciding: Option<String>,
+    /// What the reader was asked; without a value where nobody answered.
+    #[serde(default)]
+    pub guesses: Vec<Guess>,
+    /// The notebook's parameters, and which of them were set from outside.
+    #[serde(default)]
+    pub knobs: Vec<Setting>,
 }
 
 impl Experiment {
@@ -84,7 +106,8 @@ impl Experiment {
 
     fn open(name: &str) -> Result<Self> {
         check_name(name)?;
-        let lab = Self::with_name(name, false)?;
+        let mut lab = Self::with_name(name, false)?;
+        lab.outline = Outline::read(&paths::root().join("notebooks").join(format!("{name}.ipynb")));
         gallery::open(paths::reports().join(name))?;
         let build = if freshness::EXPLORING { EXPLORING } else { "" };
         let heading = format!("{name}, {} scale, seed {}{build}", lab.scale, lab.seed);
@@ -117,6 +140,10 @@ impl Experiment {
             claims: Vec::new(),
             left_out: 0,
             rehearsal,
+            knobs: Knobs::from_env()?,
+            guesses: Vec::new(),
+            answer: None,
+            outline: Outline::default(),
         })
     }
 
@@ -138,6 +165,62 @@ impl Experiment {
     /// `quick` or `full`, by the scale of this run.
     pub fn pick<T>(&self, quick: T, full: T) -> T {
         self.scale.pick(quick, full)
+    }
+
+    /// A parameter of the notebook: `quick` or `full`, by the scale of this run, unless it was set from outside
+    /// (`ci/lab report 07 --set ages=10000`, or `LAB_SET`). Ends the cell where what was set is nothing that it can be.
+    ///
+    /// ```
+    /// let mut lab = lab::Experiment::rehearsal("knobs");
+    /// let ages = lab.knob("ages", 4_usize, 20);
+    /// let sizes: Vec<u64> = lab.knob("sizes", vec![10, 100], vec![10, 100, 1_000]);
+    /// assert_eq!((ages, sizes.len()), (4, 2));
+    /// ```
+    pub fn knob<T: Knob>(&mut self, name: &str, quick: T, full: T) -> T {
+        self.knobs.turn(name, quick, full, self.scale).or_fail()
+    }
+
+    /// Asks the reader for a number, before it is measured; in a cell of its own. Draw it with a chart's `guess`, and put it into the
+    /// verdict with a claim's [`guessed`](Claiming::guessed). Where nobody is there to be asked, nothing waits, and the guess has no value: see
+    /// [`crate::guess`] for who is.
+    pub fn guess(&mut self, question: &str, unit: &str) -> Guess {
+        let guess = guess::ask(question, unit).or_fail();
+        if let Some(folder) = guess::path_in("LAB_GUESSES_TO") {
+            guess::keep(&folder, &guess::student(), &self.name, &guess).or_fail();
+        }
+        display::emit(&guess.card(), &guess.plain());
+        self.guesses.retain(|other| other.question() != question);
+        self.guesses.push(guess.clone());
+        guess
+    }
+
+    /// What a class has guessed, where `LAB_GUESSES_TO` was this folder: student, question, guess, unit and notebook. Ends the cell
+    /// where there is nothing.
+    ///
+    /// ```no_run
+    /// # use lab::*;
+    /// # let lab = Experiment::rehearsal("x");
+    /// let room = lab.guesses("/srv/class").filter("notebook", lab.name());
+    /// Chart::histogram("What the room guessed").of(&room, "guess", "question").mark_x("measured", 4.95).show();
+    /// ```
+    pub fn guesses(&self, folder: impl AsRef<Path>) -> Frame {
+        guess::kept(folder.as_ref()).or_fail()
+    }
+
+    /// Answers the notebook's question, in the last cell before the verdict: two or three sentences with the figures of this run, then a
+    /// rule of choice and the limits of both. They may be **bold** and link to the notebook's sections: see [`crate::answer`].
+    ///
+    /// ```
+    /// let mut lab = lab::Experiment::rehearsal("answers");
+    /// lab.answer("A ring moves [4.95 %](#1.-What-moves?) of the keys").rule("**Ring** where shards leave").limits("Loopback");
+    /// ```
+    pub fn answer(&mut self, text: impl std::fmt::Display) -> Answering<'_> {
+        Answering::new(self, text.to_string())
+    }
+
+    pub(crate) fn answered(&mut self, answer: Answer) {
+        display::emit(&format!("{}{}", style::STYLE, answer.card()), &answer.plain());
+        self.answer = Some(answer);
     }
 
     /// A stream of random numbers of this run, by its label.
@@ -206,6 +289,7 @@ impl Experiment {
             seed: self.seed,
             exploring: freshness::EXPLORING,
             machine: Machine::this(),
+            set: self.knobs.set(),
         }
     }
 
@@ -219,21 +303,24 @@ impl Experiment {
         self.claims.iter().filter(|claim| !claim.holds).collect()
     }
 
-    pub(crate) fn record(&mut self, claim: Claim, made_at: Option<Scale>) {
+    pub(crate) fn record(&mut self, mut claim: Claim, made_at: Option<Scale>) {
         if made_at.is_some_and(|scale| scale != self.scale) {
             self.left_out += 1;
             return;
         }
-        let class = if claim.holds { "holds" } else { "fails" };
-        let quiet = if claim.check { " check" } else { "" };
-        let html = format!("<p class=\"lab-claim {class}{quiet}\">{}</p>", escape(&claim.summary()));
-        display::emit(&html, &claim.summary());
+        claim.section = self.outline.section_of(&claim.claim);
+        display::emit(&claim.line(), &claim.summary());
         self.claims.push(claim);
     }
 
     /// Shows the table of claims and writes `target/results/NAME.json`; fails the cell where a claim does not hold, or
     /// where none was made.
+    ///
+    /// Ends the cell as well where a knob was to be set that the notebook does not have.
     pub fn verdict(&self) {
+        if !self.rehearsal {
+            self.knobs.refuse_unknown().or_fail();
+        }
         let verdict = self.judged();
         let facts = format!(
             "{} scale, seed {}, {:.1} s; revision {}; {}{}",
@@ -250,13 +337,15 @@ impl Experiment {
             count => format!("{count} sentences are judged at the other scale only."),
         };
         let headline = verdict.headline();
+        let knobs = verdict.knobs_in_words();
         let html = format!(
-            "{}<div class=\"lab-verdict-box\"><p class=\"lab-headline\">{}</p>{}<p class=\"lab-note\">{} {}</p></div>",
+            "{}<div class=\"lab-verdict-box\"><p class=\"lab-headline\">{}</p>{}<p class=\"lab-note\">{} {} {}</p></div>",
             style::STYLE,
             escape(&headline),
             claims_as_html(&self.claims),
             escape(&left_out),
-            escape(&facts)
+            escape(&facts),
+            escape(&knobs)
         );
         let (checks, claims): (Vec<&Claim>, Vec<&Claim>) = self.claims.iter().partition(|claim| claim.check);
         let mut rows: Vec<String> = claims.into_iter().map(Claim::summary).collect();
@@ -264,7 +353,7 @@ impl Experiment {
             rows.push("Checks:".into());
             rows.extend(checks.into_iter().map(Claim::summary));
         }
-        let plain = format!("{headline}\n{}\n{left_out}\n{facts}", rows.join("\n"));
+        let plain = format!("{headline}\n{}\n{left_out}\n{facts}\n{knobs}", rows.join("\n"));
         display::emit(&html, &plain);
         if self.rehearsal {
             return;
@@ -276,7 +365,7 @@ impl Experiment {
         }
     }
 
-    fn judged(&self) -> Verdict {
+    pub(crate) fn judged(&self) -> Verdict {
         Verdict {
             name: self.name.clone(),
             scale: self.scale.to_string(),
@@ -290,6 +379,10 @@ impl Experiment {
             claims: self.claims.clone(),
             figures: gallery::figures(),
             cut: gallery::cut(),
+            answer: self.answer.clone(),
+            deciding: gallery::deciding(),
+            guesses: self.guesses.clone(),
+            knobs: self.knobs.settings().to_vec(),
         }
     }
 }
@@ -309,10 +402,32 @@ impl Verdict {
                 format!("{} {}", said_of(claims, failed, "claim"), said_of(checks, broken, "check"))
             }
         };
-        match missed {
+        let headline = match missed {
             0 => headline,
             1 => headline + " One prediction missed.",
             missed => format!("{headline} {missed} predictions missed."),
+        };
+        match knob::set_in(&self.knobs) {
+            set if set.is_empty() => headline,
+            set => format!("{headline} Set by hand: {}.", set.replace(',', ", ")),
+        }
+    }
+
+    /// Whether it is of the notebook as it stands: no knob was set, and nobody's guess is in its charts.
+    pub fn is_plain(&self) -> bool {
+        self.knobs.iter().all(|knob| !knob.set) && self.guesses.iter().all(|guess| guess.value().is_none())
+    }
+
+    /// What each knob stood at; empty where there is none.
+    fn knobs_in_words(&self) -> String {
+        let word = |knob: &Setting| match knob.set {
+            true if self.scale == "full" => format!("{} {} (set; else {})", knob.name, knob.value, knob.full),
+            true => format!("{} {} (set; else {})", knob.name, knob.value, knob.quick),
+            false => format!("{} {}", knob.name, knob.value),
+        };
+        match self.knobs.iter().map(word).collect::<Vec<_>>() {
+            knobs if knobs.is_empty() => String::new(),
+            knobs => format!("Knobs: {}.", knobs.join("; ")),
         }
     }
 
@@ -465,6 +580,81 @@ mod tests {
         assert_eq!(back.claims.iter().map(|claim| claim.check).collect::<Vec<_>>(), [true, false, true]);
         let old = json.replace(",\"check\":true", "").replace(",\"check\":false", "");
         assert!(serde_json::from_str::<Verdict>(&old).unwrap().claims.iter().all(|claim| !claim.check), "{old}");
+    }
+
+    #[test]
+    fn a_run_whose_knobs_were_set_says_so() {
+        let mut lab = Experiment::rehearsal("test");
+        lab.claim("y").measured(1).exactly(1);
+        assert_eq!(lab.knob("ages", 4_u32, 20), lab.scale().pick(4, 20));
+        let mut verdict = lab.judged();
+        assert!(verdict.is_plain() && verdict.headline() == "The claim holds.", "{}", verdict.headline());
+        assert_eq!(verdict.knobs_in_words(), format!("Knobs: ages {}.", lab.scale().pick("4", "20")));
+        verdict.knobs[0] = Setting { value: "9".into(), set: true, ..verdict.knobs[0].clone() };
+        verdict.scale = "full".into();
+        assert!(!verdict.is_plain());
+        assert_eq!(verdict.headline(), "The claim holds. Set by hand: ages=9.");
+        assert_eq!(verdict.knobs_in_words(), "Knobs: ages 9 (set; else 20).");
+        let json = serde_json::to_value(&verdict).unwrap();
+        let knob = serde_json::json!({"name": "ages", "value": "9", "quick": "4", "full": "20", "set": true});
+        assert_eq!(json["knobs"], serde_json::json!([knob]));
+    }
+
+    #[test]
+    fn what_the_reader_said_stands_beside_what_is() {
+        let mut lab = Experiment::rehearsal("test");
+        let said = Guess::new("How many?", "%", Some(30.0));
+        lab.claim("x").guessed(&said).measured(4.95).unit("%").at_most(5.0);
+        lab.claim("y").guessed(&Guess::new("?", "%", None)).measured(4.95).unit("%").at_most(5.0);
+        assert!(
+            lab.claims()[0].summary().ends_with("; you said 30\u{202f}%, it is 4.95\u{202f}%"),
+            "{:?}",
+            lab.claims()
+        );
+        assert!(!lab.claims()[1].summary().contains("you said") && lab.claims()[1].guessed.is_none());
+        assert!(claims_as_html(lab.claims()).contains("<small>you said 30\u{202f}%, it is 4.95\u{202f}%</small>"));
+        let verdict = Verdict { guesses: vec![said], ..lab.judged() };
+        assert!(!verdict.is_plain(), "the gallery shows nobody's guess");
+    }
+
+    #[test]
+    #[should_panic(expected = "the guess is in \"%\" and the claim in \"×\"")]
+    fn a_guess_in_another_unit_is_compared_with_nothing() {
+        let mut lab = Experiment::rehearsal("test");
+        lab.claim("x").guessed(&Guess::new("?", "%", Some(30.0))).measured(4.95).unit("×").at_most(5.0);
+    }
+
+    #[test]
+    fn nobody_is_asked_in_a_test_and_the_question_is_kept() {
+        let mut lab = Experiment::rehearsal("test");
+        for _ in 0..2 {
+            assert_eq!(lab.guess("How many?", "%").value(), None);
+        }
+        assert_eq!(lab.judged().guesses, [Guess::new("How many?", "%", None)]);
+    }
+
+    #[test]
+    fn checks_are_folded_by_section_and_failures_stand_open() {
+        let mut lab = Experiment::rehearsal("test");
+        let ten = lab.predict("x", 10.0, 1.0);
+        lab.claim("a").measured(1).exactly(1);
+        for (sentence, value) in [("b", 1), ("c", 1), ("d", 2)] {
+            lab.check(sentence).measured(value).exactly(1);
+        }
+        lab.check("e").predicted(ten).measured(1).exactly(1);
+        let mut claims = lab.claims().to_vec();
+        for (claim, section) in claims.iter_mut().zip(["1. A", "1. A", "1. A", "2. B & C", "3. D"]) {
+            claim.section = section.into();
+        }
+        let html = claims_as_html(&claims);
+        for fold in [
+            "<details class=\"lab-checks\"><summary>1. A · All 2 checks hold.</summary>",
+            "<details class=\"lab-checks\" open><summary>2. B &amp; C · The check does not hold.</summary>",
+            "<details class=\"lab-checks\" open><summary>3. D · The check holds.</summary>",
+        ] {
+            assert!(html.contains(fold), "{fold}: {html}");
+        }
+        assert_eq!(html.matches("<td>b</td>").count(), 1);
     }
 
     #[test]

@@ -797,6 +797,10 @@ impl Show for Frame {
     fn to_plain(&self) -> String {
         self.table("").to_plain()
     }
+
+    fn show(&self) {
+        self.table("").show();
+    }
 }
 
 impl Show for DataFrame {
@@ -806,6 +810,10 @@ impl Show for DataFrame {
 
     fn to_plain(&self) -> String {
         Frame::from(self.clone()).to_plain()
+    }
+
+    fn show(&self) {
+        Frame::from(self.clone()).show();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{Doing, Error, Frame, Machine, Result, paths};
 const FACTS: &str = "run.json";
 
 /// What is said of each run beside its rows.
-const OWN: [&str; 7] = ["run", "time", "revision", "scale", "seed", "exploring", "machine"];
+const OWN: [&str; 8] = ["run", "time", "revision", "scale", "seed", "exploring", "machine", "set"];
 
 /// What is true of everything that one run keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub(crate) struct Facts {
     /// Compiled for exploring, where the smallest paths take twice as long.
     pub exploring: bool,
     pub machine: Machine,
+    /// The knobs that were set from outside, as `LAB_SET` says it.
+    #[serde(default)]
+    pub set: String,
 }
 
 impl Facts {
@@ -77,7 +80,8 @@ pub(crate) fn runs(results: &Path, experiment: &str, name: &str) -> Result<Frame
             .everywhere("scale", "", &facts.scale)
             .everywhere("seed", "", facts.seed)
             .everywhere("exploring", "", facts.exploring)
-            .everywhere("machine", "", &facts.machine);
+            .everywhere("machine", "", &facts.machine)
+            .everywhere("set", "", &facts.set);
         all = Some(match all {
             Some(before) => before.stacked(&kept).map_err(|error| error.at(path.display()))?,
             None => kept,
@@ -150,7 +154,7 @@ mod tests {
     fn facts(seconds: u64, revision: &str) -> Facts {
         let time = utc(UNIX_EPOCH + Duration::from_secs(seconds));
         let (scale, machine) = ("quick".into(), Machine::this());
-        Facts { time, revision: revision.into(), scale, seed: 7, exploring: false, machine }
+        Facts { time, revision: revision.into(), scale, seed: 7, exploring: false, machine, set: "ages=9".into() }
     }
 
     #[test]
@@ -178,6 +182,7 @@ mod tests {
         assert_eq!(both.texts("time"), ["1970-01-01T00:00:01.000Z", "1970-01-01T00:00:02.000Z"]);
         assert_eq!((both.texts("arm")[1].as_str(), both.samples("seed").median()), ("a, \"b\"", 7.0));
         assert_eq!(both.distinct("machine"), [Machine::this().to_string()]);
+        assert_eq!(both.distinct("set"), ["ages=9"], "knobs that were set make another experiment of it");
     }
 
     #[test]

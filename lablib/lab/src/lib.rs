@@ -3,6 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | a run, its claims and its verdict | [`Experiment`], [`Prediction`], [`Claim`] |
+//! | its parameters, the reader's guesses, its answer | [`knob`], [`mod@guess`], [`answer`] |
 //! | measuring | [`Trial`], [`Crowd`], [`Samples`], [`Latency`], [`OpenLoop`] |
 //! | asking what was measured | [`Frame`]; and [`polars`], for whatever it has no word for |
 //! | showing | [`chart`], [`Table`], [`Drawing`], [`Progress`] |
@@ -14,6 +15,7 @@
 //! Whatever a notebook's cell calls returns a value, or ends the cell with one sentence: a `Result` at the top level of a
 //! cell would pass unseen. Everything below returns [`Result`], with the one [`Error`].
 
+pub mod answer;
 pub mod chart;
 mod claim;
 pub mod clock;
@@ -28,13 +30,16 @@ mod experiment;
 mod frame;
 pub mod freshness;
 mod gallery;
+pub mod guess;
 pub mod history;
 mod kept;
+pub mod knob;
 mod latency;
 pub mod link;
 mod machine;
 mod network;
 mod number;
+mod outline;
 pub mod paths;
 mod progress;
 mod random;
@@ -48,6 +53,7 @@ pub mod sync;
 mod table;
 mod trial;
 
+pub use answer::Answer;
 pub use chart::{Chart, Figure};
 pub use claim::{Claim, Claiming, Prediction, claims_as_html};
 pub use crowd::{Call, Crowd, Ran};
@@ -56,6 +62,8 @@ pub use drawing::Drawing;
 pub use error::{Doing, Error, OrFail, Result, joined};
 pub use experiment::{Experiment, Verdict};
 pub use frame::{Frame, Grouped, Row, Value};
+pub use guess::Guess;
+pub use knob::Knob;
 pub use latency::{Latency, Load, OpenLoop};
 pub use link::{Link, link};
 pub use machine::Machine;

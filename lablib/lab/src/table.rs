@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::display::{Show, escape};
+use crate::display::{Show, emit, escape};
 use crate::frame::{Value, headed};
 use crate::number::significant;
-use crate::{Frame, Result, style};
+use crate::{Frame, Result, gallery, style};
 
 /// A table for a reader: numbers to the right, units in the header, at most fifty rows.
 ///
@@ -137,6 +137,13 @@ impl Show for Table {
         lines.extend(self.left_out());
         lines.retain(|line| !line.is_empty());
         lines.join("\n")
+    }
+
+    /// Also leaves all rows beside the report.
+    fn show(&self) {
+        // What polars cannot write stays a table.
+        let csv = self.to_csv().unwrap_or_default();
+        emit(&gallery::keep_table(&self.title, csv, &self.to_html()), &self.to_plain());
     }
 }
 

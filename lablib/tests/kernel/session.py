@@ -2,6 +2,7 @@
 
 A step names a kernel by a label (the first use starts it) and says what to do with it:
   {"kernel": "a", "run": "let x = 1;"}        -> {"out": "...", "err": "...", "data": {...}, "failed": false}
+  {"kernel": "a", "run": "...", "answers": ["30"]} -> {..., "prompts": [...]}   (a reader who types these lines, then empty ones)
   {"kernel": "a", "start": "loop {}"}         -> {}   (does not wait for the cell's end)
   {"kernel": "a", "complete": "ring."}        -> {"matches": [...]}
   {"kernel": "a", "pid": true}                -> {"pid": 123}
@@ -25,8 +26,9 @@ def kernel(label):
     return kernels[label]
 
 
-def run(client, source):
-    answer = {"out": "", "err": "", "data": {}, "failed": False}
+def run(client, source, answers):
+    answer = {"out": "", "err": "", "data": {}, "failed": False, "prompts": []}
+    there = answers is not None
 
     def collect(message):
         kind, content = message["msg_type"], message["content"]
@@ -38,7 +40,11 @@ def run(client, source):
         elif kind in ("execute_result", "display_data"):
             answer["data"].update(content["data"])
 
-    client.execute_interactive(source, output_hook=collect, timeout=TIMEOUT)
+    def type_in(message):
+        answer["prompts"].append(message["content"]["prompt"])
+        client.input(answers.pop(0) if answers else "")
+
+    client.execute_interactive(source, output_hook=collect, allow_stdin=there, stdin_hook=type_in, timeout=TIMEOUT)
     # evcxr passes on what a cell prints in a thread of its own, on a busy machine after it has said that the cell is done.
     while "println!" in source and not answer["failed"] and not answer["out"].endswith("\n"):
         try:
@@ -51,7 +57,7 @@ def run(client, source):
 def answer(step):
     manager, client = kernel(step["kernel"])
     if "run" in step:
-        return run(client, step["run"])
+        return run(client, step["run"], step.get("answers"))
     if "start" in step:
         client.execute(step["start"])
         return {}

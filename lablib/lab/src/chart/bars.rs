@@ -12,7 +12,7 @@ use super::frame::{Frame, Swatch, Y_TICKS, framed, with_y};
 use super::lines::spread_note;
 use super::number::{Number, Spread};
 use super::picture::Picture;
-use super::reference::{Origin, points_note};
+use super::reference::{Origin, beyond, in_reach, points_note, yours};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour, LABEL};
 use super::tidy::{Cell, Numbers};
@@ -112,6 +112,14 @@ impl Bars {
         self
     }
 
+    /// What the reader guessed for that bar of the current group: a triangle, "you: 30 %". Nothing where there is no guess.
+    pub fn guess(mut self, name: impl Display, guess: &crate::Guess) -> Self {
+        if let Some((said, value)) = yours(guess) {
+            self.slot(name.to_string()).marks.push((said, value, Origin::Guessed));
+        }
+        self
+    }
+
     /// A figure to compare all bars with: a dotted line across the chart.
     pub fn mark_y(mut self, name: impl Display, value: impl Number) -> Self {
         self.lines.push((name.to_string(), value.value()));
@@ -204,12 +212,20 @@ impl Bars {
                 .iter()
                 .flat_map(|bar| {
                     let spread = bar.value.map(|value| [value.low, value.mid, value.high]).into_iter().flatten();
-                    spread.chain(bar.predicted.iter().copied()).chain(bar.marks.iter().map(|mark| mark.1))
+                    let marks = bar.marks.iter().filter(|mark| mark.2 != Origin::Guessed).map(|mark| mark.1);
+                    spread.chain(bar.predicted.iter().copied()).chain(marks)
                 })
                 .chain(self.lines.iter().map(|line| line.1));
+            let values: Vec<f64> = values.collect();
+            let guesses = self.guesses().filter(|guess| in_reach(kind, values.iter().copied(), *guess));
             let zero = (kind == Kind::Linear).then_some(0.0);
-            Scale::around(kind, values.chain(zero)).rounded(Y_TICKS)
+            Scale::around(kind, values.iter().copied().chain(guesses).chain(zero)).rounded(Y_TICKS)
         })
+    }
+
+    fn guesses(&self) -> impl Iterator<Item = f64> {
+        let marks = self.bars.iter().flat_map(|bar| &bar.marks);
+        marks.filter(|mark| mark.2 == Origin::Guessed).map(|mark| mark.1)
     }
 
     fn small_print(&self, scale: Scale) -> Vec<String> {
@@ -226,7 +242,10 @@ impl Bars {
         note(off, "value", "values", "at or below zero left out (logarithmic axis)");
         let outside = values().filter(|value| scale.kind.holds(value.mid) && !scale.covers(value.mid)).count();
         note(outside, "bar", "bars", "cut off at the end of the axis");
-        let references = self.bars.iter().flat_map(|bar| bar.predicted.iter().chain(bar.marks.iter().map(|m| &m.1)));
+        let references = self.bars.iter().flat_map(|bar| {
+            let marks = bar.marks.iter().filter(|mark| mark.2 != Origin::Guessed);
+            bar.predicted.iter().chain(marks.map(|mark| &mark.1))
+        });
         let references = references.chain(self.lines.iter().map(|line| &line.1));
         note(references.filter(|value| !scale.covers(**value)).count(), "reference", "references", "left out");
         note(values().map(|value| value.left_out).sum(), "sample", "samples", "without a value left out");
@@ -237,7 +256,16 @@ impl Bars {
         }
         let marks = self.bars.iter().flat_map(|bar| &bar.marks).filter(|mark| scale.covers(mark.1));
         notes.extend(points_note(marks.map(|mark| mark.2)));
+        notes.extend(beyond(self.guesses().filter(|guess| !scale.covers(*guess)), &self.frame.y.unit));
         notes
+    }
+
+    /// What is written of a mark: whose it is, and its value.
+    fn said(&self, (source, value, origin): &(String, f64, Origin)) -> String {
+        match origin {
+            Origin::Guessed => source.clone(),
+            _ => format!("{source} {}", self.frame.y.unit.show(*value)),
+        }
     }
 
     fn hint(&self, bar: &Bar) -> String {
@@ -253,8 +281,8 @@ impl Bars {
         for predicted in &bar.predicted {
             hint.push_str(&format!("; predicted {}", unit.show(*predicted)));
         }
-        for (source, value, _) in &bar.marks {
-            hint.push_str(&format!("; {source} {}", unit.show(*value)));
+        for mark in &bar.marks {
+            hint.push_str(&format!("; {}", self.said(mark)));
         }
         hint
     }
@@ -270,7 +298,7 @@ impl Bars {
             let predicted = bar.predicted.iter().filter(|value| scale.covers(**value));
             texts.extend(predicted.map(|value| (format!("predicted {}", unit.show(*value)), theme::PREDICTION)));
             let marks = bar.marks.iter().filter(|(_, value, _)| scale.covers(*value));
-            texts.extend(marks.map(|(source, value, _)| (format!("{source} {}", unit.show(*value)), theme::REFERENCE)));
+            texts.extend(marks.map(|mark| (self.said(mark), mark.2.colour())));
         }
         texts
     }
@@ -289,7 +317,8 @@ impl Bars {
             key.push(("predicted".to_string(), Swatch::Dashed(theme::PREDICTION)));
         }
         if references {
-            for (source, _, origin) in self.bars.iter().flat_map(|bar| &bar.marks) {
+            let covers = |mark: &&(String, f64, Origin)| mark.2 != Origin::Guessed || self.scale().covers(mark.1);
+            for (source, _, origin) in self.bars.iter().flat_map(|bar| &bar.marks).filter(covers) {
                 if !key.iter().any(|(name, _)| name == source) {
                     key.push((source.clone(), origin.swatch()));
                 }
@@ -310,7 +339,9 @@ impl Bars {
             if !self.groups.is_empty() {
                 names = self.groups.iter().map(String::as_str).collect();
             }
-            let compared = self.bars.iter().any(|bar| !bar.predicted.is_empty() || !bar.marks.is_empty());
+            // A reader's guess turns no chart.
+            let marked = |bar: &Bar| bar.marks.iter().any(|mark| mark.2 != Origin::Guessed);
+            let compared = self.bars.iter().any(|bar| !bar.predicted.is_empty() || marked(bar));
             // Numbers as names are an axis of their own; people expect those from left to right.
             let ordered = names.iter().all(|name| name.starts_with(|c: char| c.is_ascii_digit()));
             !names.iter().all(|name| fits(name)) || (compared && !ordered) || self.bars.len() > 24
@@ -336,7 +367,9 @@ impl Figure for Bars {
                 row("measured", value.mid, value.is_wide().then_some((value.low, value.high)));
             }
             bar.predicted.iter().for_each(|value| row("predicted", *value, None));
-            bar.marks.iter().for_each(|(source, value, _)| row(source, *value, None));
+            bar.marks.iter().for_each(|(source, value, origin)| {
+                row(if *origin == Origin::Guessed { origin.kind() } else { source }, *value, None);
+            });
         }
         for (name, value) in &self.lines {
             numbers.row([Cell::Empty, name.into(), "reference".into(), (*value).into(), Cell::Empty, Cell::Empty]);

@@ -6,9 +6,7 @@ use super::labels::place_above;
 use super::picture::{Anchor, Area, Picture, Stroke, Text, crisp};
 use super::reference::Origin;
 use super::scale::{Kind, Scale};
-use super::theme::{
-    self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, REFERENCE, SMALL, SOFT, SUBTITLE, TICK, TITLE,
-};
+use super::theme::{self, AXIS, Colour, FAINT, GRID, INK, LABEL, PADDING, PAPER, SMALL, SOFT, SUBTITLE, TICK, TITLE};
 
 /// How many intervals a vertical axis aims at, both when it is rounded and when it is labelled.
 pub(super) const Y_TICKS: usize = 5;
@@ -81,6 +79,8 @@ pub(super) enum Swatch {
     Diamond(Colour),
     /// A figure that we got by running somebody else's program.
     Square(Colour),
+    /// The reader's guess.
+    Triangle(Colour),
 }
 
 /// The card with everything drawn but the chart itself, which goes into `body`.
@@ -197,6 +197,9 @@ fn draw_key(picture: &mut Picture, key: &[(String, Swatch)], area: Area) -> f64 
             Swatch::Square(colour) => {
                 picture.square((x + 9.0, middle), 4.25, colour);
             }
+            Swatch::Triangle(colour) => {
+                picture.triangle((x + 9.0, middle), 5.0, colour);
+            }
         }
         picture.text(Text::new((x + 24.0, middle), name, TICK, SOFT).centred());
         x += width;
@@ -312,7 +315,7 @@ impl Page {
         }
         for ((mark, place), name) in marks.iter().zip(&places).zip(names) {
             let Some((row, left)) = *place else { continue };
-            let colour = if mark.origin.is_some() { REFERENCE } else { INK };
+            let colour = mark.origin.map_or(INK, Origin::colour);
             self.picture.text(Text::new((left, baseline(row)), name, TICK, colour).halo());
         }
     }

@@ -10,7 +10,7 @@ use super::format::{Unit, count};
 use super::frame::{Frame, Swatch, Upright, Y_TICKS, framed, uprights_height, with_x, x_axis_height};
 use super::number::Number;
 use super::picture::{Area, Fill, Picture, Stroke, Text, crisp};
-use super::reference::{Origin, lines_note};
+use super::reference::{Origin, beyond, in_reach, lines_note, yours};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour, HEIGHT, LABEL};
 use super::tidy::{Cell, Numbers};
@@ -114,6 +114,12 @@ impl Histogram {
     /// A figure that nobody published and that came out when we ran the prototype: dashes and dots, and said so.
     pub fn ran_x(mut self, name: impl Display, x: impl Number) -> Self {
         self.marks.push((Origin::Ran.label(&name.to_string()), x.value(), Origin::Ran));
+        self
+    }
+
+    /// What the reader guessed: long dashes, "you: 30 %". Nothing where there is no guess.
+    pub fn guess(mut self, guess: &crate::Guess) -> Self {
+        self.marks.extend(yours(guess).map(|(said, value)| (said, value, Origin::Guessed)));
         self
     }
 
@@ -284,7 +290,10 @@ impl Figure for Histogram {
                 Shape { series, total: counts.iter().sum(), counts, colour: theme::series(index) }
             })
             .collect();
-        let marks = self.marks.iter().map(|mark| mark.1).filter(|mark| kind.holds(*mark));
+        let has_room = |value: f64, origin: Origin| {
+            kind.holds(value) && (origin != Origin::Guessed || in_reach(kind, edges.iter().copied(), value))
+        };
+        let marks = self.marks.iter().filter(|mark| has_room(mark.1, mark.2)).map(|mark| mark.1);
         let x = Scale::around(kind, edges.iter().copied().chain(marks)).padded(0.01);
         let mut left_out = Vec::new();
         let values: usize = usable.iter().map(|series| series.left_out).sum();
@@ -292,10 +301,13 @@ impl Figure for Histogram {
             let why = if kind == Kind::Log { "without a value, or at or below zero," } else { "without a value" };
             left_out.push(format!("{} {why} left out.", count(values, "value", "values")));
         }
-        let references = self.marks.iter().filter(|mark| !x.covers(mark.1)).count();
+        let (guesses, references): (Vec<_>, Vec<_>) =
+            self.marks.iter().filter(|mark| !x.covers(mark.1)).partition(|mark| mark.2 == Origin::Guessed);
+        let references = references.len();
         if references > 0 {
             left_out.push(format!("{} left out.", count(references, "reference", "references")));
         }
+        left_out.extend(beyond(guesses.into_iter().map(|mark| mark.1), &self.frame.x.unit));
         left_out.extend(lines_note(self.marks.iter().filter(|mark| x.covers(mark.1)).map(|mark| mark.2)));
         let apart = shapes.len() > 2 || (shapes.len() > 1 && !self.percentiles.is_empty());
         if apart {

@@ -11,7 +11,7 @@ use super::format::count;
 use super::frame::{Frame, Y_TICKS, framed, with_x, with_y};
 use super::number::{Number, Point, Spread, SpreadPoint};
 use super::picture::Picture;
-use super::reference::{Origin, points_note};
+use super::reference::{Origin, beyond, in_reach, points_note, yours};
 use super::scale::{Kind, Scale};
 use super::theme::{self, Colour};
 use super::tidy::{Cell, Numbers};
@@ -205,6 +205,21 @@ impl Lines {
         self
     }
 
+    /// What the reader guessed for this place: a triangle, "you: 30 %". Nothing where there is no guess.
+    pub fn guess(mut self, x: impl Number, guess: &crate::Guess) -> Self {
+        if let Some((said, y)) = yours(guess) {
+            self.marks.push(Mark::Point(said, x.value(), y, Origin::Guessed));
+        }
+        self
+    }
+
+    fn guesses(&self) -> impl Iterator<Item = f64> {
+        self.marks.iter().filter_map(|mark| match mark {
+            Mark::Point(_, _, y, Origin::Guessed) => Some(*y),
+            _ => None,
+        })
+    }
+
     fn with(mut self, name: impl Display, look: Look, points: Vec<(f64, Spread)>) -> Self {
         let mut points = points;
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -240,8 +255,10 @@ impl Lines {
 
     fn scales(&self) -> (Scale, Scale) {
         let measured: Vec<(f64, Spread)> = self.series.iter().flat_map(|series| self.drawable(series)).collect();
+        let heights = || measured.iter().flat_map(|(_, spread)| [spread.low, spread.high]);
+        let has_room = |y: f64, origin: Origin| origin != Origin::Guessed || in_reach(self.frame.y.kind, heights(), y);
         let points = self.marks.iter().filter_map(|mark| match mark {
-            Mark::Point(_, x, y, _) if self.is_drawable(*x, *y) => Some((*x, *y)),
+            Mark::Point(_, x, y, origin) if self.is_drawable(*x, *y) && has_room(*y, *origin) => Some((*x, *y)),
             _ => None,
         });
         let points: Vec<(f64, f64)> = points.collect();
@@ -316,6 +333,7 @@ impl Lines {
             .filter(|mark| match mark {
                 Mark::X(_, at) => !x.covers(*at),
                 Mark::Y(_, at) => !y.covers(*at),
+                Mark::Point(_, at, _, Origin::Guessed) => !x.covers(*at),
                 Mark::Point(_, at, value, _) => !x.covers(*at) || !y.covers(*value),
             })
             .count();
@@ -342,6 +360,7 @@ impl Lines {
             Mark::Point(_, at, value, origin) if x.covers(*at) && y.covers(*value) => Some(*origin),
             _ => None,
         })));
+        notes.extend(beyond(self.guesses().filter(|guess| !y.covers(*guess)), &self.frame.y.unit));
         notes
     }
 }

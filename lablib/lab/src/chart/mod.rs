@@ -3,8 +3,8 @@
 //! * The title is the takeaway, a whole sentence. Axes say what they measure, ticks carry the unit.
 //! * Names stand at their lines, bars and rows; a key appears only where there is no room for that.
 //! * What a formula predicted is dashed and purple, what somebody else published is dotted or a grey diamond, what nobody
-//!   published and we got by running the prototype is dashes and dots or an open square, in every chart; so a reader learns
-//!   it once.
+//!   published and we got by running the prototype is dashes and dots or an open square, what the reader guessed is a green triangle or
+//!   long dashes, in every chart; so a reader learns it once.
 //! * Nothing is dropped silently: a value that cannot be drawn is counted in the small print.
 //! * A chart takes a [`Frame`](crate::Frame)'s columns by their names, with `of`, and gives its numbers back as one.
 //! * Every chart is an SVG that can stand inline in any page (with a title and a sentence for screen readers), a PNG,
@@ -158,6 +158,10 @@ impl Chart {
     }
 }
 
+/// A chart that answers its notebook's question; made by [`Figure::answers`].
+#[derive(Debug, Clone)]
+pub struct Deciding<F>(F);
+
 /// A finished chart: what can be shown, saved and read.
 pub trait Figure {
     /// The takeaway.
@@ -179,6 +183,26 @@ pub trait Figure {
 
     /// Draws the chart on a card of that width.
     fn draw(&self, width: f64) -> Picture;
+
+    /// The same chart, known as the one that answers its notebook's question; one in a notebook. Said last, before it is shown:
+    /// the verdict names it as `deciding`.
+    ///
+    /// ```
+    /// use lab::chart::{Chart, Figure};
+    ///
+    /// assert!(Chart::bars("The ring moves least").bar("ring", 4.95).answers().decides());
+    /// ```
+    fn answers(self) -> Deciding<Self>
+    where
+        Self: Sized,
+    {
+        Deciding(self)
+    }
+
+    /// Whether it is the chart that answers its notebook's question.
+    fn decides(&self) -> bool {
+        false
+    }
 
     /// An inline `<svg>` element, for a page that carries the [face](crate::display::FACE).
     fn to_svg(&self) -> String {
@@ -239,6 +263,33 @@ impl<F: Figure + ?Sized> Figure for &F {
     }
     fn draw(&self, width: f64) -> Picture {
         (**self).draw(width)
+    }
+    fn decides(&self) -> bool {
+        (**self).decides()
+    }
+}
+
+impl<F: Figure> Figure for Deciding<F> {
+    fn title(&self) -> &str {
+        self.0.title()
+    }
+    fn subtitle_text(&self) -> &str {
+        self.0.subtitle_text()
+    }
+    fn numbers(&self) -> Numbers {
+        self.0.numbers()
+    }
+    fn summary(&self) -> Numbers {
+        self.0.summary()
+    }
+    fn width(&self) -> f64 {
+        self.0.width()
+    }
+    fn draw(&self, width: f64) -> Picture {
+        self.0.draw(width)
+    }
+    fn decides(&self) -> bool {
+        true
     }
 }
 

@@ -55,6 +55,11 @@ impl Stroke {
         Self { colour: theme::REFERENCE, width: 1.25, dash: &[1.5, 3.0] }
     }
 
+    /// The stroke of what the reader guessed.
+    pub(super) fn guess() -> Self {
+        Self { colour: theme::GUESS, width: 1.75, dash: &[14.0, 4.0] }
+    }
+
     /// The stroke of what nobody published and we got by running somebody else's program.
     pub(super) fn ran() -> Self {
         Self { colour: theme::REFERENCE, width: 1.25, dash: &[9.0, 3.0, 1.5, 3.0] }
@@ -264,6 +269,13 @@ impl Picture {
         let rim = radius + 1.4;
         self.area(vec![(x - rim, y), (x, y - rim), (x + rim, y), (x, y + rim)], theme::PAPER);
         self.area(vec![(x - radius, y), (x, y - radius), (x + radius, y), (x, y + radius)], fill)
+    }
+
+    /// A triangle that stands on its tip.
+    pub(super) fn triangle(&mut self, (x, y): (f64, f64), radius: f64, fill: Colour) -> &mut Mark {
+        let of = |half: f64| vec![(x - half, y - 0.8 * half), (x + half, y - 0.8 * half), (x, y + half)];
+        self.area(of(radius + 2.0), theme::PAPER);
+        self.area(of(radius), fill)
     }
 
     /// An open square; its hint rests on its outline and on its middle.

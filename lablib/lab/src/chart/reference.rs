@@ -1,9 +1,12 @@
-//! Figures that ours are compared with: those that somebody published, and those that nobody published and we got by
-//! running the prototype. The two never look alike, in colour or in grey.
+//! Figures that ours are compared with: those that somebody published, those that nobody published and we got by running the
+//! prototype, and what the reader guessed. No two of them look alike, in colour or in grey.
 
+use super::format::Unit;
 use super::frame::Swatch;
 use super::picture::{Mark, Picture, Stroke};
-use super::theme::REFERENCE;
+use super::scale::Kind;
+use super::theme::{Colour, GUESS, REFERENCE};
+use crate::Guess;
 
 /// Who says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +15,37 @@ pub(super) enum Origin {
     Published,
     /// Nobody, until we ran their program: an open square, a line of dashes and dots.
     Ran,
+    /// The reader: a triangle on its tip, a line of long dashes.
+    Guessed,
+}
+
+/// What a chart writes beside the reader's guess, and the value; nothing where there is no guess.
+pub(super) fn yours(guess: &Guess) -> Option<(String, f64)> {
+    Some((format!("you: {}", guess.said()?), guess.value()?))
+}
+
+/// Whether an axis makes room for a guess: a wild one must not flatten what was measured.
+pub(super) fn in_reach(kind: Kind, values: impl IntoIterator<Item = f64>, guess: f64) -> bool {
+    let sizes = values.into_iter().map(f64::abs).filter(|size| kind.holds(*size));
+    let (least, most) = sizes.fold((f64::INFINITY, 0.0_f64), |(least, most), size| (least.min(size), most.max(size)));
+    match kind {
+        _ if most == 0.0 => true,
+        Kind::Linear => guess.abs() <= 4.0 * most,
+        Kind::Log => (least / 1_000.0..=most * 1_000.0).contains(&guess),
+    }
+}
+
+/// The small print of a chart whose axis does not reach the reader's guess.
+pub(super) fn beyond(guesses: impl IntoIterator<Item = f64>, unit: &Unit) -> impl Iterator<Item = String> {
+    let note = move |guess: f64| format!("Your guess, {}, is beyond this axis.", unit.show(guess));
+    guesses.into_iter().map(note)
 }
 
 impl Origin {
     /// The name of such a figure, which says where it comes from wherever it is read without its symbol.
     pub(super) fn label(self, name: &str) -> String {
         match self {
-            Self::Published => name.to_string(),
+            Self::Published | Self::Guessed => name.to_string(),
             Self::Ran if name.is_empty() || name.contains("run by us") => name.to_string(),
             Self::Ran => format!("{name}, run by us"),
         }
@@ -29,6 +56,7 @@ impl Origin {
         match self {
             Self::Published => "reference",
             Self::Ran => "run by us",
+            Self::Guessed => "guess",
         }
     }
 
@@ -36,13 +64,20 @@ impl Origin {
         match self {
             Self::Published => Stroke::reference(),
             Self::Ran => Stroke::ran(),
+            Self::Guessed => Stroke::guess(),
         }
+    }
+
+    /// Of its line, and of what is written beside it.
+    pub(super) fn colour(self) -> Colour {
+        if self == Self::Guessed { GUESS } else { REFERENCE }
     }
 
     pub(super) fn swatch(self) -> Swatch {
         match self {
             Self::Published => Swatch::Diamond(REFERENCE),
             Self::Ran => Swatch::Square(REFERENCE),
+            Self::Guessed => Swatch::Triangle(GUESS),
         }
     }
 
@@ -50,6 +85,7 @@ impl Origin {
         match self {
             Self::Published => picture.diamond(at, 5.0, REFERENCE),
             Self::Ran => picture.square(at, 4.25, REFERENCE),
+            Self::Guessed => picture.triangle(at, 5.5, GUESS),
         }
     }
 }
@@ -129,10 +165,49 @@ mod tests {
         }
     }
 
+    /// A guess of thirty, of a thousand times as much, and none.
+    fn guesses() -> [Guess; 3] {
+        [Some(3.0), Some(3_000.0), None].map(|value| Guess::new("How many?", "", value))
+    }
+
     #[test]
-    fn dashes_alone_tell_the_three_kinds_of_lines_apart() {
-        let dashes = [Stroke::prediction().dash, Stroke::reference().dash, Stroke::ran().dash];
-        assert!(dashes[0] != dashes[1] && dashes[1] != dashes[2] && dashes[2] != dashes[0], "{dashes:?}");
+    fn a_guess_stands_in_every_chart_where_it_belongs() {
+        let [near, wild, none] = guesses();
+        let charts = |guess: &Guess| -> [Box<dyn Figure>; 4] {
+            [
+                Box::new(bars().guess("a", guess)),
+                Box::new(bars().vertical().guess("a", guess)),
+                Box::new(lines().guess(1.5, guess)),
+                Box::new(histogram().guess(guess)),
+            ]
+        };
+        let without: [Box<dyn Figure>; 4] =
+            [Box::new(bars()), Box::new(bars().vertical()), Box::new(lines()), Box::new(histogram())];
+        for (((near, wild), none), without) in charts(&near).iter().zip(charts(&wild)).zip(charts(&none)).zip(without) {
+            assert_eq!(none.to_svg(), without.to_svg(), "no guess, no mark");
+            let svg = near.to_svg();
+            assert!(svg.contains("you: 3") && !svg.contains("beyond this axis"), "{svg}");
+            assert!(near.to_csv().contains("guess") && !without.to_csv().contains("guess"), "{}", near.to_csv());
+            let green = |mark: &Mark| match &mark.shape {
+                Shape::Area { points, fill } => points.len() == 3 && fill.colour == GUESS,
+                Shape::Path { stroke, .. } => stroke.dash == Stroke::guess().dash && stroke.colour == GUESS,
+                _ => false,
+            };
+            assert!(near.draw(760.0).marks.iter().any(green), "its own look");
+            // The axis stays, and the small print says why nothing is drawn.
+            assert!(wild.to_svg().contains("Your guess, 3,000, is beyond this axis."), "{}", wild.to_svg());
+            assert!(!wild.draw(760.0).marks.iter().any(green) && wild.to_csv().contains("3000"), "{}", wild.to_csv());
+        }
+        assert!(in_reach(Kind::Linear, [0.0, f64::NAN], 7.0), "beside nothing, everything is in reach");
+        assert!(in_reach(Kind::Log, [1e-6, 1e-3], 0.5) && !in_reach(Kind::Log, [1e-6, 1e-3], 5.0));
+    }
+
+    #[test]
+    fn dashes_alone_tell_the_four_kinds_of_lines_apart() {
+        let mut dashes =
+            [Stroke::prediction(), Stroke::reference(), Stroke::ran(), Stroke::guess()].map(|stroke| stroke.dash);
+        dashes.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        assert!(dashes.windows(2).all(|pair| pair[0] != pair[1]), "{dashes:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) const PREDICTION: Colour = RGBColor(166, 46, 128);
 /// What somebody else published (the seed's figure), always dotted, or a diamond; and what came out when we ran their program,
 /// always dashes and dots, or an open square.
 pub(super) const REFERENCE: Colour = RGBColor(60, 60, 60);
+/// What the reader guessed; always a triangle, or long dashes.
+pub(super) const GUESS: Colour = RGBColor(0, 105, 92);
 /// A cell, span or tile that carries no value.
 pub(super) const BLANK: Colour = RGBColor(238, 239, 242);
 /// Something that went wrong: a kill, a cut.
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_text_colour_can_be_read_on_white() {
-        for colour in [INK, SOFT, FAINT, PREDICTION, REFERENCE, EVENT] {
+        for colour in [INK, SOFT, FAINT, PREDICTION, REFERENCE, GUESS, EVENT] {
             assert!(contrast(colour, PAPER) >= 4.5, "{colour:?} has {:.2}", contrast(colour, PAPER));
         }
         for index in 0..SERIES.len() {

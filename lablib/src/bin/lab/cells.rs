@@ -5,7 +5,7 @@ use std::path::Path;
 use lablib::lab::{Doing, Error, Result};
 use serde_json::Value;
 
-use crate::predictions;
+use crate::{predictions, words};
 
 /// A notebook's file, parsed.
 pub struct Cells(Value);
@@ -63,7 +63,8 @@ impl Cells {
     }
 
     /// What is wrong with the notebook as it stands in the repository under this name: outputs, another experiment's name
-    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, or a prediction that knew the answer.
+    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, a prediction that knew the answer, or an
+    /// answer without its chart.
     pub fn faults(&self, name: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let opening = format!("Experiment::new(\"{name}\")");
@@ -79,19 +80,43 @@ impl Cells {
         }
         faults.extend(self.hidden_failures());
         faults.extend(predictions::too_late(self));
+        faults.extend(words::faults(self));
         faults
+    }
+
+    /// The headings, as Jupyter names them in links: what stands there, with dashes for spaces.
+    pub fn anchors(&self) -> Vec<String> {
+        let mut anchors = Vec::new();
+        for text in self.of_type("markdown").map(source) {
+            let mut in_code = false;
+            for line in text.lines() {
+                in_code ^= line.trim_start().starts_with("```");
+                let heading = line.trim_start_matches('#');
+                if !in_code && heading.len() < line.len() && heading.starts_with(' ') {
+                    anchors.push(heading.trim().replace(['`', '*'], "").replace(' ', "-"));
+                }
+            }
+        }
+        anchors
     }
 
     /// Links to files that are not there, seen from the folder in which the notebook lies.
     pub fn dead_links(&self, folder: &Path) -> Vec<String> {
-        let text: Vec<String> = self.of_type("markdown").map(source).collect();
-        let text = text.join("\n");
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next());
-        let files = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+        let links = self.links();
+        let files = links.iter().filter_map(|link| link.split(['#', ' ']).next());
         files
-            .filter(|file| !folder.join(file).exists())
+            .filter(|file| !file.is_empty() && !file.contains("://") && !folder.join(file).exists())
             .map(|file| format!("a link leads to {file}, which is not there"))
             .collect()
+    }
+
+    /// Where the links in the text lead.
+    pub fn links(&self) -> Vec<String> {
+        let targets = |text: String| {
+            let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            targets.map(str::to_string).collect::<Vec<_>>()
+        };
+        self.of_type("markdown").map(source).flat_map(targets).collect()
     }
 
     /// Cells whose failure the kernel would pass off as a success.

@@ -274,6 +274,8 @@ fn kernel_json(parts: &Parts<'_>, name: &str, folder: &Path, mode: Mode) -> Stri
             "LAB_ROOT": parts.root,
             "LAB_EVCXR": parts.evcxr,
             "LAB_BIN": lab,
+            // Whether somebody is there whom a cell may ask for a guess.
+            "LAB_ASK": match mode { Mode::Interactive => "1", Mode::Headless => "" },
         },
     });
     format!("{spec:#}\n")

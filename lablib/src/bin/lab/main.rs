@@ -16,17 +16,21 @@
 //! | `seat-holder` | holds a seat for an experiment that kills it |
 //! | `limits` | runs into a limit, in a network of its own |
 
+mod atlas;
 mod cells;
 mod command;
 mod explore;
 mod guardian;
 mod jupyter;
 mod kernel;
+mod listing;
 mod notebook;
+mod page;
 mod predictions;
 mod report;
 mod suite;
 mod tether;
+mod words;
 
 use std::process::ExitCode;
 

@@ -7,12 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, claims_as_html, paths};
+use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, paths};
 use serde_json::{Value, json};
 
 use crate::cells::{Cells, joined};
 use crate::jupyter::{Jupyter, Refusal, swept};
 use crate::kernel::{Kernel, Mode};
+use crate::page::Neighbour;
+use crate::{atlas, listing, page, report, words};
 
 /// How a run ended.
 pub struct Outcome {
@@ -22,6 +24,8 @@ pub struct Outcome {
     pub title: String,
     /// Its question.
     pub question: String,
+    /// The room of the library that it is about; empty where it is about none.
+    pub chapter: &'static str,
     /// Wall time, kernel start included.
     pub seconds: f64,
     /// What this run's verdict said; none where it wrote none.
@@ -37,12 +41,20 @@ impl Outcome {
     pub fn passed(&self) -> bool {
         self.reasons.is_empty()
     }
+
+    /// The chart that answers the question, or else the first: its file's name.
+    pub fn deciding(&self) -> Option<&str> {
+        let verdict = self.verdict.as_ref()?;
+        verdict.deciding.as_ref().or(verdict.figures.first()).map(String::as_str)
+    }
 }
 
 /// Runs notebooks, one after the other.
 pub struct Runner<'a> {
     kernel: &'a Kernel,
     scale: Scale,
+    /// The knobs that are set, as `LAB_SET` says it.
+    set: String,
     /// Where pages are written.
     reports: PathBuf,
     jupyter: Option<Jupyter>,
@@ -73,8 +85,8 @@ impl Run {
         self.folder.join("panics.log")
     }
 
-    fn env(&self, scale: Scale) -> Value {
-        json!({"LAB_SCALE": scale.to_string(), "LAB_RUN": self.id, "LAB_PANICS": self.panics(), "TMPDIR": self.folder})
+    fn env(&self, scale: Scale, set: &str) -> Value {
+        json!({"LAB_SCALE": scale.to_string(), "LAB_SET": set, "LAB_RUN": self.id, "LAB_PANICS": self.panics(), "TMPDIR": self.folder})
     }
 }
 
@@ -85,8 +97,8 @@ impl Drop for Run {
 }
 
 impl<'a> Runner<'a> {
-    pub fn new(kernel: &'a Kernel, scale: Scale, reports: PathBuf) -> Self {
-        Self { kernel, scale, reports, jupyter: None, prepared: None }
+    pub fn new(kernel: &'a Kernel, scale: Scale, set: &str, reports: PathBuf) -> Self {
+        Self { kernel, scale, set: set.to_string(), reports, jupyter: None, prepared: None }
     }
 
     /// Runs a notebook, judges it and writes its page. Whatever goes wrong is a reason, not an error.
@@ -94,17 +106,18 @@ impl<'a> Runner<'a> {
     /// The kernel of the `next` one gets ready meanwhile.
     pub fn run(&mut self, notebook: &Path, next: Option<&Path>) -> Outcome {
         let start = Instant::now();
-        let name = crate::report::stem(notebook);
+        let name = report::stem(notebook);
         let cells = Cells::read(notebook);
         let (title, question) =
             cells.as_ref().map_or_else(|_| (name.clone(), String::new()), |cells| (cells.title(), cells.question()));
+        let chapter = cells.as_ref().map(atlas::chapter).unwrap_or_default();
         let mut outcome =
-            Outcome { name, title, question, seconds: 0.0, verdict: None, reasons: Vec::new(), page: None };
+            Outcome { name, title, question, chapter, seconds: 0.0, verdict: None, reasons: Vec::new(), page: None };
         match cells {
             Err(error) => outcome.reasons.push(error.to_string()),
-            Ok(cells) => outcome.reasons.extend(cells.hidden_failures()),
+            Ok(cells) => outcome.reasons.extend([cells.hidden_failures(), words::faults(&cells)].concat()),
         }
-        // A `?` that hides its failure makes the rest of the run worthless: it is not run.
+        // A `?` that hides its failure makes the rest of the run worthless, and so does an answer without its chart: it is not run.
         if outcome.reasons.is_empty()
             && let Err(error) = self.execute_and_judge(notebook, next, &mut outcome)
         {
@@ -134,9 +147,7 @@ impl<'a> Runner<'a> {
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
         outcome.reasons = refused_for(outcome.verdict.as_ref(), std::mem::take(&mut outcome.reasons));
         if let Some(cells) = &mut cells {
-            append_judgement(cells, outcome);
-            fs::write(&executed, cells.json().to_string()).doing(format!("write {}", executed.display()))?;
-            outcome.page = Some(self.write_page(&executed, &outcome.name)?);
+            self.write_page(cells, &executed, outcome)?;
         }
         Ok(())
     }
@@ -146,8 +157,8 @@ impl<'a> Runner<'a> {
         // At full scale nothing else happens meanwhile.
         let next = next.filter(|_| self.scale == Scale::Quick).and_then(|next| Run::of(next).ok());
         let order = json!({
-            "run": run.notebook, "into": executed, "env": run.env(self.scale), "seconds": seconds,
-            "next": next.as_ref().map(|run| json!({"notebook": run.notebook, "env": run.env(self.scale)})),
+            "run": run.notebook, "into": executed, "env": run.env(self.scale, &self.set), "seconds": seconds,
+            "next": next.as_ref().map(|run| json!({"notebook": run.notebook, "env": run.env(self.scale, &self.set)})),
         });
         self.prepared = next;
         self.ask(&order, Duration::from_secs(seconds + 180)).map_err(|Refusal { cause, dead, .. }| {
@@ -155,16 +166,18 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// The executed notebook as a page that needs no network.
-    fn write_page(&mut self, executed: &Path, name: &str) -> Result<PathBuf> {
-        fs::create_dir_all(&self.reports).doing(format!("create {}", self.reports.display()))?;
-        let (page, raw) = (self.reports.join(format!("{name}.html")), executed.with_extension("html"));
+    /// The executed notebook as a page that needs no network, and the sources to which it links.
+    fn write_page(&mut self, cells: &mut Cells, executed: &Path, outcome: &mut Outcome) -> Result<()> {
+        let sources = page::prepare(cells, outcome, neighbours(&outcome.name)?);
+        fs::write(executed, cells.json().to_string()).doing(format!("write {}", executed.display()))?;
+        let (page, raw) = (self.reports.join(format!("{}.html", outcome.name)), executed.with_extension("html"));
         let order = json!({"page": executed, "into": raw, "templates": paths::root().join("ci")});
         self.ask(&order, Duration::from_secs(180)).map_err(|refusal| Error::new("write the page", refusal.cause))?;
-        // nbconvert makes each cell and each output a stop of the tabulator's: nobody gets through a page with sixty.
-        let html = fs::read_to_string(&raw).doing(format!("read {}", raw.display()))?.replace(" tabindex=\"0\"", "");
+        let html = page::finished(&fs::read_to_string(&raw).doing(format!("read {}", raw.display()))?);
         paths::write_whole(&page, html).doing(format!("write {}", page.display()))?;
-        Ok(page)
+        sources.iter().try_for_each(|folder| listing::write(&self.reports, folder))?;
+        outcome.page = Some(page);
+        Ok(())
     }
 
     /// Asks Jupyter, which is started where it is not there, and ended where it no longer answers.
@@ -292,23 +305,15 @@ fn recorded_panics(log: &Path) -> Vec<String> {
     text.lines().map(str::to_string).collect()
 }
 
-/// Puts the judgement at the top of the page, and the claims where the cell that should have shown them failed.
-fn append_judgement(cells: &mut Cells, outcome: &Outcome) {
-    if outcome.passed() {
-        return;
-    }
-    let reasons: Vec<String> =
-        outcome.reasons.iter().map(|reason| format!("<li>{}</li>", lablib::lab::display::escape(reason))).collect();
-    let claims = outcome.verdict.as_ref().map(|verdict| claims_as_html(&verdict.claims)).unwrap_or_default();
-    let html = format!(
-        "{}<div class=\"lab-warning\">This run does not count:<ul>{}</ul></div>{claims}",
-        lablib::lab::STYLE,
-        reasons.concat()
-    );
-    let cell = json!({"cell_type": "markdown", "id": "judgement", "metadata": {}, "source": html});
-    if let Some(list) = cells.json_mut()["cells"].as_array_mut() {
-        list.insert(0, cell);
-    }
+/// The notebooks before and behind this one; none where it is none of the lab's.
+fn neighbours(name: &str) -> Result<[Neighbour; 2]> {
+    let all = report::all_notebooks()?;
+    let Some(at) = all.iter().position(|notebook| report::stem(notebook) == name) else { return Ok([None, None]) };
+    let neighbour = |at: Option<usize>| {
+        let notebook = at.and_then(|at| all.get(at))?;
+        Some((report::stem(notebook), Cells::read(notebook).ok()?.title()))
+    };
+    Ok([neighbour(at.checked_sub(1)), neighbour(Some(at + 1))])
 }
 
 #[cfg(test)]

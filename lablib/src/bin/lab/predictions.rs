@@ -1,5 +1,5 @@
-//! That a notebook's predictions come before what they are compared with: read from its code, because a bare number does not
-//! know when it was measured. What does know, [`lablib::lab::Samples`], is checked by the claim itself as well.
+//! That a notebook's predictions and its reader's guesses come before what they are compared with: read from its code, because a
+//! bare number does not know when it was measured. What does know, [`lablib::lab::Samples`], is checked by the claim itself as well.
 //!
 //! Each value has an age: when what it stands on was measured. A `let`, a pattern or an assignment hands it on to whatever is
 //! derived from it, so `let left = ring.left;` behind a prediction does not make `ring` any younger. See [`Reader::value`] for
@@ -16,7 +16,8 @@ use crate::cells::{Cells, source};
 /// A cell's number and a moment in it: values in the order in which they come to be.
 type Moment = (usize, u64);
 
-/// Claims whose prediction was not made by `lab.predict`, in an earlier cell, before what it is compared with.
+/// Claims whose prediction was not made by `lab.predict`, or whose guess not by `lab.guess`, in an earlier cell, before what it is
+/// compared with.
 pub fn too_late(cells: &Cells) -> Vec<String> {
     let mut reader = Reader { scopes: vec![HashMap::new()], now: (0, 0), faults: Vec::new() };
     for (number, cell) in cells.code() {
@@ -37,7 +38,7 @@ pub fn too_late(cells: &Cells) -> Vec<String> {
 struct Value {
     /// When the newest that it stands on was measured, and the variable that held it; none where it stands on nothing measured.
     measured: Option<(Moment, String)>,
-    /// When `lab.predict` made it, or what it was taken from.
+    /// When `lab.predict` or `lab.guess` made it, or what it was taken from.
     predicted: Option<Moment>,
 }
 
@@ -183,13 +184,15 @@ impl Reader {
         }
         let mut value = self.value(root);
         let is_knob = is_lab(root) || is_literal(root);
-        let (mut prediction, mut measured) = (None, None);
+        let (mut said, mut measured) = (Vec::new(), None);
         for call in calls.into_iter().rev() {
             let given = self.all(&call.args);
             match (call.method.to_string().as_str(), call.args.first()) {
                 ("predict", _) => value = Value { measured: None, predicted: Some(self.tick()) },
+                ("guess", _) if is_lab(root) => value = Value { measured: None, predicted: Some(self.tick()) },
                 // A chart's has a label, too.
-                ("predicted", Some(said)) if call.args.len() == 1 => prediction = Some((said, given.predicted)),
+                ("predicted", Some(it)) if call.args.len() == 1 => said.push((PREDICT, it, given.predicted)),
+                ("guessed", Some(it)) => said.push((GUESS, it, given.predicted)),
                 ("measured", Some(_)) => measured = Some(given.clone()),
                 // What was begun in the background is known when it has ended.
                 ("finish", None) => value = Value { measured: Some((self.tick(), String::new())), ..value },
@@ -197,8 +200,8 @@ impl Reader {
             }
             value = value.and(given);
         }
-        if let Some((said, made)) = prediction {
-            let fault = fault(said, made, measured, self.now.0);
+        for (words, it, made) in said {
+            let fault = fault(words, it, made, measured.clone(), self.now.0);
             self.faults.extend(fault.map(|fault| format!("code cell {}: {fault}", self.now.0)));
         }
         if value == Value::default() && !is_knob {
@@ -328,22 +331,29 @@ impl Reader {
     }
 }
 
-/// What is wrong with a claim in this cell, given its prediction, when that was made, and what it is compared with.
-fn fault(said: &Expr, made: Option<Moment>, measured: Option<Value>, cell: usize) -> Option<String> {
+/// What is said before a measurement: what that is called, what makes it, and what has become of it.
+type Words = [&'static str; 3];
+
+const PREDICT: Words = ["prediction", "predict", "predicted"];
+const GUESS: Words = ["guess", "guess", "guessed"];
+
+/// What is wrong with a claim in this cell, given its prediction or guess, when that was made, and what it is compared with.
+fn fault(words: Words, said: &Expr, made: Option<Moment>, measured: Option<Value>, cell: usize) -> Option<String> {
+    let [what, makes, done] = words;
     let Some(name) = name_of(said) else {
-        return Some("a claim's prediction is no variable: let `lab.predict` make it in an earlier cell".into());
+        return Some(format!("a claim's {what} is no variable: let `lab.{makes}` make it in an earlier cell"));
     };
     let Some(made) = made else {
-        return Some(format!("a claim's prediction is {name}, which `lab.predict` has not made"));
+        return Some(format!("a claim's {what} is {name}, which `lab.{makes}` has not made"));
     };
     if made.0 == cell {
-        return Some(format!("{name} is predicted in the cell that claims it: predict in an earlier one"));
+        return Some(format!("{name} is {done} in the cell that claims it: {makes} in an earlier one"));
     }
     let Some(measured) = measured else {
         return Some(format!("{name} is compared with nothing: say `.measured(…)` in the same chain of calls"));
     };
     let (newest, holder) = measured.measured?;
-    (newest < made).then(|| format!("{name} is predicted after {holder}, which it is compared with, was measured"))
+    (newest < made).then(|| format!("{name} is {done} after {holder}, which it is compared with, was measured"))
 }
 
 /// Types whose functions only convert, in small letters.
@@ -388,6 +398,7 @@ fn name_of(place: &Expr) -> Option<String> {
         Expr::Index(part) => name_of(&part.expr),
         Expr::Paren(inner) => name_of(&inner.expr),
         Expr::Unary(inner) => name_of(&inner.expr),
+        Expr::Reference(lent) => name_of(&lent.expr),
         _ => None,
     }
 }
@@ -430,6 +441,13 @@ mod tests {
                 PREDICT,
                 "let ring = spec.run(keys, lab.seed());",
                 "lab.claim(\"a\").predicted(p).measured(ring).exactly(5);",
+            ],
+            // The reader's guess, and what the reader did not guess.
+            &[
+                "let keys = lab.knob(\"keys\", 1, 2); let g = lab.guess(\"x\", \"%\");",
+                PREDICT,
+                "let ring = run(keys); chart.guess(\"a\", &g).show();",
+                "lab.claim(\"a\").guessed(&g).predicted(p).measured(ring).exactly(5);",
             ],
             // The newest decides: what was measured before may be a part of it.
             &[
@@ -588,6 +606,22 @@ mod tests {
                 "let q = lab.predict(\"x\", 5.0, 1.0); let ring = run(); PREDICT let both = [q, p]; let p = both[1];",
                 claim("ring"),
                 after_ring,
+            ),
+            // Guesses.
+            (
+                "let ring = run(); let g = lab.guess(\"x\", \"%\");",
+                "lab.claim(\"a\").guessed(&g).measured(ring).exactly(5);".into(),
+                "g is guessed after ring,",
+            ),
+            (
+                "let g = other.guess(\"x\");",
+                "lab.claim(\"a\").guessed(&g).measured(run()).exactly(5);".into(),
+                "which `lab.guess` has not made",
+            ),
+            (
+                "",
+                "let g = lab.guess(\"x\", \"%\"); lab.claim(\"a\").guessed(&g).measured(run()).exactly(5);".into(),
+                "guessed in the cell that claims it",
             ),
             // What nobody can judge.
             (PREDICT, "let c = lab.claim(\"a\").predicted(p);".into(), "is compared with nothing"),

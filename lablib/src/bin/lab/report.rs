@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lablib::lab::display::{FACE, escape};
-use lablib::lab::{Doing, Error, Machine, Result, Scale, paths};
+use lablib::lab::{Doing, Error, Result, Scale, knob, paths};
 
+use crate::atlas;
 use crate::cells::Cells;
 use crate::kernel;
 use crate::notebook::{Outcome, Runner};
+use crate::words;
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -19,28 +20,39 @@ struct Order {
     scale: Scale,
     times: u32,
     gallery: bool,
+    /// The knobs to set, as `LAB_SET` says it.
+    set: String,
 }
 
-/// `report [NAME ...] [--full] [--times N] [--gallery]`
+/// How `report` is called.
+const USAGE: &str = "ci/lab report [NAME ...] [--full] [--times N] [--set KNOB=VALUE ...] [--gallery]";
+
+/// `report [NAME ...] [--full] [--times N] [--set KNOB=VALUE ...] [--gallery]`
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let order = parse(arguments, Scale::from_env()?)?;
+    let order = parse(arguments, Scale::from_env()?, &std::env::var("LAB_SET").unwrap_or_default())?;
     let notebooks = choose(&order.names)?;
+    words::refuse_unknown(&notebooks, &knob::assignments(&order.set)?)?;
     lablib::lab::seed_from_env()?;
     lablib::lab::service::own_servers_answer()?;
-    let outcomes = run_all(&notebooks, order.scale, order.times)?;
+    let outcomes = run_all(&notebooks, order.scale, order.times, &order.set)?;
     if order.gallery {
         write_gallery(&latest(&outcomes))?;
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.passed()).count();
     let runs = if outcomes.len() == 1 { "run holds" } else { "runs hold" };
-    println!("{} of {} {runs}; the pages: {}", outcomes.len() - failed, outcomes.len(), index_path().display());
+    println!(
+        "{} of {} {runs}; the pages: {}",
+        outcomes.len() - failed,
+        outcomes.len(),
+        paths::reports().join("index.html").display()
+    );
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs notebooks one after the other, each so many times, prints a line for each run, and writes the index.
-pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Outcome>> {
+pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32, set: &str) -> Result<Vec<Outcome>> {
     let kernel = kernel::build(kernel::Build::FullSpeed)?;
-    let mut runner = Runner::new(&kernel, scale, paths::reports());
+    let mut runner = Runner::new(&kernel, scale, set, paths::reports());
     let mut outcomes: Vec<Outcome> = Vec::new();
     for (index, notebook) in notebooks.iter().enumerate() {
         for round in 1..=times {
@@ -51,16 +63,14 @@ pub fn run_all(notebooks: &[PathBuf], scale: Scale, times: u32) -> Result<Vec<Ou
             outcomes.push(outcome);
         }
         // After each notebook: a run that is cut short leaves an index of what it has done.
-        write_index(&latest(&outcomes), scale)?;
+        atlas::write(&latest(&outcomes))?;
     }
     Ok(outcomes)
 }
 
-fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
-    let mut order = Order { names: Vec::new(), scale, times: 1, gallery: false };
-    let refuse = |cause: String| {
-        Err(Error::new("read the command", cause).remedy("ci/lab report [NAME ...] [--full] [--times N] [--gallery]"))
-    };
+fn parse(arguments: &[String], scale: Scale, set: &str) -> Result<Order> {
+    let mut order = Order { names: Vec::new(), scale, times: 1, gallery: false, set: set.trim().to_string() };
+    let refuse = |cause: String| Err(Error::new("read the command", cause).remedy(USAGE));
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -70,9 +80,17 @@ fn parse(arguments: &[String], scale: Scale) -> Result<Order> {
                 Some(times) => order.times = times,
                 None => return refuse("--times wants a whole number from 1 on".into()),
             },
+            "--set" => match arguments.next() {
+                Some(set) if order.set.is_empty() => order.set = set.clone(),
+                Some(set) => order.set = format!("{},{set}", order.set),
+                None => return refuse("--set wants a knob and its value, KNOB=VALUE".into()),
+            },
             option if option.starts_with('-') => return refuse(format!("there is no option {option}")),
             name => order.names.push(name.to_string()),
         }
+    }
+    if order.gallery && !order.set.is_empty() {
+        return refuse(format!("the gallery shows no run whose knobs were set ({})", order.set));
     }
     Ok(order)
 }
@@ -88,6 +106,11 @@ pub fn all_notebooks() -> Result<Vec<PathBuf>> {
         .collect();
     notebooks.sort();
     Ok(notebooks)
+}
+
+/// Their names.
+pub fn all_names() -> Result<Vec<String>> {
+    Ok(all_notebooks()?.iter().map(|notebook| stem(notebook)).collect())
 }
 
 /// The notebooks of these names, with or without their number; all where no name is given.
@@ -144,88 +167,18 @@ fn latest(outcomes: &[Outcome]) -> Vec<&Outcome> {
     latest
 }
 
-fn index_path() -> PathBuf {
-    paths::reports().join("index.html")
-}
-
-/// The chart that stands for a notebook: its first.
-fn main_figure(outcome: &Outcome) -> Option<(String, String)> {
-    let name = outcome.verdict.as_ref()?.figures.first()?;
-    let svg = fs::read_to_string(paths::reports().join(&outcome.name).join(format!("{name}.svg"))).ok()?;
-    Some((name.clone(), svg))
-}
-
-fn verdict_text(outcome: &Outcome) -> String {
-    match (&outcome.verdict, outcome.passed()) {
-        (Some(verdict), true) => verdict.headline(),
-        (Some(verdict), false) if !verdict.holds => verdict.headline(),
-        _ => outcome.reasons.first().cloned().unwrap_or_default(),
-    }
-}
-
-/// What is true of every chart on the index: those that were not measured say so themselves, in their small print.
-const CHARTS: &str = "Each chart was made by the code beside it, when its notebook ran: measured, unless its small print says \
-                      that it was computed or simulated";
-
-fn write_index(outcomes: &[&Outcome], scale: Scale) -> Result<()> {
-    let figures: Vec<String> = outcomes
-        .iter()
-        .map(|outcome| main_figure(outcome).map(|(_, svg)| svg.replace(FACE, "")).unwrap_or_default())
-        .collect();
-    let html = index(outcomes, &figures, scale);
-    paths::write_whole(&index_path(), html).doing(format!("write {}", index_path().display()))
-}
-
-fn index(outcomes: &[&Outcome], figures: &[String], scale: Scale) -> String {
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>System design lab</title>{FACE}{INDEX_STYLE}</head><body><main>\
-         <h1>System design lab</h1><p>{CHARTS}; here at {scale} scale, on {}.</p>",
-        escape(&Machine::this().to_string())
-    );
-    for (outcome, figure) in outcomes.iter().zip(figures) {
-        let (class, word) = if outcome.passed() { ("holds", "✓") } else { ("fails", "✗") };
-        let title = escape(&outcome.title);
-        let title = match &outcome.page {
-            Some(_) => format!("<a href=\"{0}.html\">{title}</a>", escape(&outcome.name)),
-            None => title,
-        };
-        let reasons: String = if outcome.passed() {
-            String::new()
-        } else {
-            outcome.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect()
-        };
-        let _ = write!(
-            html,
-            "<article class=\"{class}\"><h2><small>{}</small>{title}</h2><p>{}</p>{figure}\
-             <p class=\"verdict\">{word} {}</p><ul>{reasons}</ul><p class=\"note\">{:.1} s</p></article>",
-            escape(&outcome.name),
-            escape(&outcome.question),
-            escape(&verdict_text(outcome)),
-            outcome.seconds
-        );
-    }
-    html.push_str("</main></body></html>\n");
-    html
-}
-
-const INDEX_STYLE: &str = "<style>\
-body{font:16px/1.55 Inter,system-ui,sans-serif;margin:0;background:#f6f6f4;color:#1f2933}\
-main{max-width:860px;margin:0 auto;padding:2rem 1rem 4rem}h1{margin-bottom:.2rem}\
-article{background:#fff;border-radius:8px;padding:1rem 1.5rem;margin:1.5rem 0;border-left:6px solid #009e73}\
-article.fails{border-color:#d55e00}h2{margin:.3rem 0;font-size:1.25rem}\
-h2 small{display:block;color:#6b7280;font-size:.75rem;font-weight:500}\
-a{color:#0b63a5}.verdict{font-weight:600;margin-bottom:0}.note{color:#6b7280;font-size:.85rem;margin:.2rem 0}\
-svg{max-width:100%;height:auto}ul{margin:.2rem 0}ul:empty{display:none}</style>";
-
 /// Writes `notebooks/README.md`, `notebooks/gallery/` and the table of the README, which are committed. Notebooks that did not run
 /// keep their verdicts.
 fn write_gallery(outcomes: &[&Outcome]) -> Result<()> {
     let notebooks = paths::root().join("notebooks");
+    // Somebody's own knobs and guesses are nothing to show to everybody.
+    let plain = |outcome: &&&Outcome| outcome.verdict.as_ref().is_some_and(|verdict| verdict.is_plain());
+    let outcomes: Vec<&Outcome> = outcomes.iter().filter(plain).copied().collect();
     for outcome in outcomes.iter().filter(|outcome| outcome.passed()) {
-        if let Some((_, svg)) = main_figure(outcome) {
-            let path = notebooks.join("gallery").join(format!("{}.svg", outcome.name));
-            paths::write_whole(&path, svg).doing(format!("write {}", path.display()))?;
+        if let Some(chart) = outcome.deciding() {
+            let from = paths::reports().join(&outcome.name).join(format!("{chart}.svg"));
+            let to = notebooks.join("gallery").join(format!("{}.svg", outcome.name));
+            fs::copy(&from, &to).doing(format!("copy {} to {}", from.display(), to.display()))?;
         }
     }
     let readme = notebooks.join("README.md");
@@ -306,42 +259,34 @@ mod tests {
     }
 
     fn order(text: &str) -> Result<Order> {
-        parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick)
+        parse(&text.split_whitespace().map(str::to_string).collect::<Vec<_>>(), Scale::Quick, "")
     }
 
     #[test]
     fn options_may_stand_anywhere() {
-        let expected = Order { names: vec!["00-tour".into()], scale: Scale::Full, times: 3, gallery: true };
+        let (names, set) = (vec!["00-tour".into()], String::new());
+        let expected = Order { names, scale: Scale::Full, times: 3, gallery: true, set };
         assert_eq!(order("--times 3 00-tour --gallery --full"), Ok(expected));
     }
 
     #[test]
     fn nonsense_is_refused_in_one_sentence() {
-        for text in ["--times", "--times 0", "--times many", "--fast"] {
+        for text in ["--times", "--times 0", "--times many", "--fast", "--set", "--gallery --set a=1"] {
             let error = order(text).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.starts_with("could not read the command: "), "{text}: {error:?}");
         }
     }
 
-    /// The cards of the index are charts as they stand in their reports, small print included; that those of 02 and 07 say how
-    /// they were made is tested where they are made.
     #[test]
-    fn the_index_does_not_call_a_computed_chart_measured() {
-        let outcome = Outcome {
-            name: "02-x".into(),
-            title: "T".into(),
-            question: "Q?".into(),
-            seconds: 1.0,
-            verdict: None,
-            reasons: Vec::new(),
-            page: None,
+    fn knobs_are_set_by_each_option_and_by_the_environment() {
+        let set = |text: &str, env: &str| {
+            let arguments: Vec<String> = text.split_whitespace().map(str::to_string).collect();
+            parse(&arguments, Scale::Quick, env).map(|order| order.set)
         };
-        use lablib::lab::{Chart, Figure};
-        let chart = Chart::bars("t").bar("a", 1).computed("by a rule").to_svg();
-        let page = index(&[&outcome], &[chart], Scale::Quick);
-        assert!(page.contains("Computed, not measured: by a rule."), "{page}");
-        assert!(page.contains("measured, unless its small print says that it was computed or simulated"), "{page}");
-        assert!(!page.contains("Every figure was measured"), "{page}");
+        assert_eq!(set("--set ages=4 07 --set clients=8", ""), Ok("ages=4,clients=8".into()));
+        assert_eq!(set("07 --set ages=4", "clients=8"), Ok("clients=8,ages=4".into()));
+        assert_eq!(set("07", " "), Ok(String::new()));
+        assert!(set("--gallery", "clients=8").is_err());
     }
 
     #[test]

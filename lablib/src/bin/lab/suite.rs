@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use lablib::lab::{Error, Result, Scale, paths};
+use lablib::lab::{Doing, Error, Result, Scale, paths};
 
 use crate::cells::Cells;
 use crate::command::{cargo, run};
-use crate::{path_from_env, report};
+use crate::{page, path_from_env, report};
 
 #[derive(Default)]
 struct Tally {
@@ -53,7 +53,10 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     tally.check("formatting", || cargo_says(&["fmt", "--all", "--check"]).map(drop));
-    tally.check("notebooks: no outputs, no dead links, predictions before what they predict", clean_notebooks);
+    tally.check(
+        "notebooks: no outputs, no dead links, predictions before what they predict, answers with their chart",
+        clean_notebooks,
+    );
     tally.check("compose files", compose_files);
     tally.check("tests share the kernel's artifacts", shared_artifacts);
     for (name, which) in [("clippy", ALL), ("clippy, model checks", MODELS)] {
@@ -69,7 +72,7 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
     tests(&mut tally, "the rooms", ALL);
     tests(&mut tally, "the models", MODELS);
     println!("--- notebooks");
-    match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1)) {
+    match report::choose(&[]).and_then(|notebooks| report::run_all(&notebooks, Scale::Quick, 1, "")) {
         Ok(outcomes) => {
             for outcome in outcomes {
                 tally.count(&outcome.name, outcome.passed());
@@ -81,6 +84,7 @@ pub fn run_all(arguments: &[String]) -> Result<ExitCode> {
             tally.count("notebooks", false);
         }
     }
+    tally.check("pages: found, read and followed without a network, each below a megabyte", whole_pages);
     println!("--- what took how long");
     println!("{}", times(&tally.steps, &tally.programs));
     for name in &tally.failed {
@@ -100,7 +104,9 @@ fn tests(tally: &mut Tally, of: &str, packages: &[&str]) {
     let arguments = [&["test", "--release", "--no-fail-fast"], packages, &["--", "--include-ignored"]].concat();
     let mut command = cargo(&paths::root(), &arguments);
     // The tests kill and pause servers, which a server of the user's is spared.
-    for own in ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"] {
+    let servers = ["LAB_MYSQL_URL", "LAB_REDIS_URL", "LAB_REDIS_CLUSTER_URL", "LAB_KAFKA_URL"];
+    // Nor is what somebody has set or guessed part of any test.
+    for own in servers.into_iter().chain(["LAB_SET", "LAB_GUESSES", "LAB_GUESSES_TO"]) {
         command.env_remove(own);
     }
     let start = Instant::now();
@@ -177,6 +183,25 @@ fn clean_notebooks() -> Result<()> {
         faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", notebook.display())));
     }
     if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the notebooks", faults.join("; "))) }
+}
+
+fn whole_pages() -> Result<()> {
+    let reports = paths::reports();
+    let mut faults = Vec::new();
+    for folder in [reports.clone(), reports.join("code")] {
+        for entry in std::fs::read_dir(&folder).doing("read the pages")?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "html") {
+                let text = std::fs::read_to_string(&path).doing("read a page")?;
+                let mut found = page::faults(&text, &folder);
+                if folder == reports && text.len() > 1_000_000 {
+                    found.push(format!("it has {} bytes, more than a megabyte", text.len()));
+                }
+                faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", path.display())));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::new("accept the pages", faults.join("; "))) }
 }
 
 fn compose_files() -> Result<()> {

@@ -239,7 +239,7 @@ impl Lines {
             crowd.add(Area::new(at.0 - 6.0, at.1 - 6.0, at.0 + 6.0, at.1 + 6.0));
             let name = font::fit(name, plot.area.width() * 0.6, theme::TICK, Weight::Regular);
             let label = |dx: f64, dy: f64, anchor: Anchor| {
-                let text = Text::new((at.0 + dx, at.1 + dy), name.as_str(), theme::TICK, theme::REFERENCE);
+                let text = Text::new((at.0 + dx, at.1 + dy), name.as_str(), theme::TICK, origin.colour());
                 text.anchor(anchor).centred().halo()
             };
             let candidates = [
