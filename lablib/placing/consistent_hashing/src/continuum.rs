@@ -102,3 +102,26 @@ impl Continuum {
         size_of_val(&self.positions[..]) + size_of_val(&self.owners[..]) + size_of_val(&self.starts[..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xxhash_rust::xxh3::xxh3_128;
+
+    /// Counted, not timed: among many points each step is a trip to memory.
+    #[test]
+    fn the_next_point_is_a_step_or_two_away_among_any_number_of_points() {
+        for count in [30, 3_000, 300_000] {
+            let place = |what: &str, number: u32| xxh3_128(format!("{what} {number}").as_bytes());
+            let circle = Continuum::new((0..count).map(|number| (place("point", number), number)).collect());
+            let points = count as usize;
+            let steps = |key: u128| {
+                let start = circle.starts[(key >> circle.shift) as usize] as usize;
+                (circle.next(key) + points - start) % points + 1
+            };
+            let taken: Vec<usize> = (0..10_000).map(|number| steps(place("key", number))).collect();
+            let (all, most) = (taken.iter().sum::<usize>(), taken.iter().max().copied());
+            assert!(all < 20_000 && most < Some(16), "{count} points: {all} steps for 10,000 keys, {most:?} for one");
+        }
+    }
+}

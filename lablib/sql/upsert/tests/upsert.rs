@@ -291,6 +291,8 @@ fn the_prototypes_second_phase_runs_on_one_connection() {
     // Alone, each commit goes to the disk by itself.
     assert_eq!(second.samples("commits to a sync").values(), [1.0; 4]);
     assert_eq!(leaky.published().len(), 2);
+    let one_sample = prototype(&server, PoolSpec { pairs: 1, ..spec }).unwrap_err().to_string();
+    assert!(one_sample.contains("two pairs of runs"), "{one_sample}");
 }
 
 /// On the prototype's table both statements give the engine the same work; where the server chooses the numbers, REPLACE gives
