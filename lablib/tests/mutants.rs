@@ -44,6 +44,7 @@ const MUTANTS: &[(&str, &str, &str)] = &[
         "lab.claim(\"one and one is three\").predicted(two).measured(1 + 1).exactly(3);",
         "claim does not hold: ✗ one and one is three: predicted 2, measured 2, bound exactly 3",
     ),
+    ("server-unnamed", "let redis = lab::redis();", "its metadata (lab.servers) names none, and it used redis"),
     (
         "nothing-measured",
         "lab.claim(\"an empty claim\").measured(Samples::default()).at_least(0.0);",
@@ -230,6 +231,10 @@ fn what_a_run_cannot_use_is_said_before_it_starts() {
         ("LAB_MYSQL_URL", "not an address", "LAB_MYSQL_URL"),
         ("LAB_MYSQL_URL", "mysql://nobody:x@127.0.0.1:1/lab", "127.0.0.1:1"),
         ("LAB_REDIS_URL", "redis://127.0.0.1:1", "127.0.0.1:1"),
+        ("LAB_REDIS_CLUSTER_URL", "redis://127.0.0.1:1,redis://127.0.0.1:1", "LAB_REDIS_CLUSTER_URL"),
+        ("LAB_KAFKA_URL", "127.0.0.1:1", "LAB_KAFKA_URL"),
+        ("LAB_SEARCH_URL", "ftp://127.0.0.1", "could not read LAB_SEARCH_URL: it is no http URL"),
+        ("LAB_SEARCH_URL", "http://127.0.0.1:1", "could not reach the search server (http://127.0.0.1:1)"),
     ];
     for (variable, value, why) in cases {
         let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));

@@ -57,6 +57,12 @@ pub struct Claim {
     pub unit: String,
     /// The bound, as a reader reads it.
     pub tolerance: String,
+    /// The smallest value that keeps the bound; none where there is no such number, or a confidence interval judged.
+    #[serde(default)]
+    pub low: Option<f64>,
+    /// The largest.
+    #[serde(default)]
+    pub high: Option<f64>,
     /// How many measurements stand behind it.
     pub samples: usize,
     /// The scale at which the claim is made: `quick`, `full` or `both`.
@@ -146,26 +152,26 @@ impl<'a> Claiming<'a> {
     pub fn exactly(self, value: impl Into<Samples>) {
         let value = value.into().median();
         let holds = self.measured.values().iter().all(|&sample| sample == value);
-        self.judge(Samples::median, format!("exactly {}", significant(value)), holds);
+        self.judge(Samples::median, format!("exactly {}", significant(value)), [Some(value); 2], holds);
     }
 
     /// The median is within `low` and `high`, both included.
     pub fn between(self, low: f64, high: f64) {
         let median = self.measured.median();
         let bound = format!("{} to {}", significant(low), significant(high));
-        self.judge(Samples::median, bound, (low..=high).contains(&median));
+        self.judge(Samples::median, bound, [Some(low), Some(high)], (low..=high).contains(&median));
     }
 
     /// The median is no smaller than `low`.
     pub fn at_least(self, low: f64) {
         let holds = self.measured.median() >= low;
-        self.judge(Samples::median, format!("at least {}", significant(low)), holds);
+        self.judge(Samples::median, format!("at least {}", significant(low)), [Some(low), None], holds);
     }
 
     /// The median is no larger than `high`.
     pub fn at_most(self, high: f64) {
         let holds = self.measured.median() <= high;
-        self.judge(Samples::median, format!("at most {}", significant(high)), holds);
+        self.judge(Samples::median, format!("at most {}", significant(high)), [None, Some(high)], holds);
     }
 
     /// The prediction lies in the confidence interval of the mean: Student's t for so many samples, at least five of them.
@@ -173,13 +179,13 @@ impl<'a> Claiming<'a> {
     /// One true prediction in 16,000 falls outside. Samples without any spread must equal the prediction.
     pub fn within_confidence(self) {
         let Some(prediction) = self.predicted else {
-            self.judge(Samples::mean, "a prediction, and there is none".into(), false);
+            self.judge(Samples::mean, "a prediction, and there is none".into(), [None; 2], false);
             return;
         };
         let (predicted, samples) = (prediction.value, self.measured.len());
         let Some(quantile) = t_quantile(samples) else {
             let bound = format!("a mean of at least {ENOUGH} samples, not {samples}");
-            self.judge(Samples::mean, bound, false);
+            self.judge(Samples::mean, bound, [None; 2], false);
             return;
         };
         let (mean, allowed) = (self.measured.mean(), quantile * self.measured.standard_error());
@@ -190,10 +196,16 @@ impl<'a> Claiming<'a> {
             significant(allowed),
             significant(quantile)
         );
-        self.judge(Samples::mean, bound, (mean - predicted).abs() <= allowed + rounding);
+        self.judge(Samples::mean, bound, [None; 2], (mean - predicted).abs() <= allowed + rounding);
     }
 
-    fn judge(self, statistic: fn(&Samples) -> f64, tolerance: String, keeps_bound: bool) {
+    fn judge(
+        self,
+        statistic: fn(&Samples) -> f64,
+        tolerance: String,
+        [low, high]: [Option<f64>; 2],
+        keeps_bound: bool,
+    ) {
         if let Some(guess) = self.guessed.filter(|guess| guess.unit() != self.unit) {
             let cause = format!("the guess is in {:?} and the claim in {:?}", guess.unit(), self.unit);
             Err::<(), _>(Error::new(format!("compare a guess with {:?}", self.sentence), cause)).or_fail();
@@ -219,6 +231,8 @@ impl<'a> Claiming<'a> {
             spread: self.measured.standard_deviation(),
             unit: self.unit,
             tolerance,
+            low,
+            high,
             samples: self.measured.len(),
             made_at: self.made_at.map_or_else(|| "both".into(), |scale| scale.to_string()),
             holds: keeps_bound && sound,

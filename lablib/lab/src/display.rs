@@ -34,15 +34,7 @@ pub trait Show {
 
 impl<F: Figure> Show for F {
     fn to_html(&self) -> String {
-        let wide = self.to_svg();
-        match self.draw(NARROW).width() <= NARROW && self.width() > NARROW {
-            true => format!(
-                "<div class=\"lab-chart\"><div class=\"lab-wide\">{wide}</div><div class=\"lab-narrow\" \
-                 style=\"display:none\">{}</div></div>",
-                self.to_svg_of(NARROW)
-            ),
-            false => wide,
-        }
+        for_any_screen(self, &self.to_svg())
     }
 
     fn to_plain(&self) -> String {
@@ -51,8 +43,27 @@ impl<F: Figure> Show for F {
 
     /// Also leaves the picture and its data beside the report.
     fn show(&self) {
-        emit(&gallery::keep(self, &self.to_html()), &self.to_plain());
+        let drawn = self.draw(self.width());
+        let svg = self.svg_of(&drawn);
+        let html = for_any_screen(self, &svg);
+        emit(&gallery::keep(self, &drawn, &svg, &html), &self.to_plain());
     }
+}
+
+/// A chart as it was drawn, and beside it as it is drawn for a telephone, where that makes a difference.
+fn for_any_screen(chart: &impl Figure, wide: &str) -> String {
+    if chart.width() <= NARROW {
+        return wide.to_string();
+    }
+    let narrow = chart.draw(NARROW);
+    if narrow.width() > NARROW {
+        return wide.to_string();
+    }
+    format!(
+        "<div class=\"lab-chart\"><div class=\"lab-wide\">{wide}</div><div class=\"lab-narrow\" \
+         style=\"display:none\">{}</div></div>",
+        chart.svg_of(&narrow)
+    )
 }
 
 /// Everything that the current cell has shown so far.
@@ -120,7 +131,46 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
+    use crate::Chart;
+    use crate::chart::{Bars, Numbers, Picture};
+
+    /// A chart that remembers at which widths it was drawn.
+    struct Watched(Bars, RefCell<Vec<f64>>);
+
+    impl Figure for Watched {
+        fn title(&self) -> &str {
+            self.0.title()
+        }
+        fn subtitle_text(&self) -> &str {
+            self.0.subtitle_text()
+        }
+        fn numbers(&self) -> Numbers {
+            self.0.numbers()
+        }
+        fn width(&self) -> f64 {
+            self.0.width()
+        }
+        fn draw(&self, width: f64) -> Picture {
+            self.1.borrow_mut().push(width);
+            self.0.draw(width)
+        }
+        fn shared(&self) -> Rc<dyn Figure> {
+            self.0.shared()
+        }
+    }
+
+    #[test]
+    fn a_chart_that_is_shown_is_drawn_once_for_each_screen() {
+        for (width, drawn) in [(760, vec![760.0, NARROW]), (300, vec![300.0])] {
+            let chart = Watched(Chart::bars("A title").bar("a", 1).size(width, 300), RefCell::default());
+            chart.show();
+            assert_eq!(chart.1.take(), drawn);
+        }
+    }
 
     #[test]
     fn the_cell_number_is_that_of_the_loaded_code() {

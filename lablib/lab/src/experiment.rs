@@ -14,8 +14,8 @@ use crate::knob::{self, Knob, Knobs, Setting};
 use crate::outline::Outline;
 use crate::scale::seed_from_env;
 use crate::{
-    Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, paths, session, significant,
-    style,
+    Doing, Error, Frame, Machine, OrFail, Result, Rng, Scale, freshness, gallery, kept, paths, service, session,
+    significant, style,
 };
 
 /// Said in the first line of a run, and beside its verdict.
@@ -46,6 +46,8 @@ pub struct Experiment {
     began: SystemTime,
     /// At its beginning: a notebook that is saved meanwhile makes no other run of it.
     revision: String,
+    /// At its beginning.
+    load: f64,
     claims: Vec<Claim>,
     left_out: usize,
     rehearsal: bool,
@@ -64,8 +66,14 @@ pub struct Verdict {
     pub scale: String,
     /// The seed of everything random in it.
     pub seed: u64,
+    /// When it began (UTC).
+    #[serde(default)]
+    pub began: String,
     /// How long the run took, from the experiment's first line to its verdict.
     pub seconds: f64,
+    /// The machine's load at its beginning and at its end.
+    #[serde(default)]
+    pub load: [f64; 2],
     /// The commit that was run, with `+` where files had been changed.
     pub revision: String,
     /// Where it was measured.
@@ -78,6 +86,9 @@ pub struct Verdict {
     pub holds: bool,
     /// The claims, and the checks.
     pub claims: Vec<Claim>,
+    /// The kinds of servers that it used: see [`service::used`](crate::service::used).
+    #[serde(default)]
+    pub servers: Vec<String>,
     /// Figures shown, in order, as file names without extension below `target/reports/NAME/`.
     pub figures: Vec<String>,
     /// Texts that had no room on their figure.
@@ -137,6 +148,7 @@ impl Experiment {
             started: Instant::now(),
             began: SystemTime::now(),
             revision: revision(&paths::root()),
+            load: Machine::load(),
             claims: Vec::new(),
             left_out: 0,
             rehearsal,
@@ -359,6 +371,10 @@ impl Experiment {
             return;
         }
         verdict.write().or_fail();
+        // What somebody tries out by hand is no run to be counted.
+        if verdict.run.is_some() {
+            kept::keep_verdict(&paths::results(), &self.facts(), &verdict).or_fail();
+        }
         if !verdict.holds {
             let failed: Vec<String> = self.failures().iter().map(|claim| claim.summary()).collect();
             std::panic::panic_any(format!("{headline}\n{}", failed.join("\n")));
@@ -370,13 +386,16 @@ impl Experiment {
             name: self.name.clone(),
             scale: self.scale.to_string(),
             seed: self.seed,
+            began: kept::utc(self.began),
             seconds: self.started.elapsed().as_secs_f64(),
+            load: [self.load, Machine::load()],
             revision: revision(&paths::root()),
             machine: Machine::this(),
             exploring: freshness::EXPLORING,
             run: std::env::var("LAB_RUN").ok(),
             holds: self.claims.iter().any(|claim| !claim.check) && self.failures().is_empty(),
             claims: self.claims.clone(),
+            servers: service::used(),
             figures: gallery::figures(),
             cut: gallery::cut(),
             answer: self.answer.clone(),
@@ -488,6 +507,15 @@ mod tests {
         assert!(!holds(|claim| claim.at_least(2.0), &[1.9]));
         assert!(holds(|claim| claim.at_most(2.0), &[2.0]));
         assert!(!holds(|claim| claim.at_most(2.0), &[2.1]));
+        let bounds = |judge: fn(Claiming<'_>)| {
+            let claim = judged(|lab| judge(lab.claim("x").measured(1.5)));
+            (claim.low, claim.high)
+        };
+        assert_eq!(bounds(|claim| claim.exactly(3)), (Some(3.0), Some(3.0)));
+        assert_eq!(bounds(|claim| claim.between(1.0, 2.0)), (Some(1.0), Some(2.0)));
+        assert_eq!(bounds(|claim| claim.at_least(2.0)), (Some(2.0), None));
+        assert_eq!(bounds(|claim| claim.at_most(2.0)), (None, Some(2.0)));
+        assert_eq!(bounds(|claim| claim.within_confidence()), (None, None));
         assert!(holds(|claim| claim.within_confidence(), &[4.9, 5.0, 5.2, 5.1, 4.7]));
         assert!(!holds(|claim| claim.within_confidence(), &[7.9, 8.0, 8.2, 8.1, 7.7]));
         assert!(!holds(|claim| claim.within_confidence(), &[5.0, 5.0, 5.0, 5.0]), "four have no spread to speak of");

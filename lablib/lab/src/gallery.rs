@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::chart::Figure;
+use crate::chart::{Figure, Picture};
 use crate::display::FACE;
 use crate::{Doing, Result, paths};
 
@@ -56,20 +56,17 @@ fn standalone(svg: &str) -> String {
     }
 }
 
-/// Leaves a figure as SVG, PNG and CSV, and links to them below what is shown of it. Best effort: a full disk must not spoil the
-/// lesson.
-pub(super) fn keep(figure: &dyn Figure, html: &str) -> String {
+/// Leaves a figure, as it was drawn and as the SVG of that, as SVG, PNG and CSV, and links to them below what is shown of it. Best
+/// effort: a full disk must not spoil the lesson.
+pub(super) fn keep(figure: &dyn Figure, drawn: &Picture, svg: &str, html: &str) -> String {
     let mut gallery = gallery();
     let Some(folder) = gallery.folder.clone() else { return html.to_string() };
     let name = format!("{:02}-{}", gallery.figures.len() + 1, paths::slug(figure.title()));
-    for (extension, content) in [
-        ("svg", standalone(&figure.to_svg()).into_bytes()),
-        ("csv", figure.to_csv().into_bytes()),
-        ("png", figure.to_png()),
-    ] {
+    let contents =
+        [("svg", standalone(svg).into_bytes()), ("csv", figure.to_csv().into_bytes()), ("png", drawn.to_png())];
+    for (extension, content) in contents {
         leave(&folder, &name, extension, content);
     }
-    let drawn = figure.draw(figure.width());
     gallery.cut.extend(drawn.cut().iter().map(|text| format!("{text:?} in {:?}", figure.title())));
     if figure.decides() {
         gallery.deciding = Some(name.clone());

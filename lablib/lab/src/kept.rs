@@ -1,7 +1,8 @@
-//! What runs leave behind: frames, so that two machines, two commits or two days can be compared.
+//! What runs leave behind: frames and verdicts, so that two machines, two commits or two days can be compared.
 //!
 //! - A frame is kept under `target/results/EXPERIMENT/RUN/NAME.csv`, where RUN says when, of which revision, at which scale and from
 //!   which seed; `run.json` beside it says on which machine. `ci/lab clean` leaves these folders alone.
+//! - What a headless run was judged to be is there as `verdict.json`: `ci/lab margins` reads those of many runs.
 //! - Read back, each row says from which run it is. A folder that was copied from another machine is read in the same way.
 
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Doing, Error, Frame, Machine, Result, paths};
+use crate::{Doing, Error, Frame, Machine, Result, Verdict, paths};
 
 const FACTS: &str = "run.json";
+const VERDICT: &str = "verdict.json";
 
 /// What is said of each run beside its rows.
 const OWN: [&str; 8] = ["run", "time", "revision", "scale", "seed", "exploring", "machine", "set"];
@@ -40,18 +42,34 @@ impl Facts {
 
 /// Keeps a frame of a run; another of the same name in the same run takes its place.
 pub(crate) fn keep(results: &Path, experiment: &str, facts: &Facts, name: &str, frame: &Frame) -> Result<()> {
-    let folder = results.join(experiment).join(facts.folder());
-    let write = |file: &str, text: String| {
-        let path = folder.join(file);
-        paths::write_whole(&path, text).doing(format!("write {}", path.display()))
-    };
     if let Some(own) = frame.columns().iter().find(|name| OWN.contains(&name.as_str())) {
         let cause = format!("it has a column {own:?}, and each row that is read back says in {}", OWN.join(", "));
         return Err(Error::new(format!("keep {name:?}"), format!("{cause} from which run it is")).remedy("rename it"));
     }
-    let csv = frame.to_csv()?;
-    write(FACTS, serde_json::to_string_pretty(facts).doing("write down a run")? + "\n")?;
-    write(&format!("{name}.csv"), csv)
+    write(&results.join(experiment), facts, &format!("{name}.csv"), frame.to_csv()?)
+}
+
+/// Keeps what a run was judged to be.
+pub(crate) fn keep_verdict(results: &Path, facts: &Facts, verdict: &Verdict) -> Result<()> {
+    let text = serde_json::to_string_pretty(verdict).doing("write down a verdict")? + "\n";
+    write(&results.join(&verdict.name), facts, VERDICT, text)
+}
+
+/// Writes a file of a run, and beside it what is true of the whole run.
+fn write(experiment: &Path, facts: &Facts, name: &str, content: String) -> Result<()> {
+    let facts_text = serde_json::to_string_pretty(facts).doing("write down a run")? + "\n";
+    for (name, content) in [(FACTS, facts_text), (name, content)] {
+        let path = experiment.join(facts.folder()).join(name);
+        paths::write_whole(&path, content).doing(format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What headless runs of this experiment were judged to be, the oldest first. One that cannot be read is of another time, and left
+/// out.
+pub fn verdicts(results: &Path, experiment: &str) -> Vec<Verdict> {
+    let read = |run: PathBuf| serde_json::from_str(&std::fs::read_to_string(run.join(VERDICT)).ok()?).ok();
+    entries(&results.join(experiment)).into_iter().filter_map(read).collect()
 }
 
 /// All that was kept under this name, the oldest run first.

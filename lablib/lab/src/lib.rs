@@ -63,6 +63,7 @@ pub use error::{Doing, Error, OrFail, Result, joined};
 pub use experiment::{Experiment, Verdict};
 pub use frame::{Frame, Grouped, Row, Value};
 pub use guess::Guess;
+pub use kept::verdicts;
 pub use knob::Knob;
 pub use latency::{Latency, Load, OpenLoop};
 pub use link::{Link, link};

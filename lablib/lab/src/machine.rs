@@ -34,6 +34,11 @@ impl Machine {
                 .unwrap_or_else(unknown),
         }
     }
+
+    /// How many processes have run or wanted to, on average over the last minute; 0 where that cannot be read.
+    pub fn load() -> f64 {
+        read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Display for Machine {
@@ -67,6 +72,7 @@ mod tests {
         let machine = Machine::this();
         assert!(machine.cores >= 1, "{machine}");
         assert!(machine.memory_mib > 100, "{machine}");
+        assert!(Machine::load() >= 0.0);
     }
 
     #[test]

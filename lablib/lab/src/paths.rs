@@ -40,6 +40,17 @@ pub fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> std::io::Result<()
     std::fs::rename(&part, path)
 }
 
+/// Removes what those have left in a folder who died before they could: each entry's name begins with its owner's process id.
+pub fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_string_lossy().split('-').next().and_then(|number| number.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A title as a file name: lower case, words joined by dashes.
 pub fn slug(title: &str) -> String {
     let mut slug = String::new();
@@ -55,8 +66,20 @@ pub fn slug(title: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::slug;
+    use super::{slug, sweep};
+
+    #[test]
+    fn what_the_dead_have_left_is_removed_and_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("lab-sweep-{}", std::process::id()));
+        // No process has a number above the largest that Linux allows.
+        let entries = [format!("{}-a", std::process::id()), "4194305-b".into(), "4194305".into(), "kept".into()];
+        entries.iter().for_each(|name| std::fs::create_dir_all(folder.join(name)).unwrap());
+        sweep(&folder);
+        assert_eq!(entries.map(|name| folder.join(name).exists()), [true, false, false, true]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_title_becomes_a_plain_file_name() {

@@ -39,13 +39,15 @@ pub struct FleetSpec {
     pub skip: Option<Skip>,
     /// Whether an echo is waited for, or the kernel's word that a connection is established is enough.
     pub echo: bool,
+    /// How long a process may be silent before it is killed.
+    pub patience: Duration,
 }
 
 impl FleetSpec {
     /// This many connections; an eighth of the machine's memory stays free.
     pub fn new(connections: u64) -> Self {
         let floor = MachineMemory::read().map_or(1 << 30, |memory| memory.total / 8);
-        Self { connections, pings: 2_000, floor, seed: 1, skip: None, echo: true }
+        Self { connections, pings: 2_000, floor, seed: 1, skip: None, echo: true, patience: worker::TO_LOOK }
     }
 }
 
@@ -133,7 +135,8 @@ pub fn hold_connections(spec: &FleetSpec) -> Result<FleetRun> {
     // All workers start on a thread that is inside the network; this process stays outside.
     let (plan, mut pairs) = FleetNetwork::inside(|network| {
         let plan = Plan::new(spec.connections, network)?;
-        let pair = |_| Ok(Pair { serving: Worker::start()?, connecting: Worker::start()?, state: State::default() });
+        let worker = || Worker::start().map(|worker| worker.patience(spec.patience));
+        let pair = |_| Ok(Pair { serving: worker()?, connecting: worker()?, state: State::default() });
         let pairs = (0..plan.pairs).map(pair).collect::<Result<Vec<_>>>()?;
         Ok((plan, pairs))
     })?;

@@ -36,12 +36,23 @@ pub struct ConnectSpec {
     pub echo: bool,
     /// SO_SNDBUF, where it is not the kernel's own choice.
     pub send_buffer: Option<usize>,
+    /// How long nothing may happen before the rest is given up.
+    pub patience: Duration,
 }
 
 impl ConnectSpec {
     /// This many connections, each of which echoes once; the addresses are still to be said.
     pub fn new(connections: u64, framing: Framing) -> Self {
-        Self { addresses: Vec::new(), connections, first: 0, window: 256, framing, echo: true, send_buffer: None }
+        Self {
+            addresses: Vec::new(),
+            connections,
+            first: 0,
+            window: 256,
+            framing,
+            echo: true,
+            send_buffer: None,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -51,8 +62,6 @@ sockopt_impl!(
     Repair, SetOnly, libc::IPPROTO_TCP, libc::TCP_REPAIR, i32
 );
 
-/// How long nothing may happen before the rest is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The key of RFC 6455's own example.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Events of an epoll set that are read at once.
@@ -140,8 +149,9 @@ impl Connector {
             }
             if count > 0 {
                 last = Instant::now();
-            } else if under_way > 0 && last.elapsed() > PATIENCE {
-                self.progress.stop_because(format!("no answer for {PATIENCE:?} on {under_way} connections"));
+            } else if under_way > 0 && last.elapsed() > self.spec.patience {
+                let patience = self.spec.patience;
+                self.progress.stop_because(format!("no answer for {patience:?} on {under_way} connections"));
                 break;
             }
         }
@@ -382,9 +392,9 @@ impl Connector {
             }
             if count > 0 {
                 last = Instant::now();
-            } else if last.elapsed() > PATIENCE {
-                let silent = requests - answered;
-                return Err(Error::new(doing, format!("no answer for {PATIENCE:?} to {silent} of {requests}")));
+            } else if last.elapsed() > self.spec.patience {
+                let (silent, patience) = (requests - answered, self.spec.patience);
+                return Err(Error::new(doing, format!("no answer for {patience:?} to {silent} of {requests}")));
             }
         }
         Ok((began.elapsed().as_secs_f64(), wrong))

@@ -84,8 +84,8 @@ pub(crate) const SPARE: u64 = 100;
 /// Descriptors of a worker, whatever it is allowed: all workers shall have about the same share.
 const MOST_DESCRIPTORS: u64 = 20_000;
 
-/// How long a worker may take to look at something, or to begin it.
-const TO_LOOK: Duration = Duration::from_secs(20);
+/// How long a worker may take to look at something, or to begin it, unless something else is said.
+pub(crate) const TO_LOOK: Duration = Duration::from_secs(20);
 /// How long it may take over what is to be done when it answers.
 pub(crate) const TO_WORK: Duration = Duration::from_secs(120);
 
@@ -181,17 +181,25 @@ fn answer(answer: impl Serialize) -> Result<Value> {
 #[derive(Debug)]
 pub struct Worker {
     running: Running,
+    /// How long it may take to look at something, or to begin it.
+    to_look: Duration,
 }
 
 impl Worker {
     /// Starts one, in the network of the thread that calls.
     pub fn start() -> Result<Self> {
-        Ok(Self { running: Running::start("connections", &())? })
+        Ok(Self { running: Running::start("connections", &())?, to_look: TO_LOOK })
     }
 
     /// Starts one as another user, of whom nothing is known here but the number; only root can.
     pub fn start_as(user: u32) -> Result<Self> {
-        Ok(Self { running: Running::start_as(user, "connections", &())? })
+        Ok(Self { running: Running::start_as(user, "connections", &())?, to_look: TO_LOOK })
+    }
+
+    /// It is killed where it takes longer than this to look at something, or to begin it.
+    pub fn patience(mut self, to_look: Duration) -> Self {
+        self.to_look = to_look;
+        self
     }
 
     /// Its process id.
@@ -203,7 +211,7 @@ impl Worker {
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, ask: &Ask) -> Result<T> {
         let patience = match ask {
             Ask::Ping { .. } | Ask::Storm { .. } | Ask::Fill | Ask::Spawn(_) | Ask::Relay(_) => TO_WORK,
-            Ask::Serve(_) | Ask::Connect(_) | Ask::Stop | Ask::State | Ask::Vanish | Ask::Usage => TO_LOOK,
+            Ask::Serve(_) | Ask::Connect(_) | Ask::Stop | Ask::State | Ask::Vanish | Ask::Usage => self.to_look,
         };
         self.running.ask_within(patience, ask)
     }

@@ -12,7 +12,7 @@ use ttf_parser::Face;
 pub(super) const FAMILIES: &str =
     "Inter, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif";
 /// The name under which plotters knows the bundled face.
-pub(super) const NAME: &str = "lab-inter";
+pub(super) const NAME: &str = "Inter";
 
 /// The same two files as WOFF2 in a style sheet: `TTFont(file)` of fonttools, `flavor = "woff2"`, as base64.
 pub(crate) const FACE: &str = concat!("<style>", include_str!("font/inter.css"), "</style>");
@@ -42,13 +42,7 @@ impl Weight {
     }
 
     fn metrics(self) -> &'static Metrics {
-        static METRICS: OnceLock<[Metrics; 2]> = OnceLock::new();
-        let [regular, semi_bold] = METRICS.get_or_init(|| {
-            // A broken font would show in every test; a chart without text in its PNG is better than no chart.
-            let _ = register_font(NAME, FontStyle::Normal, REGULAR);
-            let _ = register_font(NAME, FontStyle::Bold, SEMI_BOLD);
-            [Metrics::read(REGULAR).unwrap_or_default(), Metrics::read(SEMI_BOLD).unwrap_or_default()]
-        });
+        let [regular, semi_bold] = face();
         match self {
             Weight::Regular => regular,
             Weight::SemiBold => semi_bold,
@@ -56,13 +50,18 @@ impl Weight {
     }
 }
 
-/// plotters measures a legend by the font that it is asked for, whatever that is: all that it may be asked for is this face.
-pub(super) fn for_plotters() {
-    for name in ["Inter", "sans-serif", "serif", "monospace"] {
-        for (style, file) in [(FontStyle::Normal, REGULAR), (FontStyle::Bold, SEMI_BOLD)] {
-            let _ = register_font(name, style, file);
+/// The measures of both weights; from the first call on, plotters knows them too.
+pub(super) fn face() -> &'static [Metrics; 2] {
+    static FACE: OnceLock<[Metrics; 2]> = OnceLock::new();
+    FACE.get_or_init(|| {
+        // plotters measures a legend by whatever font it is asked for: all that it may be asked for is this face.
+        for name in [NAME, "sans-serif", "serif", "monospace"] {
+            // A broken font would show in every test; a chart without text in its PNG is better than no chart.
+            let _ = register_font(name, FontStyle::Normal, REGULAR);
+            let _ = register_font(name, FontStyle::Bold, SEMI_BOLD);
         }
-    }
+        [Metrics::read(REGULAR).unwrap_or_default(), Metrics::read(SEMI_BOLD).unwrap_or_default()]
+    })
 }
 
 /// Advance and left side bearing of a character, per em. plotters draws a glyph without its bearing.
@@ -134,7 +133,7 @@ pub(super) fn wrap(text: &str, room: f64, size: f64, weight: Weight, lines: usiz
 }
 
 #[derive(Default)]
-struct Metrics {
+pub(super) struct Metrics {
     glyphs: HashMap<char, (f64, f64)>,
 }
 

@@ -48,6 +48,7 @@ mod timeline;
 mod treemap;
 
 use std::fmt::Display;
+use std::rc::Rc;
 
 pub use bars::Bars;
 pub use heat_map::HeatMap;
@@ -204,23 +205,26 @@ pub trait Figure {
         false
     }
 
+    /// The same chart, for whoever keeps it longer than it is borrowed.
+    fn shared(&self) -> Rc<dyn Figure>;
+
     /// An inline `<svg>` element, for a page that carries the [face](crate::display::FACE).
     fn to_svg(&self) -> String {
-        self.to_svg_of(self.width())
+        self.svg_of(&self.draw(self.width()))
     }
 
-    /// The same for a screen of another width: a picture that is made smaller makes its letters smaller too.
-    fn to_svg_of(&self, width: f64) -> String {
+    /// What was [drawn](Self::draw) already, as such an element.
+    fn svg_of(&self, drawn: &Picture) -> String {
         let label = match self.subtitle_text() {
             "" => self.title().to_string(),
             subtitle => format!("{}. {subtitle}", self.title().trim_end_matches('.')),
         };
-        svg::write(&self.draw(width), self.title(), &label, &self.numbers().sentence())
+        svg::write(drawn, self.title(), &label, &self.numbers().sentence())
     }
 
     /// A PNG image at twice the chart's size.
     fn to_png(&self) -> Vec<u8> {
-        raster::png(&self.draw(self.width()))
+        self.draw(self.width()).to_png()
     }
 
     /// Every number as CSV, one row per mark.
@@ -267,6 +271,9 @@ impl<F: Figure + ?Sized> Figure for &F {
     fn decides(&self) -> bool {
         (**self).decides()
     }
+    fn shared(&self) -> Rc<dyn Figure> {
+        (**self).shared()
+    }
 }
 
 impl<F: Figure> Figure for Deciding<F> {
@@ -291,6 +298,9 @@ impl<F: Figure> Figure for Deciding<F> {
     fn decides(&self) -> bool {
         true
     }
+    fn shared(&self) -> Rc<dyn Figure> {
+        self.0.shared()
+    }
 }
 
 /// Implements what every chart with a frame answers the same way.
@@ -304,6 +314,9 @@ macro_rules! figure {
         }
         fn width(&self) -> f64 {
             self.frame.width()
+        }
+        fn shared(&self) -> std::rc::Rc<dyn Figure> {
+            std::rc::Rc::new(self.clone())
         }
     };
 }

@@ -1,22 +1,21 @@
 //! Several charts as one.
 
+use std::rc::Rc;
+
+use super::Figure;
 use super::picture::{Area, Picture};
 use super::theme::{PAPER, WIDTH};
 use super::tidy::Numbers;
-use super::{Figure, Picture as Drawing};
-use crate::display;
 
 /// Side by side, each chart is narrower than alone, and the whole a little wider than one.
 const ROW: f64 = 980.0;
 
 /// Several charts as one; see [`Chart::side_by_side`](super::Chart::side_by_side).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Panels {
     title: String,
-    parts: Vec<(String, Numbers, Numbers)>,
-    picture: Drawing,
-    /// Below each other, for a page that is too narrow for them.
-    narrow: Drawing,
+    charts: Vec<Rc<dyn Figure>>,
+    picture: Picture,
 }
 
 /// Where the parts no longer stand side by side.
@@ -46,13 +45,12 @@ impl Panels {
 
     fn new(charts: &[&dyn Figure], picture: Picture) -> Self {
         let titles: Vec<&str> = charts.iter().map(|chart| chart.title()).collect();
-        let part = |chart: &&dyn Figure| (chart.title().to_string(), chart.numbers(), chart.summary());
-        Self {
-            title: titles.join(" · "),
-            parts: charts.iter().map(part).collect(),
-            picture,
-            narrow: stacked(charts, display::NARROW),
-        }
+        Self { title: titles.join(" · "), charts: charts.iter().map(|chart| chart.shared()).collect(), picture }
+    }
+
+    fn numbers_of(&self, numbers: impl Fn(&dyn Figure) -> Numbers) -> Numbers {
+        let parts: Vec<_> = self.charts.iter().map(|chart| (chart.title().to_string(), numbers(&**chart))).collect();
+        Numbers::stacked(&parts)
     }
 
     /// A title for the whole, for screen readers and the report's list of charts; by default those of its parts.
@@ -87,19 +85,26 @@ impl Figure for Panels {
     }
 
     fn numbers(&self) -> Numbers {
-        Numbers::stacked(&self.parts.iter().map(|(title, all, _)| (title.clone(), all.clone())).collect::<Vec<_>>())
+        self.numbers_of(|chart| chart.numbers())
     }
 
     fn summary(&self) -> Numbers {
-        Numbers::stacked(&self.parts.iter().map(|(title, _, short)| (title.clone(), short.clone())).collect::<Vec<_>>())
+        self.numbers_of(|chart| chart.summary())
     }
 
     fn width(&self) -> f64 {
         self.picture.width
     }
 
-    /// Panels keep the width for which they were drawn, or stand below each other.
+    /// Panels keep the width for which they were drawn, or stand below each other where a page is too narrow for that.
     fn draw(&self, width: f64) -> Picture {
-        if width < TOO_NARROW.min(self.picture.width) { self.narrow.clone() } else { self.picture.clone() }
+        if width >= TOO_NARROW.min(self.picture.width) {
+            return self.picture.clone();
+        }
+        stacked(&self.charts.iter().map(|chart| &**chart).collect::<Vec<_>>(), width)
+    }
+
+    fn shared(&self) -> Rc<dyn Figure> {
+        Rc::new(self.clone())
     }
 }

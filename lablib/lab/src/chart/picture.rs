@@ -5,6 +5,7 @@
 //! `plotters.rs`.
 
 use super::font::{self, Weight};
+use super::raster;
 use super::theme::{self, Colour};
 
 /// A drawn chart: shapes on a page of a known size, ready to be written as SVG or PNG.
@@ -299,6 +300,11 @@ impl Picture {
     /// In pixels of a page at 100 %.
     pub fn width(&self) -> f64 {
         self.width
+    }
+
+    /// A PNG image at twice the picture's size.
+    pub fn to_png(&self) -> Vec<u8> {
+        raster::png(self)
     }
 
     /// Texts that had no room and end in an ellipsis.

@@ -39,7 +39,7 @@ pub fn px(pixels: impl Into<f64>) -> u32 {
 /// assert_eq!(lab::chart::letters(13), ("Inter", 157));
 /// ```
 pub fn letters(pixels: impl Into<f64>) -> (&'static str, u32) {
-    ("Inter", px(pixels.into() * LINE_PER_EM))
+    (font::NAME, px(pixels.into() * LINE_PER_EM))
 }
 
 /// The colour of the series with this number, as our charts have it: they repeat after seven.
@@ -90,7 +90,7 @@ impl Plotters {
             let cause = format!("{width} × {height} pixels are no size for a chart: 100 to 4,000 each way");
             return Err(Error::new(operation(), cause));
         }
-        font::for_plotters();
+        font::face();
         let page = Rc::new(RefCell::new(Picture::new(f64::from(width), f64::from(height))));
         draw(&PlottersPage(page.clone()).into_drawing_area()).map_err(|cause| Error::new(operation(), cause))?;
         let drawn = page.borrow().clone();

@@ -32,6 +32,9 @@ const JVM: &[&str] = &[
     "-XX:+ExitOnOutOfMemoryError",
     "-Xshare:auto",
     "-Djava.awt.headless=true",
+    // Whatever it writes for a while, it writes into its own directory, where it runs.
+    "-Djava.io.tmpdir=.",
+    "-XX:-UsePerfData",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
 ];
@@ -192,7 +195,7 @@ impl Programs {
             .or_else(|| surroundings::find_program("java"))
             .ok_or_else(|| {
                 fail("there is no Java on this machine".into()).remedy(format!(
-                    "apt-get install openjdk-17-jre-headless, or set {VARIABLE} to a broker of your own"
+                    "run `ci/lab setup` (it uses Debian's openjdk-17-jre-headless), or set {VARIABLE} to a broker of your own"
                 ))
             })?;
         let chosen = std::env::var_os("LAB_KAFKA_JARS").filter(|jars| !jars.is_empty()).map(PathBuf::from);

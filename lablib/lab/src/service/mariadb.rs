@@ -23,7 +23,7 @@ use super::node::{self, Launch, Node, Recipe};
 use super::secret::{secret, write_private};
 use super::surroundings;
 use super::template::{copy_tree, fingerprint, template};
-use crate::{Doing, Error, OrFail, Result};
+use crate::{Crowd, Doing, Error, OrFail, Result};
 
 /// Names the user's own server, or several with commas between them.
 pub(super) const VARIABLE: &str = "LAB_MYSQL_URL";
@@ -290,7 +290,7 @@ impl Binaries {
         let find = |name: &str| {
             surroundings::find_program(name).ok_or_else(|| {
                 Error::new(format!("start {KIND}"), format!("there is no {name} on this machine")).remedy(format!(
-                    "apt-get install mariadb-server-core mariadb-client-core, or set {VARIABLE} to a server of your own"
+                    "run `ci/lab setup` (it uses Debian's mariadb-server-core), or set {VARIABLE} to a server of your own"
                 ))
             })
         };
@@ -485,7 +485,7 @@ pub(super) fn instances(count: usize) -> Result<Vec<MariaDb>> {
         servers.truncate(count);
         return Ok(servers);
     }
-    super::side_by_side((0..count).map(|_| || MariaDbBuilder::default().start()))
+    Crowd::of(count).within(node::TO_START).map(0..count, |_| MariaDbBuilder::default().start())
 }
 
 /// Makes what the first start on this machine would have to wait for.

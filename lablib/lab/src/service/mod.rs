@@ -30,7 +30,9 @@ mod secret;
 mod surroundings;
 mod template;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 pub use self::counters::Counters;
 pub use self::dial::{dial, is_lost};
@@ -41,7 +43,7 @@ pub use self::node::Node;
 pub use self::redis::{Redis, RedisBuilder};
 pub use self::redis_cluster::{RedisCluster, RedisClusterBuilder};
 pub use self::replication::{Replicated, ReplicatedBuilder};
-use crate::{OrFail, Result, joined};
+use crate::{Error, OrFail, Result};
 
 /// A MariaDB server, or the SQL server that `LAB_MYSQL_URL` names.
 ///
@@ -135,10 +137,30 @@ pub fn kafka() -> Kafka {
     Kafka::start().or_fail()
 }
 
-/// Makes what the first start of each kind on this machine would otherwise have to wait for; set-up calls it.
-pub fn prepare() -> Result<()> {
-    mariadb::prepare()?;
-    kafka::prepare()
+/// The kinds of servers that there are, as a notebook names those that it starts in its metadata.
+pub const KINDS: [&str; 3] = ["kafka", "mariadb", "redis"];
+
+/// Makes what the first start of a kind on this machine would otherwise have to wait for; set-up calls it.
+pub fn prepare(kind: &str) -> Result<()> {
+    match kind {
+        "mariadb" => mariadb::prepare(),
+        "kafka" => kafka::prepare(),
+        "redis" => Ok(()),
+        _ => Err(Error::new("prepare a server", format!("there is no {kind:?}")).remedy(KINDS.join(", "))),
+    }
+}
+
+static USED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+fn use_of(kind: &str) {
+    let known = KINDS.into_iter().find(|known| kind.eq_ignore_ascii_case(known));
+    // Your own SQL server stands where MariaDB would.
+    USED.lock().unwrap_or_else(PoisonError::into_inner).insert(known.unwrap_or("mariadb"));
+}
+
+/// The [kinds](KINDS) of servers that this process has used, its own and yours.
+pub fn used() -> Vec<String> {
+    USED.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|kind| (*kind).to_owned()).collect()
 }
 
 /// This process's directory for everything that runs: below `target/lab/`, removed when the process is gone, however it died.
@@ -178,16 +200,4 @@ pub fn own_servers_answer() -> Result<()> {
         Kafka::start()?;
     }
     Ok(())
-}
-
-/// Starts several servers at the same time.
-fn side_by_side<T: Send, F: FnOnce() -> Result<T> + Send>(starts: impl Iterator<Item = F>) -> Result<Vec<T>> {
-    // Before the threads race for it.
-    guardian::Guardian::current()?;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = starts.map(|start| scope.spawn(start)).collect();
-        let started: Vec<Result<T>> =
-            threads.into_iter().map(|thread| joined("start a server", thread.join())).collect();
-        started.into_iter().collect()
-    })
 }

@@ -17,6 +17,8 @@ use crate::{Doing, Error, OrFail, Result};
 const PORT_ATTEMPTS: usize = 5;
 /// How long a server gets to end by itself after a polite request.
 const POLITE: Duration = Duration::from_secs(15);
+/// How long several servers may take that are started at once, the making of their first data included.
+pub(super) const TO_START: Duration = Duration::from_secs(300);
 /// How long one attempt of a client may take while a server starts.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -127,6 +129,7 @@ impl Node {
         let guardian = Guardian::current()?;
         let name = unique(base);
         let kind = recipe.kind();
+        super::use_of(kind);
         let recipe: Box<dyn Recipe> = Box::new(recipe);
         let mut attempt = 0;
         loop {
@@ -169,6 +172,7 @@ impl Node {
                 .at(&address)
                 .remedy(format!("start it, correct {variable}, or unset {variable} and the lab starts one itself"))
         })?;
+        super::use_of(kind);
         let backing = Backing::Own { variable, ready_in: asked.elapsed() };
         Ok(Self { name: format!("your {kind}"), kind, url: url.to_owned(), address, banner, backing })
     }

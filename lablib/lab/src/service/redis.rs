@@ -184,16 +184,12 @@ impl RedisBuilder {
     }
 }
 
-/// The server on `PATH`, or the one that set-up put into the lab's cache.
 fn server() -> Result<PathBuf> {
-    let cached = surroundings::cache().join("bin/redis-server");
-    surroundings::find_program("redis-server")
-        .or_else(|| surroundings::is_program(&cached).then_some(cached))
-        .ok_or_else(|| {
-            Error::new(format!("start {KIND}"), "there is no redis-server on this machine").remedy(format!(
-                "run `ci/lab setup` (it uses apt-get install redis-tools), or set {VARIABLE} to a server of your own"
-            ))
-        })
+    surroundings::find_program("redis-server").ok_or_else(|| {
+        Error::new(format!("start {KIND}"), "there is no redis-server on this machine").remedy(format!(
+            "run `ci/lab setup` (it uses Debian's redis-tools), or set {VARIABLE} to a server of your own"
+        ))
+    })
 }
 
 #[derive(Debug)]

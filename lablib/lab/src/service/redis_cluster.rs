@@ -11,10 +11,11 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::node::TO_START;
 use super::redis::{Redis, RedisBuilder};
 use super::redis_view::{ANSWER, Member, SLOTS, View};
 use super::secret::secret;
-use crate::{Error, Link, OrFail, Result};
+use crate::{Crowd, Error, Link, OrFail, Result};
 
 /// Lists the nodes of the user's own cluster, with commas between them.
 pub(super) const VARIABLE: &str = "LAB_REDIS_CLUSTER_URL";
@@ -325,7 +326,7 @@ impl RedisClusterBuilder {
             builder = builder.with(&name, &value);
         }
         let count = self.masters + self.replicas;
-        let nodes = super::side_by_side((0..count).map(|_| || builder.clone().start()))?;
+        let nodes = Crowd::of(count).within(TO_START).map(0..count, |_| builder.clone().start())?;
         let mut cluster = RedisCluster { nodes, ready_in: Duration::ZERO, routes: Mutex::default() };
         cluster.join(self.masters)?;
         cluster.ready_in = asked.elapsed();
@@ -381,8 +382,7 @@ impl RedisCluster {
     }
 
     fn each(&self, act: impl Fn(usize, &Redis) -> Result<()> + Sync) -> Result<()> {
-        let act = &act;
-        super::side_by_side(self.nodes.iter().enumerate().map(|(number, node)| move || act(number, node))).map(drop)
+        Crowd::of(self.nodes.len()).map(self.nodes.iter().enumerate(), |(number, node)| act(number, node)).map(drop)
     }
 
     fn every(&self, missing: impl Fn(&Redis) -> Result<Option<String>>) -> Result<Option<String>> {

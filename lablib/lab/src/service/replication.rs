@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable;
 
 use super::mariadb::{self, MariaDb};
+use super::node::TO_START;
 use crate::link::Link;
-use crate::{Doing, Error, OrFail, Result};
+use crate::{Crowd, Doing, Error, OrFail, Result};
 
 /// How long replicas may take to catch up before something must be wrong.
 const CATCH_UP: Duration = Duration::from_secs(60);
@@ -89,7 +90,7 @@ impl Replicated {
             };
             settings.iter().fold(server, |server, (setting, value)| server.with(setting, value))
         };
-        let mut servers = super::side_by_side((0..=replicas).map(|number| move || build(number).start()))?;
+        let mut servers = Crowd::of(replicas + 1).within(TO_START).map(0..=replicas, |number| build(number).start())?;
         let primary = servers.remove(0);
         let links = servers.iter().map(|_| Link::to(primary.address())).collect::<Result<Vec<_>>>()?;
         for (replica, link) in servers.iter().zip(&links) {

@@ -46,9 +46,12 @@ pub(super) fn lab_binary() -> Result<PathBuf> {
     }
 }
 
-/// A program by name on `PATH`; servers hide in the `sbin` beside a `bin`, which an ordinary user's `PATH` leaves out.
+/// A program by name: on `PATH`, or where set-up has put it. Servers hide in the `sbin` beside a `bin`, which an ordinary user's
+/// `PATH` leaves out.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    find_program_on(&std::env::var_os("PATH")?, name)
+    let fetched = cache().join("bin").join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    find_program_on(&path, name).or_else(|| is_program(&fetched).then_some(fetched))
 }
 
 fn find_program_on(path: &OsStr, name: &str) -> Option<PathBuf> {

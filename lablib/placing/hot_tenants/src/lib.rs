@@ -40,7 +40,9 @@ pub use rates::Rates;
 pub use resplit::{Resplit, Step};
 pub use rest::Rest;
 pub use routing::{Routing, default_routing_shards, hash_of};
-pub use shards::{Ask, BUCKETS, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of, open};
+pub use shards::{
+    Ask, BUCKETS, Buckets, Change, Document, Found, Hit, SearchShards, ShardLoad, bucket_of, open, own_server_answers,
+};
 pub use split_map::{Split, SplitMap};
 pub use tenants::{Skip, TenantIndex, View};
 

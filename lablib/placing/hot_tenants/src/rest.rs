@@ -47,14 +47,7 @@ impl Rest {
     pub fn create(url: &str, routing: Routing) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let server = Server::at(url)?;
-        let about = server.ask("GET", "", None).map_err(|error| {
-            Error::new("reach the search server", error.cause())
-                .at(&server.url)
-                .remedy("start it, correct LAB_SEARCH_URL, or unset it: the lab then uses embedded indexes")
-        })?;
-        // OpenSearch says what it is; Elasticsearch says nothing.
-        let what = about["version"]["distribution"].as_str().unwrap_or("elasticsearch");
-        let name = format!("{what} {}", about["version"]["number"].as_str().unwrap_or("of no version"));
+        let name = server.name()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // Not by the process alone: in a container its id comes again, and one that was killed has left its index.
         let index = format!("lab-hot-tenants-{:x}-{number}", rand::random::<u64>());
@@ -232,6 +225,11 @@ impl SearchShards for Rest {
     }
 }
 
+/// The name of the server at `url`, which has then answered.
+pub(super) fn name_at(url: &str) -> Result<String> {
+    Server::at(url)?.name()
+}
+
 impl Server {
     fn at(url: &str) -> Result<Self> {
         let bad = |cause: &str| {
@@ -264,6 +262,18 @@ impl Server {
             .build()
             .into();
         Ok(Self { agent, url: format!("http://{host}"), login })
+    }
+
+    /// What it says that it is: "opensearch 2.19.1".
+    fn name(&self) -> Result<String> {
+        let about = self.ask("GET", "", None).map_err(|error| {
+            Error::new("reach the search server", error.cause())
+                .at(&self.url)
+                .remedy("start it, correct LAB_SEARCH_URL, or unset it: the lab then uses embedded indexes")
+        })?;
+        // OpenSearch says what it is; Elasticsearch says nothing.
+        let what = about["version"]["distribution"].as_str().unwrap_or("elasticsearch");
+        Ok(format!("{what} {}", about["version"]["number"].as_str().unwrap_or("of no version")))
     }
 
     /// What it answered: an object, whatever it was asked.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::routing::Routing;
-use super::{Embedded, Rest};
+use super::{Embedded, Rest, rest};
 use lab::service::own_urls;
 use lab::{Error, Result};
 
@@ -176,11 +176,18 @@ pub trait SearchShards: Send + Sync {
 
 /// New, empty shards: ten tantivy indexes on this machine's disk, or an index on the server that `LAB_SEARCH_URL` names.
 pub fn open(routing: Routing) -> Result<Box<dyn SearchShards>> {
-    match own_urls(VARIABLE) {
-        Some(urls) => {
-            let url = urls.first().ok_or_else(|| Error::new(format!("read {VARIABLE}"), "it names no server"))?;
-            Ok(Box::new(Rest::create(url, routing)?))
-        }
+    match own_url()? {
+        Some(url) => Ok(Box::new(Rest::create(&url, routing)?)),
         None => Ok(Box::new(Embedded::create(routing)?)),
     }
+}
+
+/// Asks the server that `LAB_SEARCH_URL` names, if it is set, for an answer, before a run that could not use it starts.
+pub fn own_server_answers() -> Result<()> {
+    own_url()?.map_or(Ok(()), |url| rest::name_at(&url).map(drop))
+}
+
+fn own_url() -> Result<Option<String>> {
+    let none = || Error::new(format!("read {VARIABLE}"), "it names no server");
+    own_urls(VARIABLE).map(|urls| urls.into_iter().next().ok_or_else(none)).transpose()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lablib::lab::{Doing, Error, Result};
+use lablib::lab::{Doing, Error, Result, service};
 use serde_json::Value;
 
 use crate::{predictions, words};
@@ -62,9 +62,15 @@ impl Cells {
         paragraph.join(" ").replace("**", "").trim().to_string()
     }
 
+    /// The servers that it starts, as its metadata names them: they are fetched before its kernel is.
+    pub fn servers(&self) -> Vec<String> {
+        let named = self.0["metadata"]["lab"]["servers"].as_array().into_iter().flatten();
+        named.filter_map(Value::as_str).map(str::to_string).collect()
+    }
+
     /// What is wrong with the notebook as it stands in the repository under this name: outputs, another experiment's name
-    /// (its figures and verdict would be filed elsewhere), a `?` that would hide a failure, a prediction that knew the answer, or an
-    /// answer without its chart.
+    /// (its figures and verdict would be filed elsewhere), a server that nobody can fetch, a `?` that would hide a failure, a prediction
+    /// that knew the answer, or an answer without its chart.
     pub fn faults(&self, name: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let opening = format!("Experiment::new(\"{name}\")");
@@ -78,6 +84,10 @@ impl Cells {
                 faults.push(format!("code cell {number} has outputs: notebooks are committed without"));
             }
         }
+        let strange = self.servers().into_iter().filter(|server| !service::KINDS.contains(&server.as_str()));
+        faults.extend(strange.map(|server| {
+            format!("its metadata (lab.servers) names {server:?}, and there is {}", service::KINDS.join(", "))
+        }));
         faults.extend(self.hidden_failures());
         faults.extend(predictions::too_late(self));
         faults.extend(words::faults(self));
@@ -342,6 +352,20 @@ mod tests {
         assert_eq!(notebook("let lab = Experiment::new(\"01-a\");", r#"[{"output_type": "stream"}]"#), 1);
         assert_eq!(notebook("let lab = Experiment::new(\"02-b\");", "[]"), 1);
         assert_eq!(notebook("let lab = Experiment::new(\"01-a\"); f()?;", "[]"), 1);
+    }
+
+    #[test]
+    fn a_notebook_names_the_servers_that_are_fetched_for_it() {
+        let notebook = |metadata: &str| {
+            let cell = r#"{"cell_type": "code", "execution_count": null, "outputs": [], "source": "Experiment::new(\"01-a\")"}"#;
+            let text = format!(r#"{{"cells": [{cell}], "metadata": {metadata}}}"#);
+            let cells = Cells(serde_json::from_str(&text).unwrap_or_default());
+            (cells.servers(), cells.faults("01-a").len())
+        };
+        assert_eq!(notebook("{}"), (vec![], 0));
+        let both = ["mariadb", "redis"].map(String::from).to_vec();
+        assert_eq!(notebook(r#"{"lab": {"servers": ["mariadb", "redis"]}}"#), (both, 0));
+        assert_eq!(notebook(r#"{"lab": {"servers": ["postgres"]}}"#), (vec!["postgres".to_string()], 1));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Jupyter {
     pub fn start(kernels: &Path) -> Result<Self> {
         let python = path_from_env("LAB_PYTHON")?;
         let homes = paths::root().join("target/lab/jupyter");
-        swept(&homes);
+        paths::sweep(&homes);
         let home = homes.join(std::process::id().to_string());
         fs::create_dir_all(home.join("tmp")).doing(format!("create {}", home.display()))?;
         let log = home.join("log");
@@ -88,17 +88,6 @@ impl Jupyter {
     fn last_words(&self) -> String {
         let text = fs::read_to_string(self.home.join("log")).unwrap_or_default();
         text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("Jupyter ended without a word").to_string()
-    }
-}
-
-/// Removes what those have left in a folder who could not do it themselves: its entries begin with their owner's number.
-pub fn swept(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name.to_string_lossy().split('-').next().and_then(|number| number.parse::<u32>().ok());
-        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
     }
 }
 

@@ -289,6 +289,12 @@ pub fn start(arguments: &[String]) -> Result<ExitCode> {
     };
     let mut evcxr = Command::new(path_from_env("LAB_EVCXR")?);
     evcxr.args(["--control_file", connection]);
+    // evcxr never removes what it makes there: the next kernel does. It is this process's, which becomes evcxr.
+    let scratch = paths::root().join("target/lab/kernel-tmp");
+    paths::sweep(&scratch);
+    let scratch = scratch.join(std::process::id().to_string());
+    fs::create_dir_all(&scratch).doing(format!("create {}", scratch.display()))?;
+    evcxr.env("TMPDIR", scratch);
     // Held until then: from there on, whoever prunes finds it in this process's environment.
     let kernel = build(Build::Exploring);
     match &kernel {

@@ -2,8 +2,9 @@
 //!
 //! | subcommand | what it does |
 //! |---|---|
-//! | `setup` | builds the notebook kernel from the current sources, and the servers' first data directories |
+//! | `setup` | builds the notebook kernel from the current sources, and the first data directories of the servers that are named |
 //! | `report` | runs notebooks headless and judges them; writes the reports |
+//! | `margins` | how far the claims of kept runs were from their bounds |
 //! | `test` | every check that CI runs |
 //! | `kernel` | lists the kernel for other Jupyters, or takes it off the list |
 //! | `start-kernel` | becomes a person's kernel, on the sources as they are now |
@@ -24,6 +25,7 @@ mod guardian;
 mod jupyter;
 mod kernel;
 mod listing;
+mod margins;
 mod notebook;
 mod page;
 mod predictions;
@@ -41,7 +43,8 @@ fn main() -> ExitCode {
     let command = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match command.as_str() {
-        "setup" => set_up(),
+        "setup" => set_up(&rest),
+        "margins" => margins::run(&rest),
         "kernel" => kernel::list_or_unlist(&rest),
         "start-kernel" => kernel::start(&rest),
         "report" => report::run(&rest),
@@ -62,12 +65,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// Builds the kernel, and what the first start of a server would otherwise have to wait for.
-fn set_up() -> Result<ExitCode> {
+/// Builds the kernel, and what the first start of these servers would otherwise have to wait for.
+fn set_up(servers: &[String]) -> Result<ExitCode> {
     if let Some(seconds) = kernel::build(kernel::Build::FullSpeed)?.built_in {
         println!("building the kernel: {seconds:.0} s");
     }
-    lablib::lab::service::prepare()?;
+    servers.iter().try_for_each(|server| lablib::lab::service::prepare(server))?;
     Ok(ExitCode::SUCCESS)
 }
 

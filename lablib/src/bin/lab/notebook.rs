@@ -11,7 +11,7 @@ use lablib::lab::{Claim, Doing, Error, Result, Scale, Verdict, paths};
 use serde_json::{Value, json};
 
 use crate::cells::{Cells, joined};
-use crate::jupyter::{Jupyter, Refusal, swept};
+use crate::jupyter::{Jupyter, Refusal};
 use crate::kernel::{Kernel, Mode};
 use crate::page::Neighbour;
 use crate::{atlas, listing, page, report, words};
@@ -75,7 +75,7 @@ impl Run {
         let id = format!("{}-{:x}", std::process::id(), rand::random::<u64>());
         let notebook = notebook.canonicalize().doing(format!("find {}", notebook.display()))?;
         let runs = paths::root().join("target/lab/executed");
-        swept(&runs);
+        paths::sweep(&runs);
         let folder = runs.join(&id);
         fs::create_dir_all(&folder).doing(format!("create {}", folder.display()))?;
         Ok(Self { notebook, id, folder })
@@ -146,6 +146,9 @@ impl<'a> Runner<'a> {
         }
         outcome.reasons.extend(done.err().map(|error| error.to_string()));
         outcome.reasons = refused_for(outcome.verdict.as_ref(), std::mem::take(&mut outcome.reasons));
+        if let (Some(cells), Some(verdict)) = (&cells, &outcome.verdict) {
+            outcome.reasons.extend(misnamed(cells.servers(), &verdict.servers));
+        }
         if let Some(cells) = &mut cells {
             self.write_page(cells, &executed, outcome)?;
         }
@@ -237,6 +240,14 @@ fn refused_for(verdict: Option<&Verdict>, mut besides: Vec<String>) -> Vec<Strin
         }
     }
     besides
+}
+
+/// Why a notebook's metadata does not say which servers are to be fetched for it.
+fn misnamed(mut named: Vec<String>, used: &[String]) -> Option<String> {
+    named.sort();
+    let list = |servers: &[String]| if servers.is_empty() { "none".to_string() } else { servers.join(", ") };
+    let sentence = || format!("its metadata (lab.servers) names {}, and it used {}", list(&named), list(used));
+    (named != used).then(sentence)
 }
 
 /// What went wrong in the cells, in the order of the notebook. After the first loss of all variables every later cell fails

@@ -34,6 +34,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     words::refuse_unknown(&notebooks, &knob::assignments(&order.set)?)?;
     lablib::lab::seed_from_env()?;
     lablib::lab::service::own_servers_answer()?;
+    lablib::placing::hot_tenants::own_server_answers()?;
     let outcomes = run_all(&notebooks, order.scale, order.times, &order.set)?;
     if order.gallery {
         write_gallery(&latest(&outcomes))?;
@@ -97,13 +98,17 @@ fn parse(arguments: &[String], scale: Scale, set: &str) -> Result<Order> {
 
 /// All notebooks, sorted.
 pub fn all_notebooks() -> Result<Vec<PathBuf>> {
-    let folder = paths::root().join("notebooks");
-    let entries = fs::read_dir(&folder).doing(format!("read {}", folder.display()))?;
-    let mut notebooks: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "ipynb"))
-        .collect();
+    notebooks_in(&paths::root().join("notebooks"))
+}
+
+fn notebooks_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).doing(format!("read {}", folder.display()))?;
+    // What JupyterLab saves for itself is hidden.
+    let is_notebook = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".ipynb") && !name.starts_with('.')
+    };
+    let mut notebooks: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_notebook).collect();
     notebooks.sort();
     Ok(notebooks)
 }
@@ -256,6 +261,19 @@ mod tests {
         assert_eq!(with_table(&text, &rows).as_deref(), Some(expected.as_str()));
         assert_eq!(with_table(&expected, &rows).as_deref(), Some(expected.as_str()), "twice is once");
         assert_eq!(with_table("no table", &rows), None);
+    }
+
+    #[test]
+    fn what_jupyterlab_saves_for_itself_is_no_notebook() {
+        let folder = std::env::temp_dir().join(format!("lab-notebooks-{}", std::process::id()));
+        for name in
+            ["01-b.ipynb", "00-a.ipynb", ".~00-a.ipynb", ".ipynb_checkpoints/00-a-checkpoint.ipynb", "README.md"]
+        {
+            assert!(paths::write_whole(&folder.join(name), "").is_ok());
+        }
+        let found = notebooks_in(&folder).unwrap_or_default();
+        assert_eq!(found, ["00-a.ipynb", "01-b.ipynb"].map(|name| folder.join(name)));
+        let _ = fs::remove_dir_all(&folder);
     }
 
     fn order(text: &str) -> Result<Order> {
