@@ -170,7 +170,8 @@ fn fold_results(cells: &mut [Value]) {
     for cell in cells.iter() {
         let code = source(cell);
         let guess = cell["cell_type"] == "code" && code.contains("lab.guess(");
-        after_guess &= !guess && !(cell["cell_type"] == "markdown" && code.starts_with('#'));
+        let heading = cell["cell_type"] == "markdown" && code.starts_with('#');
+        after_guess &= !(guess || heading);
         let tagged = cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "result"));
         folded.push(after_guess || (tagged && !guess));
         after_guess |= guess;
