@@ -377,10 +377,16 @@ pub fn field(rivals: &[Rival], nodes: usize, rounds: usize) -> Result<Trial<Riva
 }
 
 fn timed(figures: &mut Figures, keys: &[String], find_all: impl Fn(&[String])) {
-    let clock = Instant::now();
-    find_all(keys);
-    figures.push("lookup", "ns", clock.elapsed().as_secs_f64() * 1e9 / keys.len() as f64);
-    figures.work("keys", keys.len() as u64);
+    const PASSES: u32 = 3;
+    let pass = |_| {
+        let clock = Instant::now();
+        find_all(keys);
+        clock.elapsed()
+    };
+    // The fastest: a pass is shorter than a turn on a core, and what another takes longer is somebody else's turn.
+    let fastest = (0..PASSES).map(pass).min().unwrap_or_default();
+    figures.push("lookup", "ns", fastest.as_secs_f64() * 1e9 / keys.len() as f64);
+    figures.work("keys", u64::from(PASSES) * keys.len() as u64);
 }
 
 /// A node leaves and comes back, in placements of so many nodes that take turns. Figures: what is `kept` for lookups (bytes a node), and
