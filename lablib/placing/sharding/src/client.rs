@@ -24,7 +24,7 @@ pub struct Client {
     directory: Option<Conn>,
     connections: HashMap<String, Conn>,
     patience: Duration,
-    skip: Option<Skip>,
+    pub(crate) skip: Option<Skip>,
     stats: ClientStats,
     evidence: Option<Vec<Served>>,
 }
