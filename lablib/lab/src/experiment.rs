@@ -86,7 +86,7 @@ pub struct Verdict {
     pub holds: bool,
     /// The claims, and the checks.
     pub claims: Vec<Claim>,
-    /// The kinds of servers that it used: see [`service::used`](crate::service::used).
+    /// The kinds of servers that it used: see [`service::used`].
     #[serde(default)]
     pub servers: Vec<String>,
     /// Figures shown, in order, as file names without extension below `target/reports/NAME/`.
