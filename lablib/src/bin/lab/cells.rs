@@ -7,6 +7,11 @@ use serde_json::Value;
 
 use crate::{predictions, words};
 
+/// What JupyterLab and nbconvert call a heading: its text without marks, with dashes for spaces.
+pub fn anchor(heading: &str) -> String {
+    heading.trim().replace(['`', '*'], "").replace(' ', "-")
+}
+
 /// A notebook's file, parsed.
 pub struct Cells(Value);
 
@@ -94,7 +99,7 @@ impl Cells {
         faults
     }
 
-    /// The headings, as Jupyter names them in links: what stands there, with dashes for spaces.
+    /// The headings, as links name them.
     pub fn anchors(&self) -> Vec<String> {
         let mut anchors = Vec::new();
         for text in self.of_type("markdown").map(source) {
@@ -103,7 +108,7 @@ impl Cells {
                 in_code ^= line.trim_start().starts_with("```");
                 let heading = line.trim_start_matches('#');
                 if !in_code && heading.len() < line.len() && heading.starts_with(' ') {
-                    anchors.push(heading.trim().replace(['`', '*'], "").replace(' ', "-"));
+                    anchors.push(anchor(heading));
                 }
             }
         }

@@ -14,7 +14,7 @@ use lablib::lab::{STYLE, answer, claims_as_html};
 use serde_json::{Value, json};
 
 use crate::atlas::Entry;
-use crate::cells::{Cells, joined, source};
+use crate::cells::{Cells, anchor, joined, source};
 use crate::listing;
 use crate::notebook::Outcome;
 
@@ -116,11 +116,6 @@ fn contents(cells: &[Value]) -> Value {
         Some(json!({"id": anchor(&text), "text": text}))
     });
     headings.collect()
-}
-
-/// What JupyterLab and nbconvert call a heading.
-fn anchor(heading: &str) -> String {
-    heading.replace(' ', "-")
 }
 
 /// Where a notebook's link leads on its page: to another page, to a listing of the sources, which are noted, or nowhere.
